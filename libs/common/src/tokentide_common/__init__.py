@@ -1,0 +1,1 @@
+"""The words that every Tokentide service shares: events, merging, prices, boundaries, errors."""

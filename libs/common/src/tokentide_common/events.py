@@ -1,0 +1,154 @@
+"""`UsageEvent`: what one source says about one LLM call, and its wire format.
+
+The one noun from the door to the table: sources make it, topics carry it, the aggregator joins it.
+Its field names are the names of the columns, of the query parameters and of the JSON that users see.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from tokentide_common.errors import InvalidEvent
+
+Source = Literal["cli", "otlp", "proxy", "api"]
+Status = Literal["ok", "error", "aborted"]
+
+Text = Annotated[str, msgspec.Meta(max_length=256)]
+LongText = Annotated[str, msgspec.Meta(max_length=1024)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+# 2**40 tokens is beyond any call; the bound keeps sums of 2**22 calls inside Int64.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+Millis = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+Utc = Annotated[datetime, msgspec.Meta(tz=True)]
+# Decimal digits, no sign, no exponent: a client's own figure, kept exactly as money.
+Usd = Annotated[str, msgspec.Meta(pattern=r"^$|^[0-9]{1,9}(\.[0-9]{1,18})?$")]
+Tags = Annotated[
+    dict[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], Text], msgspec.Meta(max_length=32)
+]
+
+EARLIEST: Final = datetime(2020, 1, 1, tzinfo=timezone.utc)
+MAX_CLOCK_AHEAD: Final = timedelta(days=2)
+
+
+class UsageEvent(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
+    """An observation of one LLM call by one source.
+
+    Empty strings and zeros mean "this source does not say": they never beat a known value.
+    Tokens are disjoint buckets: `input_tokens` excludes everything cached, `output_tokens` includes
+    `reasoning_tokens`. Times are aware UTC, durations milliseconds.
+    """
+
+    # identity
+    call_id: Id
+    """The id by which sources recognise the call; see `identity.py`."""
+    source: Source
+    occurred_at: Utc
+    """Start of the call, or the earliest time known of it."""
+    observed_at: Utc | None = None
+    """When the source saw the call; the first door stamps it where the source does not."""
+    message_id: Text = ""
+    request_id: Text = ""
+    client: Text = ""
+    # scope
+    org_id: Text = ""
+    """Stamped from the key at the door, never taken from a body."""
+    user_id: Text = ""
+    user_email: Text = ""
+    machine_id: Text = ""
+    key_id: Text = ""
+    session_id: Text = ""
+    session_started_at: Utc | None = None
+    """First moment of the session's record. Copies of a call in forked sessions are told apart by it:
+    the call belongs to the session that began first."""
+    project: LongText = ""
+    git_branch: LongText = ""
+    team: Text = ""
+    department: Text = ""
+    cost_center: Text = ""
+    identity_provider: Text = ""
+    agent: Text = ""
+    is_sidechain: bool = False
+    prompt_id: Text = ""
+    tags: Tags = {}
+    # call
+    provider: Text = ""
+    model: Text = ""
+    status: Status = "ok"
+    http_status: Annotated[int, msgspec.Meta(ge=0, le=999)] = 0
+    error_type: Text = ""
+    stop_reason: Text = ""
+    service_tier: Text = ""
+    speed: Text = ""
+    effort: Text = ""
+    inference_geo: Text = ""
+    query_source: Text = ""
+    duration_ms: Millis = 0
+    ttft_ms: Millis = 0
+    # tokens
+    input_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    """All cache writes, from a source that knows only their total. Where the split is known too,
+    what the total exceeds it by is priced as 5-minute writes."""
+    cache_write_5m_tokens: Count = 0
+    cache_write_1h_tokens: Count = 0
+    output_tokens: Count = 0
+    reasoning_tokens: Count = 0
+    web_search_requests: Count = 0
+    # money
+    reported_cost_usd: Usd = ""
+
+
+class WireEvent(UsageEvent, forbid_unknown_fields=False, omit_defaults=True, kw_only=True, gc=False):
+    """A `UsageEvent` on a topic: fields of a newer version are ignored, so that versions can be mixed."""
+
+
+_encoder = msgspec.json.Encoder()
+_edge_decoder = msgspec.json.Decoder(UsageEvent)
+_wire_decoder = msgspec.json.Decoder(WireEvent)
+
+
+def encode_event(event: UsageEvent) -> bytes:
+    """Return the event as compact JSON, defaults left out: the value of a record on `tokentide.usage`."""
+    return _encoder.encode(event)
+
+
+def decode_edge_event(raw: bytes | msgspec.Raw) -> UsageEvent:
+    """Decode one event at our own edge, where an unknown field is a mistake of the sender.
+
+    Raises `InvalidEvent` whose detail names the field but never quotes its value.
+    """
+    try:
+        return _edge_decoder.decode(raw)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise InvalidEvent(_reason(exc), code="invalid_event") from None
+
+
+def decode_wire_event(raw: bytes) -> WireEvent:
+    """Decode one event from a topic; raises `InvalidEvent`."""
+    try:
+        return _wire_decoder.decode(raw)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise InvalidEvent(_reason(exc), code="unreadable_record") from None
+
+
+def check_event(event: UsageEvent, now: datetime) -> None:
+    """Reject what types cannot: impossible times and token parts. Raises `InvalidEvent`."""
+    if not EARLIEST <= event.occurred_at <= now + MAX_CLOCK_AHEAD:
+        raise InvalidEvent(
+            f"occurred_at is outside {EARLIEST:%Y-%m-%d} … now + {MAX_CLOCK_AHEAD.days} days",
+            code="timestamp_out_of_range",
+        )
+    if event.reasoning_tokens > event.output_tokens:
+        raise InvalidEvent("reasoning_tokens is a part of output_tokens and exceeds it", code="invalid_event")
+    if event.observed_at is not None and not EARLIEST <= event.observed_at <= now + MAX_CLOCK_AHEAD:
+        raise InvalidEvent("observed_at is out of range", code="timestamp_out_of_range")
+
+
+def _reason(exc: Exception) -> str:
+    """msgspec's message names type and path; an invalid enum value is the one content it quotes."""
+    text = str(exc)
+    return text if "Invalid enum value" not in text else "Invalid enum value" + text[text.rfind(" - at") :]

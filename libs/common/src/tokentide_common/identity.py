@@ -1,0 +1,34 @@
+"""Call identity: which id of a call is the one that most sources know (design section 2)."""
+
+from __future__ import annotations
+
+import hashlib
+
+# Ids that only a provider issues. Gateways reuse others (`chatcmpl-1`, a counter), so those are scoped.
+_ANTHROPIC_REQUEST = "req_"
+_PROVIDER_ISSUED = ("req_", "msg_", "resp_")
+
+
+def call_id_for(*, request_id: str = "", message_id: str = "", response_id: str = "", session_id: str = "") -> str:
+    """Return the identity of a call from the ids that a source knows, "" if it knows none.
+
+    Anthropic's request id wins (log, telemetry and response header carry the same string), then OpenAI's
+    or Gemini's response id, then the message id. An id that no provider issued is scoped by the session,
+    since gateways hand out the same one twice. Machine, project and arrival order are never a part.
+    """
+    if request_id.startswith(_ANTHROPIC_REQUEST):
+        return request_id
+    for candidate in (response_id, message_id, request_id):
+        if candidate:
+            return candidate if candidate.startswith(_PROVIDER_ISSUED) else f"{session_id}:{candidate}"
+    return ""
+
+
+def derived_call_id(*parts: str | int) -> str:
+    """Return a deterministic id for a source without any: `x_` + 128 bits over its distinguishing parts.
+
+    For example root thread and cumulative token vector (old Codex logs), or creation time, model and
+    token vector (OpenCode), so that copies of one call get one id.
+    """
+    text = "\x1f".join(str(part) for part in parts)
+    return "x_" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
