@@ -32,3 +32,11 @@ def derived_call_id(*parts: str | int) -> str:
     """
     text = "\x1f".join(str(part) for part in parts)
     return "x_" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def call_hash(org_id: str, call_id: str) -> bytes:
+    """Return the 16 bytes under which the aggregator remembers a call of an organisation.
+
+    Cryptographic, because call ids come from clients: nobody can craft one that collides with another's.
+    """
+    return hashlib.blake2b(f"{org_id}\x1f{call_id}".encode(), digest_size=16).digest()

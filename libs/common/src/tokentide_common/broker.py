@@ -1,0 +1,249 @@
+"""The broker boundary: publish, fetch, commit. The only file that imports aiokafka."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+    RebalanceInProgressError,
+    TopicAlreadyExistsError,
+    UnknownMemberIdError,
+)
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
+
+from tokentide_common.errors import TooLarge, Unavailable
+from tokentide_common.topics import TOPICS
+
+Headers = Sequence[tuple[str, bytes]]
+_MAX_RECORD_BYTES: Final = 1 << 20
+_EMBEDDED_PARTITIONS: Final = 2
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """What goes on a topic. Records with the same key land in the same partition, in order."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+def bootstrap_servers(url: str) -> str:
+    """Return `host:port[,host:port]` of a `kafka://` URL."""
+    return url.removeprefix("kafka://").rstrip("/")
+
+
+async def ensure_topics(url: str, *, embedded: bool = False, replication: int = -1) -> None:
+    """Create the topics that are missing; existing ones are left as they are.
+
+    Embedded: two partitions (one machine), replication 1. Raises `Unavailable` when the broker is away.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers(url), request_timeout_ms=10_000)
+    try:
+        await admin.start()
+        existing = set(await admin.list_topics())
+        for topic in TOPICS:
+            if topic.name in existing:
+                continue
+            partitions = min(topic.partitions, _EMBEDDED_PARTITIONS) if embedded else topic.partitions
+            # Retention counts from arrival, so that backfilled history is not deleted for being old.
+            settings = {"retention.ms": str(topic.retention_ms), "message.timestamp.type": "LogAppendTime"}
+            new = NewTopic(topic.name, partitions, 1 if embedded else replication, topic_configs={} if embedded else settings)
+            with contextlib.suppress(TopicAlreadyExistsError):  # another service was first
+                await admin.create_topics([new])
+    except (KafkaError, OSError, TimeoutError) as exc:
+        raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
+    finally:
+        await admin.close()
+
+
+class Publisher:
+    """Publishes records and waits until the broker has every one of them.
+
+    `deadline_s` bounds a call whatever the broker does. It is safe to publish again what failed:
+    the aggregator counts a call once however often it was sent.
+    """
+
+    def __init__(self, url: str, *, deadline_s: float = 2.0, linger_ms: int = 2) -> None:
+        self._url = url
+        self._deadline_s = deadline_s
+        self._linger_ms = linger_ms
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect now; a broker that is away is tried again by every `publish`."""
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(self._deadline_s):
+                await self._connected()
+
+    async def stop(self) -> None:
+        """Flush and disconnect, within the deadline."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(TimeoutError, KafkaError):
+                async with asyncio.timeout(self._deadline_s):
+                    await producer.stop()
+
+    async def publish(self, topic: str, records: Sequence[Record]) -> None:
+        """Return once the broker has acknowledged every record; raise `Unavailable` otherwise.
+
+        After an error some of the records may be on the topic: publish all of them again.
+        """
+        if any(len(r.value or b"") > _MAX_RECORD_BYTES for r in records):
+            raise TooLarge("a record is over 1 MiB", code="record_too_large")
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                producer = await self._connected()
+                sent = [
+                    await producer.send(topic, key=r.key, value=r.value, headers=list(r.headers)) for r in records
+                ]
+                # The guarantee: acks=all for each record, or an error. Nothing is acknowledged on hope.
+                await asyncio.gather(*sent)
+        except (TimeoutError, KafkaError, OSError) as exc:
+            raise Unavailable("the broker does not answer", code="broker_unavailable", retry_after_s=2) from exc
+
+    async def _connected(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=bootstrap_servers(self._url),
+                    acks="all",
+                    # Not idempotent: Tansu has no producer ids, and identity makes repeats harmless.
+                    enable_idempotence=False,
+                    linger_ms=self._linger_ms,
+                    max_batch_size=_MAX_RECORD_BYTES,
+                    max_request_size=2 * _MAX_RECORD_BYTES,
+                    request_timeout_ms=max(1000, int(self._deadline_s * 1000)),
+                    retry_backoff_ms=50,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    with contextlib.suppress(Exception):
+                        await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+
+class LostPartition(Exception):
+    """The partition belongs to another member now: drop what is in hand and start over."""
+
+
+class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """A member of a consumer group over one topic, in batches per partition, committing by hand."""
+
+    def __init__(
+        self,
+        url: str,
+        topic: str,
+        group: str,
+        *,
+        session_timeout_ms: int = 10_000,
+        on_assigned: Callable[[set[int]], Awaitable[None]] | None = None,
+        on_revoked: Callable[[set[int]], Awaitable[None]] | None = None,
+    ) -> None:
+        self.topic = topic
+        self._assigned, self._revoked = on_assigned, on_revoked
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers(url),
+            group_id=group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=session_timeout_ms // 4,
+            max_poll_interval_ms=600_000,
+            request_timeout_ms=40_000,
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=4 << 20,
+            fetch_max_bytes=16 << 20,
+        )
+
+    async def start(self) -> None:
+        """Join the group; raises `Unavailable` when the broker is away."""
+        try:
+            await self._consumer.start()
+            self._consumer.subscribe([self.topic], listener=self)
+        except (KafkaError, OSError) as exc:
+            with contextlib.suppress(Exception):
+                await self._consumer.stop()
+            raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
+
+    async def stop(self) -> None:
+        """Leave the group, so that others take over at once."""
+        await self._consumer.stop()
+
+    def owned(self) -> set[int]:
+        """Return the partitions that this member owns now."""
+        return {tp.partition for tp in self._consumer.assignment()}
+
+    async def fetch(
+        self, *, timeout_ms: int, max_records: int, partitions: Iterable[int] = ()
+    ) -> Mapping[int, list[ConsumerRecord]]:
+        """Return what has arrived, by partition, waiting at most `timeout_ms` for the first record."""
+        wanted = [TopicPartition(self.topic, p) for p in partitions]
+        try:
+            got = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms, max_records=max_records)
+        except IllegalStateError as exc:
+            raise LostPartition(str(exc)) from exc
+        except (KafkaError, OSError) as exc:
+            raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
+        return {tp.partition: records for tp, records in got.items()}
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        """Stop fetching from partitions, without leaving the group."""
+        self._consumer.pause(*self._owned_partitions(partitions))
+
+    def resume(self, partitions: Iterable[int]) -> None:
+        """Fetch again from paused partitions."""
+        self._consumer.resume(*self._owned_partitions(partitions))
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Make `offset` the next one to be fetched."""
+        self._consumer.seek(TopicPartition(self.topic, partition), offset)
+
+    async def commit(self, partition: int, next_offset: int) -> None:
+        """Record that everything before `next_offset` is done.
+
+        Raises `LostPartition` when the group has moved on: a zombie's commit is refused by the broker.
+        """
+        position = {TopicPartition(self.topic, partition): OffsetAndMetadata(next_offset, "")}
+        try:
+            await self._consumer.commit(position)
+        except (CommitFailedError, IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError) as exc:
+            raise LostPartition(str(exc)) from exc
+        except IllegalStateError as exc:
+            raise LostPartition(str(exc)) from exc
+        except (KafkaError, OSError) as exc:
+            raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
+
+    async def lag(self, partition: int) -> int:
+        """Return how many records of a partition are not committed yet."""
+        tp = TopicPartition(self.topic, partition)
+        end = self._consumer.highwater(tp) or 0
+        position: Any = await self._consumer.position(tp)
+        return max(0, end - int(position))
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Rebalance callback of the driver."""
+        if self._assigned is not None:
+            await self._assigned({tp.partition for tp in assigned})
+
+    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        """Rebalance callback of the driver."""
+        if self._revoked is not None:
+            await self._revoked({tp.partition for tp in revoked})
+
+    def _owned_partitions(self, partitions: Iterable[int]) -> list[TopicPartition]:
+        owned = self._consumer.assignment()
+        return [tp for p in partitions if (tp := TopicPartition(self.topic, p)) in owned]
