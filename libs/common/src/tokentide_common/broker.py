@@ -57,7 +57,12 @@ async def ensure_topics(url: str, *, embedded: bool = False, replication: int = 
             partitions = min(topic.partitions, _EMBEDDED_PARTITIONS) if embedded else topic.partitions
             # Retention counts from arrival, so that backfilled history is not deleted for being old.
             settings = {"retention.ms": str(topic.retention_ms), "message.timestamp.type": "LogAppendTime"}
-            new = NewTopic(topic.name, partitions, 1 if embedded else replication, topic_configs={} if embedded else settings)
+            new = NewTopic(
+                topic.name,
+                partitions,
+                1 if embedded else replication,
+                topic_configs={} if embedded else settings,
+            )
             with contextlib.suppress(TopicAlreadyExistsError):  # another service was first
                 await admin.create_topics([new])
     except (KafkaError, OSError, TimeoutError) as exc:
@@ -105,12 +110,15 @@ class Publisher:
             async with asyncio.timeout(self._deadline_s):
                 producer = await self._connected()
                 sent = [
-                    await producer.send(topic, key=r.key, value=r.value, headers=list(r.headers)) for r in records
+                    await producer.send(topic, key=r.key, value=r.value, headers=list(r.headers))
+                    for r in records
                 ]
                 # The guarantee: acks=all for each record, or an error. Nothing is acknowledged on hope.
                 await asyncio.gather(*sent)
         except (TimeoutError, KafkaError, OSError) as exc:
-            raise Unavailable("the broker does not answer", code="broker_unavailable", retry_after_s=2) from exc
+            raise Unavailable(
+                "the broker does not answer", code="broker_unavailable", retry_after_s=2
+            ) from exc
 
     async def _connected(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -220,7 +228,12 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         position = {TopicPartition(self.topic, partition): OffsetAndMetadata(next_offset, "")}
         try:
             await self._consumer.commit(position)
-        except (CommitFailedError, IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError) as exc:
+        except (
+            CommitFailedError,
+            IllegalGenerationError,
+            UnknownMemberIdError,
+            RebalanceInProgressError,
+        ) as exc:
             raise LostPartition(str(exc)) from exc
         except IllegalStateError as exc:
             raise LostPartition(str(exc)) from exc

@@ -6,7 +6,7 @@ Its field names are the names of the columns, of the query parameters and of the
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -29,11 +29,11 @@ Tags = Annotated[
     dict[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], Text], msgspec.Meta(max_length=32)
 ]
 
-EARLIEST: Final = datetime(2020, 1, 1, tzinfo=timezone.utc)
+EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)
 MAX_CLOCK_AHEAD: Final = timedelta(days=2)
 
 
-class UsageEvent(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
+class UsageEvent(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """An observation of one LLM call by one source.
 
     Empty strings and zeros mean "this source does not say": they never beat a known value.
@@ -102,13 +102,16 @@ class UsageEvent(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True,
     reported_cost_usd: Usd = ""
 
 
-class WireEvent(UsageEvent, forbid_unknown_fields=False, omit_defaults=True, kw_only=True, gc=False):
-    """A `UsageEvent` on a topic: fields of a newer version are ignored, so that versions can be mixed."""
+class EdgeEvent(UsageEvent, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
+    """A `UsageEvent` at our own edge, where an unknown field is a mistake of the sender.
+
+    On a topic unknown fields are ignored instead, so that versions can be mixed.
+    """
 
 
 _encoder = msgspec.json.Encoder()
-_edge_decoder = msgspec.json.Decoder(UsageEvent)
-_wire_decoder = msgspec.json.Decoder(WireEvent)
+_edge_decoder = msgspec.json.Decoder(EdgeEvent)
+_wire_decoder = msgspec.json.Decoder(UsageEvent)
 
 
 def encode_event(event: UsageEvent) -> bytes:
@@ -127,7 +130,7 @@ def decode_edge_event(raw: bytes | msgspec.Raw) -> UsageEvent:
         raise InvalidEvent(_reason(exc), code="invalid_event") from None
 
 
-def decode_wire_event(raw: bytes) -> WireEvent:
+def decode_wire_event(raw: bytes) -> UsageEvent:
     """Decode one event from a topic; raises `InvalidEvent`."""
     try:
         return _wire_decoder.decode(raw)

@@ -9,7 +9,9 @@ _ANTHROPIC_REQUEST = "req_"
 _PROVIDER_ISSUED = ("req_", "msg_", "resp_")
 
 
-def call_id_for(*, request_id: str = "", message_id: str = "", response_id: str = "", session_id: str = "") -> str:
+def call_id_for(
+    *, request_id: str = "", message_id: str = "", response_id: str = "", session_id: str = ""
+) -> str:
     """Return the identity of a call from the ids that a source knows, "" if it knows none.
 
     Anthropic's request id wins (log, telemetry and response header carry the same string), then OpenAI's

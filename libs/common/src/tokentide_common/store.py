@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -87,12 +87,21 @@ class Store:
         `params` are server-side parameters (`{name:Type}` in the SQL): values never become SQL text.
         Raises `InvalidRequest` for a question the store refuses, `Unavailable` for an outage.
         """
-        return await self._run(
-            lambda c: c.raw_query(sql, parameters=dict(params or {}), fmt=fmt, settings={**READ, **(settings or {})})
+        answer: bytes = await self._run(
+            lambda c: c.raw_query(
+                sql, parameters=dict(params or {}), fmt=fmt, settings={**READ, **(settings or {})}
+            )
         )
+        return answer
 
     async def insert(
-        self, table: str, block: bytes, *, fmt: str = "JSONEachRow", columns: Sequence[str] = (), token: str | None = None
+        self,
+        table: str,
+        block: bytes,
+        *,
+        fmt: str = "JSONEachRow",
+        columns: Sequence[str] = (),
+        token: str | None = None,
     ) -> None:
         """Insert one block and its materialized views, as one chunk.
 
@@ -104,7 +113,9 @@ class Store:
         if token is not None:
             settings["insert_deduplication_token"] = token
         await self._run(
-            lambda c: c.raw_insert(table, list(columns) or None, insert_block=block, settings=settings, fmt=fmt)
+            lambda c: c.raw_insert(
+                table, list(columns) or None, insert_block=block, settings=settings, fmt=fmt
+            )
         )
 
     async def command(self, sql: str, params: Mapping[str, object] | None = None) -> None:
@@ -119,10 +130,10 @@ class Store:
             if client is not None:
                 client.close()
 
-    async def _run(self, work: Any) -> Any:
+    async def _run(self, work: Callable[[Client], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._with_client, work)
 
-    def _with_client(self, work: Any) -> Any:
+    def _with_client(self, work: Callable[[Client], T]) -> T:
         client = self._idle.get()
         try:
             if client is None:

@@ -34,7 +34,12 @@ TOPICS: Final = (
     Topic(ACTIVITY, "activity facts: sessions, lines of code, commits", 12, 7 * _DAY_MS),
     Topic(LIMITS, "rate-limit facts per account", 3, 7 * _DAY_MS),
     Topic(RANKINGS, "rankings as they change, keyed by organisation", 3, 7 * _DAY_MS),
-    Topic(DEAD_LETTERS, "what could not be read: reason, source, offset and hash, never the content", 3, 30 * _DAY_MS),
+    Topic(
+        DEAD_LETTERS,
+        "what could not be read: reason, source, offset and hash, never the content",
+        3,
+        30 * _DAY_MS,
+    ),
     Topic(PERIODS, "days whose numbers changed, keyed by organisation", 1, 7 * _DAY_MS),
     Topic(VERDICTS, "what became of events whose sender waits", 1, _DAY_MS // 24),
 )

@@ -1,0 +1,218 @@
+"""The join of observations into one call: commutative, associative, idempotent.
+
+A call's state is a map from speaker to the join of everything that this speaker said.
+A speaker is a source, with aborted observations apart (`proxy` and `proxy-aborted` are two speakers).
+Inside a speaker each field, or group of fields that must stay together, is a lattice of its own;
+the map is joined pointwise; so the whole is a lattice whatever the order, the repeats and the lateness.
+`merged()` reads one record out of a state: for each field the first speaker in order of precedence
+that knows it. It is a pure function of the state, so it needs no laws of its own.
+
+Empty strings and zeros mean "not known" and never beat a known value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from tokentide_common.events import UsageEvent
+
+State = Mapping[str, UsageEvent]
+"""What is known of one call: speaker → the join of its observations, in order of precedence."""
+
+# A finished observation of the proxy saw the provider's last word; telemetry has it from the client;
+# a log may hold placeholders; an aborted observation is a lower bound.
+SPEAKERS: Final = (
+    *("proxy", "otlp", "api", "cli"),
+    *("proxy-aborted", "otlp-aborted", "api-aborted", "cli-aborted"),
+)
+_RANK: Final = {name: rank for rank, name in enumerate(SPEAKERS)}
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
+_MAX_TAGS: Final = 32
+
+# These describe one place and stay together: machine, session and project of one observation.
+# `observed_at` belongs to them: it says when that place was seen.
+_PLACE: Final = (
+    *("observed_at", "session_id", "session_started_at", "machine_id", "key_id", "user_id", "user_email"),
+    *("project", "git_branch", "team", "department", "cost_center", "identity_provider", "agent"),
+    *("is_sidechain", "prompt_id"),
+)
+# Each on its own, the smallest known string.
+_WORDS: Final = (
+    *("message_id", "request_id", "client", "provider", "model", "error_type", "stop_reason"),
+    *("service_tier", "speed", "effort", "inference_geo", "query_source"),
+)
+# Each on its own, the maximum.
+_PEAKS: Final = ("duration_ms", "ttft_ms", "reasoning_tokens", "web_search_requests", "http_status")
+_SCALARS: Final = tuple(
+    name
+    for name in (*_PLACE, *_WORDS, *_PEAKS)
+    if name not in ("session_id", "session_started_at", "observed_at")
+)
+
+
+def speaker(event: UsageEvent) -> str:
+    """Return who speaks: the source, or `<source>-aborted`."""
+    return f"{event.source}-aborted" if event.status == "aborted" else event.source
+
+
+def add(state: State, event: UsageEvent) -> State:
+    """Return the state joined with one more observation; the same object if nothing is new."""
+    who = speaker(event)
+    known = state.get(who)
+    joined = event if known is None else join(known, event)
+    if known is not None and joined == known:
+        return state
+    changed = {**state, who: joined}
+    return {name: changed[name] for name in sorted(changed, key=_RANK.__getitem__)}
+
+
+def join(a: UsageEvent, b: UsageEvent) -> UsageEvent:
+    """Join two observations of one call by the same speaker."""
+    if a == b:
+        return a
+    tokens = max(a, b, key=_token_order)
+    split = max(a, b, key=_split_order)
+    place = min(a, b, key=_place_order)
+    fields: dict[str, Any] = {name: getattr(place, name) for name in _PLACE}
+    fields |= {name: _smallest(getattr(a, name), getattr(b, name)) for name in _WORDS}
+    fields |= {name: max(getattr(a, name), getattr(b, name)) for name in _PEAKS}
+    return UsageEvent(
+        call_id=a.call_id,
+        source=a.source,
+        org_id=a.org_id,
+        occurred_at=min(a.occurred_at, b.occurred_at),
+        status="ok" if "ok" in (a.status, b.status) else max(a.status, b.status),
+        input_tokens=tokens.input_tokens,
+        cache_read_tokens=tokens.cache_read_tokens,
+        cache_write_tokens=tokens.cache_write_tokens,
+        output_tokens=tokens.output_tokens,
+        cache_write_5m_tokens=split.cache_write_5m_tokens,
+        cache_write_1h_tokens=split.cache_write_1h_tokens,
+        reported_cost_usd=max(a.reported_cost_usd, b.reported_cost_usd, key=lambda v: Decimal(v or 0)),
+        tags=_joined_tags((a.tags, b.tags)),
+        **fields,
+    )
+
+
+def merged(state: State) -> tuple[UsageEvent, str]:
+    """Return the record that a state amounts to, and the source that gave its tokens.
+
+    The record's `source` is the most trusted one, its cache writes are split without remainder:
+    what the winning total exceeds the finest known split by counts as 5-minute writes.
+    """
+    said = list(state.values())
+    best = said[0]
+    counted = next((e for e in said if sum(_token_vector(e))), best)
+    write_5m, write_1h = _split(said, counted.cache_write_tokens)
+    session = next((e for e in said if e.session_id), best)
+    fields = {
+        name: next((v for e in said if (v := getattr(e, name))), getattr(best, name)) for name in _SCALARS
+    }
+    fields["reasoning_tokens"] = min(fields["reasoning_tokens"], counted.output_tokens)
+    record = UsageEvent(
+        call_id=best.call_id,
+        source=best.source,
+        org_id=best.org_id,
+        occurred_at=min(e.occurred_at for e in said),
+        observed_at=min((e.observed_at for e in said if e.observed_at), default=None),
+        session_id=session.session_id,
+        session_started_at=session.session_started_at,
+        status=best.status,
+        input_tokens=counted.input_tokens,
+        cache_read_tokens=counted.cache_read_tokens,
+        cache_write_tokens=counted.cache_write_tokens,
+        cache_write_5m_tokens=write_5m,
+        cache_write_1h_tokens=write_1h,
+        output_tokens=counted.output_tokens,
+        reported_cost_usd=next((e.reported_cost_usd for e in said if e.reported_cost_usd), ""),
+        tags=_ranked_tags(said),
+        **fields,
+    )
+    return record, counted.source
+
+
+def sources(state: State) -> list[str]:
+    """Return the sources that saw the call, sorted."""
+    return sorted({e.source for e in state.values()})
+
+
+def canonical(event: UsageEvent) -> UsageEvent:
+    """Bring an event, in place, to the form that the store can hold, and return it.
+
+    UTC milliseconds, reported cost in whole nano-dollars, the total of cache writes always explicit.
+    Joins happen on canonical events only, so that a state read back equals the state written.
+    """
+    event.occurred_at = _utc_millis(event.occurred_at)
+    event.observed_at = _utc_millis(event.observed_at or event.occurred_at)
+    if event.session_started_at is not None:
+        event.session_started_at = _utc_millis(event.session_started_at)
+    split = event.cache_write_5m_tokens + event.cache_write_1h_tokens
+    event.cache_write_tokens = max(event.cache_write_tokens, split)
+    if event.reported_cost_usd:
+        event.reported_cost_usd = usd_text(nano_usd(event.reported_cost_usd))
+    return event
+
+
+def nano_usd(text: str) -> int:
+    """Return a decimal dollar amount in whole nano-dollars, rounded half to even; "" is 0."""
+    return round(Decimal(text or 0).scaleb(9))
+
+
+def usd_text(nano: int) -> str:
+    """Return nano-dollars as an exact decimal string without trailing zeros; 0 is ""."""
+    return f"{Decimal(nano).scaleb(-9):f}".rstrip("0").rstrip(".") if nano else ""
+
+
+def _token_vector(e: UsageEvent) -> tuple[int, int, int, int]:
+    return (e.output_tokens, e.input_tokens, e.cache_read_tokens, e.cache_write_tokens)
+
+
+def _token_order(e: UsageEvent) -> tuple[int, tuple[int, int, int, int]]:
+    vector = _token_vector(e)
+    return sum(vector), vector
+
+
+def _split_order(e: UsageEvent) -> tuple[int, int]:
+    return e.cache_write_5m_tokens + e.cache_write_1h_tokens, e.cache_write_1h_tokens
+
+
+def _place_order(e: UsageEvent) -> tuple[Any, ...]:
+    """Known sessions first, then the session that began first, then the earliest sight of it."""
+    rest = tuple(str(getattr(e, name)) for name in _PLACE if not name.endswith("_at"))
+    return (not e.session_id, e.session_started_at or _NEVER, e.observed_at or _NEVER, rest)
+
+
+def _split(said: Iterable[UsageEvent], total: int) -> tuple[int, int]:
+    finest = next((e for e in said if e.cache_write_5m_tokens or e.cache_write_1h_tokens), None)
+    hour = min(finest.cache_write_1h_tokens, total) if finest is not None else 0
+    return total - hour, hour
+
+
+def _utc_millis(value: datetime) -> datetime:
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    excess = value.microsecond % 1000
+    return value.replace(microsecond=value.microsecond - excess) if excess else value
+
+
+def _smallest(a: str, b: str) -> str:
+    return min(a, b) if a and b else a or b
+
+
+def _joined_tags(maps: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for tags in maps:
+        for key, value in tags.items():
+            joined[key] = _smallest(joined.get(key, ""), value)
+    # The first keys of a union stay the first keys of every larger union: the bound keeps the laws.
+    return {key: joined[key] for key in sorted(joined)[:_MAX_TAGS]}
+
+
+def _ranked_tags(said: Iterable[UsageEvent]) -> dict[str, str]:
+    ranked: dict[str, str] = {}
+    for event in said:
+        ranked = {**event.tags, **ranked}
+    return {key: ranked[key] for key in sorted(ranked)[:_MAX_TAGS]}
