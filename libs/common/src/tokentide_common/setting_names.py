@@ -1,0 +1,37 @@
+"""Every `TOKENTIDE_…` variable that some part of Tokentide knows.
+
+One file of variables may serve all services, so a service must tell the variable of a neighbour from a typing
+error without importing its neighbours. `tests/unit/common/test_setting_names.py` keeps the list complete.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Variables of the command line and of the test suite, which are no fields of any settings struct.
+OUTSIDE_SERVICES: Final = frozenset(
+    {
+        "TOKENTIDE_DATA_DIR",
+        "TOKENTIDE_FAILPOINT",
+        "TOKENTIDE_INGEST_URL",
+        "TOKENTIDE_KEY",
+        "TOKENTIDE_QUERY_URL",
+        "TOKENTIDE_TEST_BACKEND",
+    }
+)
+
+KNOWN: Final = OUTSIDE_SERVICES | {
+    "TOKENTIDE_BIND_HOST",
+    "TOKENTIDE_BROKER_URL",
+    "TOKENTIDE_CLICKHOUSE_URL",
+    "TOKENTIDE_DATABASE_URL",
+    "TOKENTIDE_EMBEDDED",
+    "TOKENTIDE_HEALTH_PORT",
+    "TOKENTIDE_INGEST_PORT",
+    "TOKENTIDE_LOG_FORMAT",
+    "TOKENTIDE_LOG_LEVEL",
+    "TOKENTIDE_OTLP_GRPC_PORT",
+    "TOKENTIDE_PROXY_PORT",
+    "TOKENTIDE_QUERY_PORT",
+    "TOKENTIDE_SECRET_KEY",
+}
