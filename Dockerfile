@@ -44,9 +44,9 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
 ENTRYPOINT ["python", "-m", "tokentide_aggregator"]
 
 FROM runtime AS ranker
-EXPOSE 8082
+EXPOSE 8081
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8082/healthz', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8081/healthz', timeout=4)"]
 ENTRYPOINT ["python", "-m", "tokentide_ranker"]
 
 FROM runtime AS query-api
