@@ -1,0 +1,131 @@
+"""A PostgreSQL server for tests: the machine's own binaries, else a container, else a skip that says so."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import psycopg
+import pytest
+
+_IMAGE = "postgres:17-alpine"
+_START_S = 30
+MISSING = "NO POSTGRESQL: neither server binaries nor Docker here, so the SQL contract ran on SQLite only"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a server, without a database name, for the whole session."""
+    binaries = _binaries()
+    if binaries is not None:
+        with native_server(binaries) as url:
+            yield url
+    elif _docker_answers():
+        from testcontainers.community.postgres import PostgresContainer
+
+        with PostgresContainer(_IMAGE, driver=None) as server:
+            yield server.get_connection_url().rpartition("/")[0]
+    else:
+        pytest.skip(MISSING)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/made/on/demand/tokentide.db"
+    server = request.getfixturevalue("postgres_server")
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{server}/{name}"
+
+
+@contextlib.contextmanager
+def native_server(binaries: Path) -> Iterator[str]:
+    """Run a server of its own from installed binaries, as another user where we are root."""
+    folder = Path(tempfile.mkdtemp(prefix="tokentide-postgres-"))
+    account = _unprivileged_account()
+    if account:
+        shutil.chown(folder, account)
+    data = folder / "data"
+    subprocess.run(
+        [binaries / "initdb", "-D", data, "-U", "tokentide", "-A", "trust", "--no-sync", "-E", "UTF8"],
+        check=True,
+        capture_output=True,
+        user=account,
+        cwd=folder,
+    )
+    port = _free_port()
+    options = {"fsync": "off", "listen_addresses": "127.0.0.1", "unix_socket_directories": folder}
+    settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [binaries / "postgres", "-D", data, "-p", str(port), *settings],
+            stdout=log,
+            stderr=log,
+            user=account,
+            cwd=folder,
+            start_new_session=True,
+        )
+    url = f"postgresql://tokentide@127.0.0.1:{port}"
+    try:
+        _await_server(url, process, folder / "log")
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)  # fast shutdown: sessions left open are closed
+        process.wait(timeout=_START_S)
+        shutil.rmtree(folder)
+
+
+def _await_server(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while True:
+        try:
+            psycopg.connect(f"{url}/postgres", connect_timeout=2).close()
+        except psycopg.OperationalError as exc:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start: {log.read_text()}") from exc
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _binaries() -> Path | None:
+    found = shutil.which("postgres")
+    candidates = [Path(found).resolve().parent] if found else []
+    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in candidates if (folder / "initdb").exists()), None)
+
+
+def _unprivileged_account() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _docker_answers() -> bool:
+    try:
+        client = docker.from_env(timeout=2)
+    except docker.errors.DockerException:
+        return False
+    with contextlib.closing(client):
+        return bool(client.ping())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
