@@ -1,0 +1,144 @@
+"""Write the generated pages of docs/reference from the code: settings, metrics, topics, routes, commands.
+
+`make docs` runs it; tests/test_docs.py fails when a page is not what it would write.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tokentide_common.metrics import METRICS
+from tokentide_common.settings import SharedSettings, settings_table
+from tokentide_common.topics import TOPICS
+
+REFERENCE: Final = Path(__file__).parent / "reference"
+SERVICES: Final = ("ingest", "aggregator", "ranker", "query-api", "proxy")
+HTTP_SERVICES: Final = ("ingest", "query-api", "proxy")
+_NOTE: Final = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
+
+
+def settings_struct(service: str) -> type[SharedSettings]:
+    """Return the settings struct of a service: the one that its settings module defines."""
+    module = importlib.import_module(f"tokentide_{service.replace('-', '_')}.settings")
+    defined = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, SharedSettings)
+        and value.__module__ == module.__name__
+    ]
+    (struct,) = defined
+    return struct
+
+
+def application(service: str) -> Any:
+    """Return a service's application, for its routes; nothing is connected until it is started."""
+    module = importlib.import_module(f"tokentide_{service.replace('-', '_')}.app")
+    return module.create_app(settings_struct(service)())
+
+
+def routes(service: str) -> Iterator[tuple[str, str, str]]:
+    """Yield method, path and summary of each route of a service that answers HTTP, health routes left out."""
+    for route in sorted(application(service).routes, key=lambda r: r.path):
+        for handler in getattr(route, "route_handlers", ()):
+            if not route.path.startswith(("/healthz", "/readyz", "/metrics", "/schema")):
+                for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
+                    text = handler.summary or next(iter((handler.fn.__doc__ or "").strip().splitlines()), "")
+                    yield method, route.path, text
+
+
+def settings_page() -> str:
+    """Every variable of every service."""
+    shared = settings_table(SharedSettings).splitlines()
+    parts = [
+        _NOTE,
+        "# Settings\n\n"
+        "Services are configured by environment variables alone. A variable that no part of Tokentide knows, or "
+        "a value that cannot be, stops the start, with every mistake listed at once. An empty variable counts as "
+        "not set. `python -m tokentide_ingest --check` prints what a service would run with, secrets masked; so "
+        "do the others.\n\n"
+        "## Every service\n\n",
+        settings_table(SharedSettings),
+    ]
+    for service in SERVICES:
+        own = [line for line in settings_table(settings_struct(service)).splitlines() if line not in shared]
+        parts.append(f"\n## {service}\n\n" + _table(shared[0], shared[1], own))
+    return "".join(parts)
+
+
+def metrics_page() -> str:
+    """Every Prometheus metric."""
+    rows = [
+        f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels)} | {m.help} |"
+        for m in METRICS
+    ]
+    return (
+        f"{_NOTE}# Metrics\n\nEvery service answers `GET /metrics` in the Prometheus text format. A metric appears "
+        "once there is something to say. No label names an organisation, a person or a project.\n\n"
+        + _table("| metric | kind | labels | meaning |", "|---|---|---|---|", rows)
+    )
+
+
+def topics_page() -> str:
+    """Every topic."""
+    hour_ms = 3_600_000
+    rows = [
+        f"| `{t.name}` | {t.carries} | {t.partitions} | {_duration(t.retention_ms // hour_ms)} |"
+        for t in TOPICS
+    ]
+    return (
+        f"{_NOTE}# Topics\n\nThe number of partitions is never changed in place: it decides where a call is "
+        "counted. `tokentide up` uses fewer. Retention counts from arrival (`message.timestamp.type="
+        "LogAppendTime`), so that backfilled history is not deleted for being old.\n\n"
+        + _table("| topic | carries | partitions | retention |", "|---|---|---|---|", rows)
+    )
+
+
+def routes_page() -> str:
+    """Every route of every service that answers HTTP."""
+    parts = [
+        f"{_NOTE}# Routes\n\nEvery service also answers `GET /healthz` (alive: 200, else restart it), "
+        "`GET /readyz` (can serve: 200, else send it nothing) and `GET /metrics`. Errors are problems of RFC 9457; "
+        "see [errors](errors.md). How to ask is in [the query API](query-api.md), how to send in "
+        "[batches](batches.md).\n"
+    ]
+    for service in HTTP_SERVICES:
+        rows = [f"| `{method}` | `{path}` | {text} |" for method, path, text in routes(service)]
+        parts.append(f"\n## {service}\n\n" + _table("| method | path | |", "|---|---|---|", rows))
+    return "".join(parts)
+
+
+def commands_page() -> str:
+    """Every command and flag of the command line."""
+    cli = importlib.import_module("tokentide.__main__")
+    return (
+        _NOTE
+        + str(cli.app.generate_docs(output_format="markdown", heading_level=1, recursive=True)).strip()
+        + "\n"
+    )
+
+
+PAGES: Final = {
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "topics.md": topics_page,
+    "routes.md": routes_page,
+    "cli.md": commands_page,
+}
+
+
+def _table(head: str, rule: str, rows: Iterable[str]) -> str:
+    listed = list(dict.fromkeys(rows))
+    return "\n".join([head, rule, *listed]) + "\n" if listed else "Nothing of its own.\n"
+
+
+def _duration(hours: int) -> str:
+    return f"{hours // 24} days" if hours >= 24 else f"{hours} hour"
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page(), "utf-8")
