@@ -240,12 +240,9 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         except (KafkaError, OSError) as exc:
             raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
 
-    async def lag(self, partition: int) -> int:
-        """Return how many records of a partition are not committed yet."""
-        tp = TopicPartition(self.topic, partition)
-        end = self._consumer.highwater(tp) or 0
-        position: Any = await self._consumer.position(tp)
-        return max(0, end - int(position))
+    def end_offset(self, partition: int) -> int:
+        """Return the offset after the last record of a partition, as of the last fetch."""
+        return int(self._consumer.highwater(TopicPartition(self.topic, partition)) or 0)
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         """Rebalance callback of the driver."""

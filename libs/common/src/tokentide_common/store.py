@@ -33,6 +33,8 @@ EXACT_INSERT: Final[Mapping[str, str | int]] = {
     "group_by_two_level_threshold": 0,
     "group_by_two_level_threshold_bytes": 0,
     "input_format_parallel_parsing": 0,
+    # An event carries a few fields from which the ledger derives others (`source`, `cache_write_tokens`).
+    "input_format_skip_unknown_fields": 1,
     "insert_deduplicate": 1,
     "materialized_views_ignore_errors": 0,
     "max_block_size": 4_000_000,
@@ -147,13 +149,14 @@ class Store:
 
 def connect(url: str, timeout_s: float) -> Client:
     """Open one connection and make sure that its database exists."""
-    if url.startswith("chdb:"):
-        client = clickhouse_connect.get_client(dsn=url)
-        # The engine's database must not depend on the connection: one directory, one database.
-        client.command("CREATE DATABASE IF NOT EXISTS tokentide")
-        client.database = "tokentide"
-        return client
     parts = urlsplit(url)
+    if parts.scheme == "chdb":
+        # The engine's database must not depend on the connection: `?database=` names it, or the default.
+        database = dict(parse_qsl(parts.query)).get("database", "tokentide")
+        client = clickhouse_connect.get_client(dsn=f"chdb://{parts.path}")
+        client.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
+        client.database = database
+        return client
     database = parts.path.strip("/") or "default"
     client = clickhouse_connect.get_client(
         host=parts.hostname or "localhost",

@@ -47,6 +47,8 @@ CREATE TABLE IF NOT EXISTS ledger (
   cache_read_tokens   Int64 CODEC(T64, ZSTD(1)),
   cache_write_5m_tokens Int64 CODEC(T64, ZSTD(1)),
   cache_write_1h_tokens Int64 CODEC(T64, ZSTD(1)),
+  -- false: the source knew only the total, and 5 minutes is what the price assumes
+  cache_split_known   Bool DEFAULT true,
   output_tokens       Int64 CODEC(T64, ZSTD(1)),
   reasoning_tokens    Int64 CODEC(T64, ZSTD(1)),
   web_search_requests Int64 CODEC(T64, ZSTD(1)),

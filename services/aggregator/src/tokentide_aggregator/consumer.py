@@ -1,0 +1,265 @@
+"""The consumer: fetches, forms batches per partition, hands them to the processor, commits.
+
+Invariants: a call's records are all in one partition; a partition has one batch in work at a time, in
+order of offset; memory is bounded, since a partition with two batches in hand is not fetched from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+
+from tokentide_aggregator.dead_letters import Brake
+from tokentide_aggregator.filter import CountedCalls
+from tokentide_aggregator.fold import ConsumedRecord
+from tokentide_aggregator.processing import MoreNeeded, Outcome, Processor
+from tokentide_aggregator.recent import RecentRows
+from tokentide_aggregator.retry import until_available
+from tokentide_aggregator.settings import AggregatorSettings
+from tokentide_common.broker import GroupConsumer, LostPartition
+from tokentide_common.errors import Unavailable
+from tokentide_common.metrics import Metrics
+
+_WORK_AT_ONCE = 2
+_HAND_OVER_S = 5.0
+_DRAIN_S = 20.0
+_REFILL_WAIT_MS = 200
+_log = structlog.get_logger(__name__)
+
+
+class Partition(msgspec.Struct):
+    """What the consumer holds of one partition."""
+
+    number: int
+    recent: RecentRows
+    brake: Brake
+    waiting: list[ConsumedRecord]
+    """Fetched, not yet in work."""
+    since: float = 0.0
+    """When the oldest waiting record was fetched."""
+    claimed_end: int = 0
+    """A boundary to wait for, claimed by an earlier owner."""
+    stopped: bool = False
+    """The brake has tripped."""
+    leaving: bool = False
+    """The group takes it away: no new work."""
+    task: asyncio.Task[None] | None = None
+
+
+class Consumer:
+    """A member of the group of aggregators."""
+
+    def __init__(
+        self,
+        settings: AggregatorSettings,
+        topic: str,
+        processor: Processor,
+        counted: CountedCalls,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._processor = processor
+        self._counted = counted
+        self._metrics = metrics
+        self._partitions: dict[int, Partition] = {}
+        self._slots = asyncio.Semaphore(_WORK_AT_ONCE)
+        self._rebuilding: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._beat = time.monotonic()
+        self._group = GroupConsumer(
+            settings.broker_url,
+            topic,
+            settings.consumer_group,
+            session_timeout_ms=settings.session_timeout_ms,
+            on_assigned=self._on_assigned,
+            on_revoked=self._on_revoked,
+        )
+
+    def alive(self) -> bool:
+        """Tell whether the loop turns; an outage of the store or the broker does not stop it."""
+        return time.monotonic() - self._beat < 60
+
+    def ready(self) -> bool:
+        """Tell whether it owns partitions and none is stopped by the brake."""
+        return bool(self._partitions) and not any(p.stopped for p in self._partitions.values())
+
+    async def run(self) -> None:
+        """Consume until `stop` is asked for; then finish the batches in work, commit and leave."""
+        await until_available("join", self._group.start)
+        try:
+            while not self._stopping:
+                self._beat = time.monotonic()
+                await self._turn()
+        finally:
+            await self._leave(list(self._partitions.values()), _DRAIN_S)
+            if self._rebuilding is not None:
+                self._rebuilding.cancel()
+            await self._group.stop()
+
+    def stop(self) -> None:
+        """Ask the loop to end."""
+        self._stopping = True
+
+    async def _turn(self) -> None:
+        hurry = any(p.waiting for p in self._partitions.values())
+        wait_ms = max(5, self._settings.batch_linger_ms // 4) if hurry else _REFILL_WAIT_MS
+        try:
+            got = await self._group.fetch(timeout_ms=wait_ms, max_records=self._settings.batch_max_records)
+        except Unavailable:
+            _log.warning("broker_unavailable")
+            await asyncio.sleep(0.5)
+            return
+        for number, records in got.items():
+            partition = self._partitions.get(number)
+            if partition is not None and not partition.leaving:
+                if not partition.waiting:
+                    partition.since = time.monotonic()
+                partition.waiting.extend(records)
+        for partition in self._partitions.values():
+            self._start_work(partition)
+            self._bound_memory(partition)
+        if self._counted.full:
+            self._rebuild_filter()
+
+    def _start_work(self, partition: Partition) -> None:
+        task = partition.task
+        if task is not None and task.done():
+            partition.task = None
+            if not task.cancelled():
+                task.result()  # an unforeseen error ends the process: to go on would skip its records
+        idle = partition.task is None and not partition.stopped and not partition.leaving
+        if idle and self._due(partition):
+            partition.task = asyncio.create_task(self._work(partition), name=f"partition-{partition.number}")
+
+    def _due(self, partition: Partition) -> bool:
+        waiting = partition.waiting
+        if not waiting:
+            return False
+        if partition.claimed_end:
+            return waiting[-1].offset + 1 >= partition.claimed_end
+        lingered_ms = (time.monotonic() - partition.since) * 1000
+        return (
+            len(waiting) >= self._settings.batch_max_records or lingered_ms >= self._settings.batch_linger_ms
+        )
+
+    def _bound_memory(self, partition: Partition) -> None:
+        # While it waits for the store a partition stays ours and keeps its heartbeat, unfetched.
+        full = len(partition.waiting) >= self._settings.batch_max_records and not partition.claimed_end
+        if full or partition.stopped:
+            self._group.pause([partition.number])
+        else:
+            self._group.resume([partition.number])
+
+    async def _work(self, partition: Partition) -> None:
+        size = self._settings.batch_max_records
+        if partition.claimed_end:
+            size = max(size, partition.claimed_end - partition.waiting[0].offset)
+        batch, partition.waiting = partition.waiting[:size], partition.waiting[size:]
+        partition.since, partition.claimed_end = time.monotonic(), 0
+        try:
+            async with self._slots:
+                outcome = await self._count(partition, batch)
+        except MoreNeeded as exc:
+            partition.waiting[:0] = batch
+            partition.claimed_end = exc.end
+        except LostPartition:
+            # Whoever owns it now repeats the batch under the same claim and token.
+            _log.info("partition_lost", partition=partition.number)
+        else:
+            if outcome is not None:
+                self._report(partition, outcome, batch)
+
+    async def _count(self, partition: Partition, batch: list[ConsumedRecord]) -> Outcome | None:
+        records, folded = await self._processor.fold(partition.number, batch)
+        if partition.brake.trips(len(records), len(folded.dead)):
+            partition.stopped = True
+            _log.error("partition_stopped_by_brake", partition=partition.number, unreadable=len(folded.dead))
+            self._count_stopped()
+            return None
+        rest = batch[len(records) :]
+        partition.waiting[:0] = rest
+        number = partition.number
+        outcome = await self._processor.store(
+            number, records, folded, partition.recent, lambda: self._must_own(partition)
+        )
+        await self._processor.publish(number, outcome)
+        # The offset is committed last: until then a crash repeats the batch, and repeats change nothing.
+        await until_available("commit", lambda: self._group.commit(number, outcome.end))
+        self._processor.committed()
+        return outcome
+
+    def _must_own(self, partition: Partition) -> None:
+        if self._partitions.get(partition.number) is not partition:
+            raise LostPartition(f"partition {partition.number} was revoked")
+
+    def _report(self, partition: Partition, outcome: Outcome, batch: list[ConsumedRecord]) -> None:
+        lag = max(0, self._group.end_offset(partition.number) - outcome.end)
+        self._metrics.gauge(
+            "tokentide_kafka_consumer_lag_records",
+            group=self._settings.consumer_group,
+            topic=self._group.topic,
+            partition=str(partition.number),
+        ).set(lag)
+        self._metrics.histogram("tokentide_aggregator_block_records").observe(outcome.records)
+        upgraded = sum(1 for c in outcome.block.changes if c.taken_back is not None)
+        new = len(outcome.block.changes) - upgraded
+        for name, number in (
+            ("counted", new),
+            ("upgraded", upgraded),
+            ("rejected", len(outcome.dead)),
+            ("duplicate", outcome.records - new - upgraded - len(outcome.dead)),
+        ):
+            self._metrics.counter("tokentide_aggregator_events_total", outcome=name).inc(max(0, number))
+        arrived = batch[0].timestamp / 1000
+        self._metrics.histogram("tokentide_event_end_to_end_latency_seconds").observe(
+            max(0, time.time() - arrived)
+        )
+        _log.info("block_stored", records=outcome.records, new=new, upgraded=upgraded, dead=len(outcome.dead))
+
+    def _count_stopped(self) -> None:
+        stopped = sum(p.stopped for p in self._partitions.values())
+        self._metrics.gauge("tokentide_aggregator_partitions_stopped").set(stopped)
+
+    async def _on_assigned(self, numbers: set[int]) -> None:
+        settings = self._settings
+        for number in numbers:
+            self._partitions[number] = Partition(
+                number=number,
+                recent=RecentRows(settings.recent_rows_bytes // max(1, len(numbers))),
+                brake=Brake(settings.dead_letter_max_ratio, settings.dead_letter_window),
+                waiting=[],
+            )
+        self._counted.forget(numbers)
+        self._rebuild_filter()
+        self._count_stopped()
+        _log.info("partitions_assigned", partitions=sorted(numbers))
+
+    async def _on_revoked(self, numbers: set[int]) -> None:
+        """Hand over: let batches in work end, for a while; what does not end is dropped and repeated."""
+        gone = [p for n, p in self._partitions.items() if n in numbers]
+        await self._leave(gone, _HAND_OVER_S)
+        for partition in gone:
+            del self._partitions[partition.number]
+        self._counted.forget(numbers)
+
+    async def _leave(self, partitions: list[Partition], patience_s: float) -> None:
+        for partition in partitions:
+            partition.leaving, partition.waiting = True, []
+        tasks = [p.task for p in partitions if p.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience_s)
+        for task in tasks:
+            task.cancel()
+
+    def _rebuild_filter(self) -> None:
+        if self._rebuilding is not None and not self._rebuilding.done():
+            self._rebuilding.cancel()
+        self._rebuilding = asyncio.create_task(self._rebuild(), name="filter")
+
+    async def _rebuild(self) -> None:
+        mine = set(self._partitions)
+        await until_available("filter", lambda: self._counted.rebuild(mine))
+        self._metrics.gauge("tokentide_aggregator_filter_bytes").set(self._counted.size_bytes)

@@ -1,0 +1,39 @@
+"""The one place where a call gets its cost."""
+
+from __future__ import annotations
+
+from tokentide_aggregator.block import Price
+from tokentide_common.events import UsageEvent
+from tokentide_common.pricing import Prices
+
+
+def price_of(prices: Prices) -> Price:
+    """Return the function from a merged record to nano-dollars, None where no price is known.
+
+    A call that used nothing (a failed one) costs nothing, whatever its model.
+    """
+    price = prices.price
+
+    def cost_nano(e: UsageEvent) -> int | None:
+        cost = price(
+            e.provider,
+            e.model,
+            e.occurred_at,
+            e.input_tokens,
+            e.cache_read_tokens,
+            e.cache_write_5m_tokens,
+            e.cache_write_1h_tokens,
+            e.output_tokens,
+            e.reasoning_tokens,
+            e.web_search_requests,
+            e.service_tier,
+            e.speed,
+            e.inference_geo,
+        )
+        if cost is None and not (
+            e.input_tokens or e.output_tokens or e.cache_read_tokens or e.cache_write_tokens
+        ):
+            return 0
+        return cost
+
+    return cost_nano
