@@ -1,0 +1,53 @@
+"""Questions to the query API. Its answers are shown as they are: nothing is counted here."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from tokentide.connection import Connection
+from tokentide.failures import Exit, Failure
+from tokentide.http import open_client, refusal, unreachable
+
+_TIMEOUT_S: Final = 30.0
+
+Answer = dict[str, Any]
+
+
+class UsageQueries:
+    """The three questions of `tokentide stats`, over one period and time zone."""
+
+    def __init__(self, connection: Connection, period: dict[str, str]) -> None:
+        self._connection = connection
+        self._period = period
+
+    def summary(self) -> Answer:
+        """Return the measures of the whole period."""
+        return self._get("summary", {})
+
+    def breakdown(self, by: str) -> Answer:
+        """Return the measures per value of a dimension, the most expensive first."""
+        return self._get("breakdown", {"by": by, "metric": "cost_usd", "limit": "50"})
+
+    def days(self) -> Answer:
+        """Return the measures per day."""
+        return self._get("timeseries", {"bucket": "day"})
+
+    def _get(self, question: str, parameters: dict[str, str]) -> Answer:
+        with open_client(self._connection, timeout_s=_TIMEOUT_S) as client:
+            try:
+                answer = client.get(f"/api/v1/usage/{question}", params={**self._period, **parameters})
+            except httpx.TransportError as error:
+                raise unreachable(self._connection, error) from None
+        if not answer.is_success:
+            raise refusal(answer)
+        try:
+            return msgspec.json.decode(answer.content, type=Answer)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise Failure(
+                f"{self._connection.url} does not answer as a Tokentide server does",
+                hint="check the address",
+                code=Exit.FAILED,
+            ) from None
