@@ -234,3 +234,16 @@ def test_a_model_borrowed_from_another_providers_list_has_no_context_prices(
     assert prices().price(provider, model, NOW, **tokens, **context) == expected(
         provider, model, NOW, tokens, context
     )
+
+
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-4-6", "claude-haiku-5-5"])
+def test_cache_writes_beyond_the_known_split_cost_what_the_list_takes_for_them(model: str) -> None:
+    usage = Usage(
+        input_tokens=50_000,
+        cache_read_tokens=30_000,
+        cache_write_tokens=15_000,
+        cache_write_5m_tokens=4_000,
+        cache_write_1h_tokens=6_000,
+    )
+    theirs = calc_price(usage, model, provider_id="anthropic", genai_request_timestamp=NOW).total_price
+    assert prices().price("anthropic", model, NOW, 5_000, 30_000, 4_000 + 5_000, 6_000, 0) == theirs * 10**9
