@@ -8,7 +8,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from litestar import Litestar
+from litestar.routes import HTTPRoute
 
 from tokentide_common.metrics import METRICS
 from tokentide_common.settings import SharedSettings, settings_table
@@ -17,7 +20,37 @@ from tokentide_common.topics import TOPICS
 REFERENCE: Final = Path(__file__).parent / "reference"
 SERVICES: Final = ("ingest", "aggregator", "ranker", "query-api", "proxy")
 HTTP_SERVICES: Final = ("ingest", "query-api", "proxy")
+
 _NOTE: Final = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
+_SETTINGS: Final = """# Settings
+
+Services are configured by environment variables alone. A variable that no part of Tokentide knows, or a value
+that cannot be, stops the start, with every mistake listed at once. An empty variable counts as not set.
+`python -m tokentide_ingest --check` prints what a service would run with, secrets masked; so do the others.
+
+## Every service
+
+"""
+_METRICS: Final = """# Metrics
+
+Every service answers `GET /metrics` in the Prometheus text format. A metric appears once there is something
+to say. No label names an organisation, a person or a project.
+
+"""
+_TOPICS: Final = """# Topics
+
+The number of partitions is never changed in place: it decides where a call is counted. `tokentide up` uses
+fewer. Retention counts from arrival (`message.timestamp.type=LogAppendTime`), so that backfilled history is
+not deleted for being old.
+
+"""
+_ROUTES: Final = """# Routes
+
+Every service also answers `GET /healthz` (200: alive; else restart it), `GET /readyz` (200: can serve; else
+send it nothing) and `GET /metrics`; a service without routes of its own does so on `TOKENTIDE_HEALTH_PORT`.
+Errors are problems of RFC 9457: see [errors](errors.md). How to send is in [batches](batches.md), how to ask
+in [the query API](query-api.md).
+"""
 
 
 def settings_struct(service: str) -> type[SharedSettings]:
@@ -34,38 +67,35 @@ def settings_struct(service: str) -> type[SharedSettings]:
     return struct
 
 
-def application(service: str) -> Any:
+def application(service: str) -> Litestar:
     """Return a service's application, for its routes; nothing is connected until it is started."""
     module = importlib.import_module(f"tokentide_{service.replace('-', '_')}.app")
-    return module.create_app(settings_struct(service)())
+    app = module.create_app(settings_struct(service)())
+    assert isinstance(app, Litestar)
+    return app
 
 
 def routes(service: str) -> Iterator[tuple[str, str, str]]:
     """Yield method, path and summary of each route of a service that answers HTTP, health routes left out."""
     for route in sorted(application(service).routes, key=lambda r: r.path):
-        for handler in getattr(route, "route_handlers", ()):
-            if not route.path.startswith(("/healthz", "/readyz", "/metrics", "/schema")):
-                for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
-                    text = handler.summary or next(iter((handler.fn.__doc__ or "").strip().splitlines()), "")
+        if isinstance(route, HTTPRoute) and not route.path.startswith(
+            ("/healthz", "/readyz", "/metrics", "/schema")
+        ):
+            for handler in route.route_handlers:
+                text = handler.summary or next(iter((handler.fn.__doc__ or "").strip().splitlines()), "")
+                for method in sorted({str(m) for m in handler.http_methods} - {"OPTIONS", "HEAD"}):
                     yield method, route.path, text
 
 
 def settings_page() -> str:
     """Every variable of every service."""
-    shared = settings_table(SharedSettings).splitlines()
-    parts = [
-        _NOTE,
-        "# Settings\n\n"
-        "Services are configured by environment variables alone. A variable that no part of Tokentide knows, or "
-        "a value that cannot be, stops the start, with every mistake listed at once. An empty variable counts as "
-        "not set. `python -m tokentide_ingest --check` prints what a service would run with, secrets masked; so "
-        "do the others.\n\n"
-        "## Every service\n\n",
-        settings_table(SharedSettings),
-    ]
+    head, rule, *shared = settings_table(SharedSettings).splitlines()
+    parts = [_NOTE, _SETTINGS, _table(head, rule, shared)]
     for service in SERVICES:
-        own = [line for line in settings_table(settings_struct(service)).splitlines() if line not in shared]
-        parts.append(f"\n## {service}\n\n" + _table(shared[0], shared[1], own))
+        own = [
+            line for line in settings_table(settings_struct(service)).splitlines()[2:] if line not in shared
+        ]
+        parts.append(f"\n## {service}\n\n" + _table(head, rule, own))
     return "".join(parts)
 
 
@@ -75,36 +105,18 @@ def metrics_page() -> str:
         f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels)} | {m.help} |"
         for m in METRICS
     ]
-    return (
-        f"{_NOTE}# Metrics\n\nEvery service answers `GET /metrics` in the Prometheus text format. A metric appears "
-        "once there is something to say. No label names an organisation, a person or a project.\n\n"
-        + _table("| metric | kind | labels | meaning |", "|---|---|---|---|", rows)
-    )
+    return _NOTE + _METRICS + _table("| metric | kind | labels | meaning |", "|---|---|---|---|", rows)
 
 
 def topics_page() -> str:
     """Every topic."""
-    hour_ms = 3_600_000
-    rows = [
-        f"| `{t.name}` | {t.carries} | {t.partitions} | {_duration(t.retention_ms // hour_ms)} |"
-        for t in TOPICS
-    ]
-    return (
-        f"{_NOTE}# Topics\n\nThe number of partitions is never changed in place: it decides where a call is "
-        "counted. `tokentide up` uses fewer. Retention counts from arrival (`message.timestamp.type="
-        "LogAppendTime`), so that backfilled history is not deleted for being old.\n\n"
-        + _table("| topic | carries | partitions | retention |", "|---|---|---|---|", rows)
-    )
+    rows = [f"| `{t.name}` | {t.carries} | {t.partitions} | {_duration(t.retention_ms)} |" for t in TOPICS]
+    return _NOTE + _TOPICS + _table("| topic | carries | partitions | retention |", "|---|---|---|---|", rows)
 
 
 def routes_page() -> str:
     """Every route of every service that answers HTTP."""
-    parts = [
-        f"{_NOTE}# Routes\n\nEvery service also answers `GET /healthz` (alive: 200, else restart it), "
-        "`GET /readyz` (can serve: 200, else send it nothing) and `GET /metrics`. Errors are problems of RFC 9457; "
-        "see [errors](errors.md). How to ask is in [the query API](query-api.md), how to send in "
-        "[batches](batches.md).\n"
-    ]
+    parts = [_NOTE, _ROUTES]
     for service in HTTP_SERVICES:
         rows = [f"| `{method}` | `{path}` | {text} |" for method, path, text in routes(service)]
         parts.append(f"\n## {service}\n\n" + _table("| method | path | |", "|---|---|---|", rows))
@@ -114,11 +126,8 @@ def routes_page() -> str:
 def commands_page() -> str:
     """Every command and flag of the command line."""
     cli = importlib.import_module("tokentide.__main__")
-    return (
-        _NOTE
-        + str(cli.app.generate_docs(output_format="markdown", heading_level=1, recursive=True)).strip()
-        + "\n"
-    )
+    text = cli.app.generate_docs(output_format="markdown", heading_level=1, recursive=True)
+    return f"{_NOTE}{text.strip()}\n"
 
 
 PAGES: Final = {
@@ -131,11 +140,12 @@ PAGES: Final = {
 
 
 def _table(head: str, rule: str, rows: Iterable[str]) -> str:
-    listed = list(dict.fromkeys(rows))
+    listed = list(rows)
     return "\n".join([head, rule, *listed]) + "\n" if listed else "Nothing of its own.\n"
 
 
-def _duration(hours: int) -> str:
+def _duration(milliseconds: int) -> str:
+    hours = milliseconds // 3_600_000
     return f"{hours // 24} days" if hours >= 24 else f"{hours} hour"
 
 
