@@ -15,7 +15,7 @@ from tokentide_proxy.settings import ProxySettings
 )
 async def test_a_client_pointed_at_the_proxy_learns_that_it_forwards_nothing(method: str, path: str) -> None:
     async with AsyncTestClient(create_app(ProxySettings())) as client:
-        answer = await client.request(method, path, content=b"{", headers={"x-request-id": "request1"})
+        answer = await client.request(method, path, content=b"{", headers={"x-request-id": "request-1"})
     assert answer.status_code == 501
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
