@@ -1,0 +1,115 @@
+"""What a batch adds and takes back, and that a row is its state."""
+
+from __future__ import annotations
+
+import json
+from functools import reduce
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.observations import NOON, observations
+from tokentide_aggregator.block import Block, build
+from tokentide_aggregator.fold import FoldedCall, Waiting
+from tokentide_aggregator.rows import decode_row, encode_row, row_of_state, state_of_row, taken_back
+from tokentide_common.events import UsageEvent
+from tokentide_common.identity import call_hash
+from tokentide_common.merge import add, canonical, merged
+
+
+def price(event: UsageEvent) -> int | None:
+    return None if event.model == "c" else event.output_tokens * 7 + event.cache_write_1h_tokens * 3
+
+
+def folded(events: list[UsageEvent], waiting: dict[int, Waiting] | None = None) -> dict[bytes, FoldedCall]:
+    key = (events[0].org_id, events[0].call_id)
+    return {call_hash(*key): FoldedCall(key, 0, events, waiting or {})}
+
+
+def built(events: list[UsageEvent], known: Block | None = None) -> Block:
+    rows = {change.call: decode_row(change.row) for change in known.changes} if known else {}
+    return build(folded(events), rows, price, "v1")
+
+
+@given(st.lists(observations(), min_size=1, max_size=5))
+def test_a_row_read_back_is_the_state_it_was_made_of(events):
+    state = dict(reduce(add, events, {}))
+    record, token_source = merged(state)
+    row = row_of_state(
+        state, record, token_source=token_source, cost_nano=price(record), price_version="v1", version=3
+    )
+    assert state_of_row(decode_row(encode_row(row))) == state
+
+
+@given(observations())
+def test_the_short_way_of_a_new_call_gives_the_row_of_the_long_way(event):
+    (change,) = built([event]).changes
+    state = add({}, event)
+    record, token_source = merged(state)
+    row = row_of_state(
+        state, record, token_source=token_source, cost_nano=price(record), price_version="v1", version=1
+    )
+    assert msgspec.to_builtins(decode_row(change.row)) == msgspec.to_builtins(row)
+
+
+@given(st.lists(observations(), min_size=1, max_size=4), st.lists(observations(), min_size=1, max_size=4))
+def test_a_call_met_in_two_batches_ends_as_if_met_in_one(first, second):
+    one = built(first + second)
+    before = built(first)
+    after = built(second, before)
+    final = after.changes[0] if after.changes else before.changes[0]
+    told, expected = decode_row(final.row), decode_row(one.changes[0].row)
+    told.version = expected.version
+    assert told == expected
+    if after.changes:
+        taken = json.loads(after.changes[0].taken_back)
+        assert taken.pop("sign") == -1
+        assert decode_row(json.dumps(taken).encode()) == decode_row(before.changes[0].row)
+
+
+@given(st.lists(observations(), min_size=1, max_size=4))
+def test_repeats_change_nothing(events):
+    before = built(events)
+    assert built(events + events, before).changes == []
+
+
+def test_the_row_taken_back_is_the_same_bytes_from_memory_and_from_the_table():
+    event = canonical(
+        UsageEvent(call_id="req_1", source="cli", org_id="o", occurred_at=NOON, tags={"b": "1", "a": "2"})
+    )
+    (change,) = built([event]).changes
+    assert taken_back(decode_row(change.row)) == taken_back(decode_row(encode_row(decode_row(change.row))))
+
+
+def test_each_waiting_event_gets_the_verdict_of_its_own_effect():
+    def event(**fields: object) -> UsageEvent:
+        return canonical(
+            UsageEvent(**{"call_id": "req_1", "source": "cli", "org_id": "o", "occurred_at": NOON, **fields})
+        )
+
+    events = [
+        event(output_tokens=5),
+        event(output_tokens=5),
+        event(output_tokens=9),
+        event(source="otlp", output_tokens=9),
+    ]
+    waiting = {n: Waiting(b"me", "b", n) for n in range(4)}
+    block = build(folded(events, waiting), {}, price, "v1")
+    assert [v.verdict for v in block.verdicts] == ["counted", "duplicate", "upgraded", "upgraded"]
+    assert len(block.changes) == 1
+
+
+def test_an_upgrade_touches_the_day_it_leaves_and_the_day_it_joins():
+    late = canonical(UsageEvent(call_id="req_1", source="cli", org_id="o", occurred_at=NOON))
+    early = msgspec.structs.replace(late, occurred_at=NOON.replace(day=20), source="otlp")
+    block = built([early], built([late]))
+    assert block.days == {("o", NOON.toordinal()), ("o", NOON.toordinal() - 2)}
+
+
+def test_a_call_without_a_known_price_is_unpriced_and_costs_nothing():
+    event = canonical(
+        UsageEvent(call_id="req_1", source="cli", org_id="o", occurred_at=NOON, model="c", output_tokens=5)
+    )
+    row = decode_row(built([event]).changes[0].row)
+    assert (row.unpriced, row.cost_nano) == (True, 0)
