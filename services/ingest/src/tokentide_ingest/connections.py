@@ -1,0 +1,80 @@
+"""Makes the service's connections in the background: it starts whatever is away and recovers by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final
+
+import structlog
+
+from tokentide_common.accounts import KeyDirectory
+from tokentide_common.broker import Publisher, ensure_topics
+from tokentide_common.errors import Unavailable
+from tokentide_ingest.settings import IngestSettings
+from tokentide_ingest.verdicts import VerdictReader
+
+_PAUSE_S: Final = 0.5
+_MAX_PAUSE_S: Final = 5.0
+_log = structlog.get_logger(__name__)
+
+
+class Connections:
+    """Broker, verdicts and keys: opened together, each tried again until it is there."""
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        publisher: Publisher,
+        verdicts: VerdictReader,
+        keys: KeyDirectory | None,
+    ) -> None:
+        self._settings = settings
+        self._publisher = publisher
+        self._verdicts = verdicts
+        self._keys = keys
+        self._keys_ready = keys is None
+
+    def checks(self) -> Mapping[str, bool]:
+        """Return what is there, for `/readyz`."""
+        return {"broker": self._verdicts.listening, "keys": self._keys_ready}
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Connect in the background, disconnect at the end."""
+        tasks = [asyncio.create_task(self._open_broker()), asyncio.create_task(self._open_keys())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._verdicts.stop()
+            await self._publisher.stop()
+            if self._keys is not None:
+                await self._keys.stop()
+
+    async def _open_broker(self) -> None:
+        await _until_available("topics", self._ensure_topics)
+        await self._publisher.start()
+        await _until_available("verdicts", self._verdicts.start)
+
+    async def _ensure_topics(self) -> None:
+        await ensure_topics(self._settings.broker_url, embedded=self._settings.embedded)
+
+    async def _open_keys(self) -> None:
+        if self._keys is not None:
+            await _until_available("keys", self._keys.start)
+            self._keys_ready = True
+
+
+async def _until_available(what: str, action: Callable[[], Awaitable[None]]) -> None:
+    pause_s = _PAUSE_S
+    while True:
+        try:
+            return await action()
+        except Unavailable as error:
+            _log.warning("not_available_yet", what=what, code=error.stable_code, retry_in_s=pause_s)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _MAX_PAUSE_S)
