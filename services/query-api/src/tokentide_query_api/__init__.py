@@ -1,1 +1,1 @@
-"""Tokentide."""
+"""The query API: analytics over the calls of one organisation."""

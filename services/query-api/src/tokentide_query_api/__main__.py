@@ -1,0 +1,30 @@
+"""`python -m tokentide_query_api`: serve the query API until a signal asks to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from tokentide_common import logging
+from tokentide_common.serving import serving, stop_requested
+from tokentide_common.settings import load_or_exit, run_check_flag
+from tokentide_query_api.app import create_app
+from tokentide_query_api.settings import QuerySettings
+
+
+async def serve(settings: QuerySettings) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what is in work."""
+    async with serving(create_app(settings), host=settings.bind_host, port=settings.query_port):
+        await stop_requested()
+
+
+def main() -> None:
+    """Run the service."""
+    run_check_flag(sys.argv[1:], QuerySettings)
+    settings = load_or_exit(QuerySettings)
+    logging.configure(settings.log_format, level=settings.log_level)
+    asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""`GET /api/v1/calls` and `/calls/{call_id}`: the request log, newest first, and one call in full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tokentide_common.errors import NotFound
+from tokentide_common.identity import call_hash
+from tokentide_common.store import rows
+from tokentide_query_api.asking import Asking, Page
+from tokentide_query_api.dimensions import DAY_MS
+from tokentide_query_api.formats import Answer, Column, Kind
+from tokentide_query_api.record import COLUMNS, live_rows, observations_of, record_of, select_list
+from tokentide_query_api.statement import Scope, Statement
+
+Row = Mapping[str, Any]
+_PLACE: Final = """
+SELECT argMax(occurred_ms, version) AS at_ms FROM seen
+WHERE call_hash = toFixedString(unhex({hash:String}), 16) GROUP BY call_hash
+"""
+
+
+async def calls(ask: Asking) -> Answer:
+    """Answer a page of the request log."""
+    page = ask.page()
+    found = await _newest(ask, page)
+    listed = found[: page.limit]
+    more = len(found) > page.limit
+    cursor = page.next_cursor(listed[-1]["at_ms"], listed[-1]["call_id"]) if more else None
+    items = [record_of(row) for row in listed]
+    return Answer({"items": items, "next_cursor": cursor}, COLUMNS, items, cursor)
+
+
+async def call(ask: Asking, call_id: str) -> Answer:
+    """Answer one call of the caller's organisation. Raises `NotFound`, also for a call of another."""
+    place = await rows(ask.store, _PLACE, {"hash": call_hash(ask.org_id, call_id).hex()})
+    if not place:
+        raise NotFound("there is no such call in your organisation")
+    at_ms = place[0]["at_ms"]
+    live = await _at(ask, call_id, at_ms, at_ms + 1)
+    if not live:
+        # `seen` is written last: for a moment it still names the place that an upgrade has just left.
+        # A call only ever moves to an earlier time.
+        live = await _at(ask, call_id, at_ms - DAY_MS, at_ms)
+    if not live:
+        raise NotFound("there is no such call in your organisation")
+    record = {**record_of(live[-1]), "observations": observations_of(live[-1])}
+    return Answer(record, (*COLUMNS, Column("observations", Kind.NESTED)), [record])
+
+
+async def _at(ask: Asking, call_id: str, start_ms: int, end_ms: int) -> list[Row]:
+    statement = Statement(Scope(ask.org_id, start_ms, end_ms))
+    select = select_list("observations", "cache_split_known")
+    where = f"x.call_id = {statement.bind(call_id, 'String')}"
+    return live_rows(await ask.rows(statement, statement.ledger(select, where=where)))
+
+
+async def _newest(ask: Asking, page: Page) -> list[Row]:
+    """Return up to one live row more than the page holds, reading the ledger backwards in windows.
+
+    The ledger is ordered by time inside an organisation, so a window is read where it lies, without a sort.
+    """
+    wanted = page.limit + 1
+    window = 2 * wanted
+    before = (page.after.at, page.after.id) if page.after else (page.end_ms, "")
+    found: list[Row] = []
+    while len(found) < wanted:
+        raw = await _window(ask, page.start_ms, before, window)
+        whole = raw if len(raw) < window else _without_last_call(raw)
+        found += live_rows(whole)
+        if len(raw) < window:
+            break
+        if whole:
+            before = (whole[-1]["at_ms"], whole[-1]["call_id"])
+        window *= 2  # a call of many states filled the window, or few rows were live
+    return found[:wanted]
+
+
+async def _window(ask: Asking, start_ms: int, before: tuple[int, str], size: int) -> list[Row]:
+    at_ms, call_id = before
+    statement = Statement(ask.scope(start_ms, at_ms + 1))
+    time = f"fromUnixTimestamp64Milli({statement.bind(at_ms, 'Int64')}, 'UTC')"
+    where = f"(x.occurred_at < {time} OR x.call_id < {statement.bind(call_id, 'String')})"
+    sql = statement.ledger(select_list(), where=where)
+    return list(await ask.rows(statement, f"{sql} ORDER BY x.occurred_at DESC, x.call_id DESC LIMIT {size}"))
+
+
+def _without_last_call(raw: list[Row]) -> list[Row]:
+    """Drop the rows of the last call: the window may have cut through its states."""
+    last = (raw[-1]["at_ms"], raw[-1]["call_id"])
+    end = len(raw)
+    while end and (raw[end - 1]["at_ms"], raw[end - 1]["call_id"]) == last:
+        end -= 1
+    return raw[:end]

@@ -1,0 +1,143 @@
+"""The reading routes: each a path, its parameters, the shape of its answer, and who finds the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import unquote, urlencode
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Schema
+from sqlalchemy.engine import Engine
+
+from tokentide_common.accounts import KeyDirectory, organization_time_zone
+from tokentide_common.keys import KeyKind
+from tokentide_common.store import Store
+from tokentide_query_api import parameters as p
+from tokentide_query_api import rankings as ranked
+from tokentide_query_api import shapes
+from tokentide_query_api.asking import Asking
+from tokentide_query_api.breakdown import breakdown
+from tokentide_query_api.calls import call, calls
+from tokentide_query_api.coverage import coverage
+from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
+from tokentide_query_api.openapi import operation_of
+from tokentide_query_api.parameters import Arguments, Parameter
+from tokentide_query_api.sessions import sessions
+from tokentide_query_api.summary import summary
+from tokentide_query_api.timeseries import timeseries
+
+PREFIX: Final = "/api/v1"
+_CALL_PATH: Final = f"{PREFIX}/calls/"
+_HEADERS: Final = {
+    "cache-control": "private, no-store",
+    "vary": "accept, authorization, x-tokentide-key",
+    "x-content-type-options": "nosniff",
+}
+# Machine and proxy keys write; only API keys read.
+_READERS: Final[tuple[KeyKind, ...]] = ("a",)
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """Where answers come from."""
+
+    store: Store
+    engine: Engine
+    keys: KeyDirectory
+    clock: Callable[[], datetime]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A reading route."""
+
+    path: str
+    summary: str
+    parameters: tuple[Parameter, ...]
+    shape: Schema
+    answer: Callable[[Asking, Sources, str], Awaitable[Answer]]
+
+
+def routes() -> tuple[Route, ...]:
+    """Return every reading route."""
+    period = (*p.PERIOD, *p.FILTERS)
+    page = (*period, p.LIMIT, p.CURSOR)
+    series = (*period, p.BUCKET, p.GROUP_BY)
+    parts = (*period, p.BY, p.METRIC, p.LIMIT)
+    one = (p.FORMAT,)
+    call_pages, session_pages = shapes.page_of(shapes.CALL), shapes.page_of(shapes.SESSION)
+    coverage_pages = shapes.page_of(shapes.COVERAGE)
+    return (
+        Route("/usage/summary", "Totals of a period", period, shapes.SUMMARY, _of(summary)),
+        Route("/usage/timeseries", "Measures per bucket", series, shapes.TIMESERIES, _of(timeseries)),
+        Route("/usage/breakdown", "Measures per dimension", parts, shapes.BREAKDOWN, _of(breakdown)),
+        Route("/calls", "The request log, newest first", page, call_pages, _of(calls)),
+        Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call),
+        Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions)),
+        Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings),
+        Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage)),
+    )
+
+
+def reading_handlers(sources: Callable[[], Sources]) -> Sequence[HTTPRouteHandler]:
+    """Return the Litestar handlers of all reading routes."""
+    return [_handler(route, sources) for route in routes()]
+
+
+def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
+    by_id = "{call_id}" in route.path
+
+    @get(
+        PREFIX + route.path.replace("{call_id}", "{call_id:path}"),
+        operation_id=route.path.strip("/").replace("/{call_id}", "_by_id").replace("/", "_"),
+        summary=route.summary,
+        operation_class=operation_of(route.parameters, route.shape, path_id="call_id" if by_id else ""),
+    )
+    async def handle(request: Request[Any, Any, Any]) -> Response[bytes]:
+        at = sources()
+        # The organisation of every statement below is the one that this key speaks for.
+        key = await at.keys.admit(request.headers, _READERS)
+        arguments = Arguments(request.scope["query_string"], route.parameters)
+        fmt = negotiated(arguments.one(p.FORMAT), request.headers.get("accept", ""))
+        asking = Asking(at.store, key.org_id, at.clock(), route.path, arguments)
+        answer = await route.answer(asking, at, _call_id(request))
+        return Response(
+            rendered(answer, fmt), media_type=MEDIA_TYPES[fmt], headers={**_HEADERS, **_next(request, answer)}
+        )
+
+    return handle
+
+
+def _of(answer: Callable[[Asking], Awaitable[Answer]]) -> Callable[[Asking, Sources, str], Awaitable[Answer]]:
+    async def answered(asking: Asking, _sources: Sources, _call_id: str) -> Answer:
+        return await answer(asking)
+
+    return answered
+
+
+async def _one_call(asking: Asking, _sources: Sources, call_id: str) -> Answer:
+    return await call(asking, call_id)
+
+
+async def _rankings(asking: Asking, sources: Sources, _call_id: str) -> Answer:
+    time_zone = await asyncio.to_thread(organization_time_zone, sources.engine, asking.org_id)
+    return await ranked.rankings(asking, time_zone)
+
+
+def _call_id(request: Request[Any, Any, Any]) -> str:
+    """Return the id in the path as it was sent: ids may hold an escaped slash."""
+    raw = request.scope.get("raw_path") or request.scope["path"].encode()
+    _, _, escaped = raw.partition(b"?")[0].decode("latin-1").partition(_CALL_PATH)
+    return unquote(escaped)
+
+
+def _next(request: Request[Any, Any, Any], answer: Answer) -> dict[str, str]:
+    """Return the header by which formats without a body of their own name the next page."""
+    if answer.next_cursor is None:
+        return {}
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    query = urlencode([*kept, ("cursor", answer.next_cursor)])
+    return {"link": f'<{request.scope["path"]}?{query}>; rel="next"', "x-next-cursor": answer.next_cursor}

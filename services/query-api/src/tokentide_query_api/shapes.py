@@ -1,0 +1,100 @@
+"""The JSON shapes of the answers, for the OpenAPI document. Tests hold every answer against them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from litestar.openapi.spec import Schema
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+
+from tokentide_query_api import record
+from tokentide_query_api.formats import MEASURES, Column, Kind
+from tokentide_query_api.openapi import array, fields
+
+TEXT: Final = Schema(type=OpenAPIType.STRING)
+WHOLE: Final = Schema(type=OpenAPIType.INTEGER)
+NUMBER: Final = Schema(type=OpenAPIType.NUMBER)
+FLAG: Final = Schema(type=OpenAPIType.BOOLEAN)
+OBJECT: Final = Schema(type=OpenAPIType.OBJECT)
+MAYBE_TEXT: Final = Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL])
+MAYBE_WHOLE: Final = Schema(type=[OpenAPIType.INTEGER, OpenAPIType.NULL])
+MAYBE_NUMBER: Final = Schema(type=[OpenAPIType.NUMBER, OpenAPIType.NULL])
+MOMENT: Final = Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL], format=OpenAPIFormat.DATE_TIME)
+MONEY: Final = Schema(type=OpenAPIType.STRING, description="US dollars, an exact decimal like 0.0138985")
+
+_OF_KIND: Final = {
+    Kind.TEXT: TEXT, Kind.COUNT: WHOLE, Kind.RATIO: NUMBER, Kind.USD: MONEY, Kind.TIME: MOMENT,
+    Kind.FLAG: FLAG,
+    Kind.NESTED: Schema(type=[OpenAPIType.OBJECT, OpenAPIType.ARRAY]),
+}  # fmt: skip
+
+
+def _of(columns: Iterable[Column]) -> dict[str, Schema]:
+    return {column.name: _OF_KIND[column.kind] for column in columns}
+
+
+_MEASURES: Final = _of(MEASURES)
+_LATENCY: Final = fields(p50=MAYBE_NUMBER, p95=MAYBE_NUMBER, p99=MAYBE_NUMBER)
+_SEEN_BY: Final = fields(cli=WHOLE, otlp=WHOLE, proxy=WHOLE, api=WHOLE)
+
+SUMMARY: Final = fields(
+    **{"from": TEXT, "to": TEXT, "tz": TEXT},
+    **_MEASURES,
+    cache_hit_ratio=NUMBER,
+    **dict.fromkeys(("users", "sessions", "machines", "projects"), WHOLE),
+    duration_ms=_LATENCY,
+    ttft_ms=_LATENCY,
+)
+TIMESERIES: Final = fields(
+    **dict.fromkeys(("bucket", "tz", "from", "to"), TEXT),
+    group_by=array(TEXT),
+    series=array(fields(key=OBJECT, points=array(fields(start=TEXT, **_MEASURES)))),
+)
+BREAKDOWN: Final = fields(
+    by=array(TEXT),
+    metric=TEXT,
+    rows=array(fields(key=OBJECT, **_MEASURES, share=NUMBER)),
+    other=fields(groups=WHOLE, **_MEASURES, share=NUMBER),
+)
+CALL: Final = fields(**_of(record.COLUMNS))
+CALL_WITH_OBSERVATIONS: Final = fields(
+    **_of(record.COLUMNS), observations=array(fields(source=TEXT, observed_at=MOMENT))
+)
+
+
+def page_of(item: Schema) -> Schema:
+    """Return the shape of a page of a list."""
+    return fields(items=array(item), next_cursor=MAYBE_TEXT)
+
+
+SESSION: Final = fields(
+    session_id=TEXT,
+    first_call_at=TEXT,
+    last_call_at=TEXT,
+    **dict.fromkeys(("users", "machines", "projects", "clients", "models", "sources"), array(TEXT)),
+    **_MEASURES,
+)
+COVERAGE: Final = fields(
+    session_id=TEXT,
+    calls=WHOLE,
+    seen_by=_SEEN_BY,
+    by_sources=array(fields(sources=array(TEXT), calls=WHOLE)),
+    possible_doubles=array(fields(model=TEXT, output_tokens=WHOLE, call_ids=array(TEXT))),
+)
+RANKINGS: Final = fields(
+    **dict.fromkeys(("period", "period_start", "scope", "metric", "tz"), TEXT),
+    computed_at=MAYBE_TEXT,
+    items=array(
+        fields(
+            rank=WHOLE,
+            entity=TEXT,
+            value=Schema(type=[OpenAPIType.STRING, OpenAPIType.INTEGER]),
+            share=NUMBER,
+            percentile=NUMBER,
+            previous_rank=MAYBE_WHOLE,
+            movement=MAYBE_WHOLE,
+        )
+    ),
+    next_cursor=MAYBE_TEXT,
+)

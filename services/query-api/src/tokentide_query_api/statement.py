@@ -1,0 +1,195 @@
+"""The one place where SQL over calls is put together. Pure.
+
+A `Statement` belongs to one organisation from its first line: `_scoped` writes the only FROM clauses there
+are, each with the organisation's predicate. Identifiers come from the closed sets of `dimensions.py`;
+every value that a caller sent becomes a server-side parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from tokentide_query_api.dimensions import LEDGER, SUMS, Dimension, Kind, Table
+from tokentide_query_api.resolution import Part, Range
+
+_SECONDS: Final[dict[int, str]] = {
+    1: "toUInt32(intDiv(toUnixTimestamp64Milli(x.occurred_at), 1000))",
+    900_000: "toUnixTimestamp(x.bucket)",
+    86_400_000: "toUInt32(toUInt32(x.day) * 86400)",
+}
+_BUCKET_OF: Final = "toInt16(ceil(log(greatest(x.{ms}, 1)) / log(1.02)))"
+# A question that runs longer than this is refused, so that one caller cannot take the store from the others.
+_LIMITS: Final = "SETTINGS max_execution_time = 20, max_memory_usage = 4000000000"
+
+LEDGER_SUMS: Final[dict[str, str]] = {
+    "calls": "toInt64(x.sign)",
+    "errors": "x.sign * toInt64(x.status != 'ok')",
+    "unpriced_calls": "x.sign * toInt64(x.unpriced)",
+}
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Calls whose dimension has one of these values, or with `exclude` none of them."""
+
+    dimension: Dimension
+    values: tuple[str, ...]
+    exclude: bool = False
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """Which calls a question is about."""
+
+    org_id: str
+    start_ms: int
+    end_ms: int
+    filters: tuple[Filter, ...] = ()
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The dimensions that a table must know to apply the filters."""
+        return tuple(f.dimension for f in self.filters)
+
+
+class Statement:
+    """SQL in the making, with its parameters, over the calls of one scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        if not scope.org_id:
+            raise ValueError("a statement belongs to an organisation")
+        self.scope = scope
+        self._params: dict[str, object] = {"org": scope.org_id}
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """Values for the placeholders in the SQL."""
+        return self._params
+
+    def bind(self, value: object, kind: str) -> str:
+        """Return a placeholder for a value of a ClickHouse type."""
+        name = f"p{len(self._params)}"
+        self._params[name] = value
+        return f"{{{name}:{kind}}}"
+
+    def texts(self, values: Sequence[str]) -> str:
+        """Return a placeholder for a list of texts."""
+        return self.bind(list(values), "Array(String)")
+
+    def ledger(self, select: str, ranges: Sequence[Range] | None = None, *, where: str = "") -> str:
+        """Return a SELECT over the signed rows of the ledger, as alias `x`."""
+        span = ranges if ranges is not None else ((self.scope.start_ms, self.scope.end_ms),)
+        extra = f" AND {where}" if where else ""
+        return f"SELECT {select} {self._scoped(Part(LEDGER, tuple(span)))}{extra}"
+
+    def sums(
+        self,
+        parts: Sequence[Part],
+        dimensions: Sequence[Dimension] = (),
+        *,
+        edges_s: Sequence[int] = (),
+        day: bool = False,
+        latency: bool = False,
+        with_totals: bool = False,
+    ) -> str:
+        """Return a SELECT of the measures from all parts: exact, since the parts are disjoint.
+
+        Columns: `d0`, `d1` … for the dimensions; `t`, the start of the bucket in seconds, where `edges_s`
+        has the starts; `day`, the UTC day in seconds; the measures; and with `latency` the histograms.
+        Groups without a live call fall away: an upgrade took every call out of them.
+        """
+        keys = [f"d{i}" for i in range(len(dimensions))]
+        # (before, after): what is around the time of a row to make the time of its group
+        time: tuple[str, str] | None = None
+        if edges_s:
+            keys.append("t")
+            time = "roundDown(", f", {self.bind(list(edges_s), 'Array(UInt32)')}) AS t"
+        elif day:
+            keys.append("day")
+            time = "intDiv(", ", 86400) * 86400 AS day"
+        named = [f"{self.column(d)} AS d{i}" for i, d in enumerate(dimensions)]
+        inner = " UNION ALL ".join(self._rows(part, named, time, latency) for part in parts)
+        totals = [f"sum(y.{name}) AS {name}" for name in SUMS]
+        if latency:
+            totals += [f"sumMap(y.{name}_histogram) AS {name}_histogram" for name in ("duration", "ttft")]
+        group = f" GROUP BY {', '.join(keys)}" if keys else ""
+        group += " WITH TOTALS" if with_totals else ""
+        return over(inner, ", ".join(keys + totals), f"AS y{group} HAVING sum(y.calls) > 0")
+
+    def column(self, dimension: Dimension) -> str:
+        """Return the expression of a dimension, as text; a tag's key is a value and bound like one."""
+        if dimension.tag:
+            return f"x.tags[{self.bind(dimension.tag, 'String')}]"
+        column = f"x.{dimension.column}"
+        return column if dimension.kind is Kind.TEXT else f"toString({column})"
+
+    def limited(self, sql: str) -> str:
+        """Return the finished query with its limits."""
+        return f"{sql} {_LIMITS}"
+
+    def _rows(self, part: Part, named: Sequence[str], time: tuple[str, str] | None, latency: bool) -> str:
+        columns = [*named]
+        if time:
+            columns.append(_SECONDS[part.table.grain_ms].join(time))
+        columns += [_measure(part.table, name) for name in SUMS]
+        if latency:
+            columns += [_histogram(part.table, name) for name in ("duration", "ttft")]
+        return f"SELECT {', '.join(columns)} {self._scoped(part)}"
+
+    def _scoped(self, part: Part) -> str:
+        """Return FROM and WHERE: the organisation first, whatever else is asked."""
+        where = ["x.org_id = {org:String}", self._within(part), *map(self._condition, self.scope.filters)]
+        return f"FROM {part.table.name} AS x WHERE {' AND '.join(where)}"
+
+    def _within(self, part: Part) -> str:
+        column, convert = _TIME[part.table.grain_ms]
+        ranges = [
+            f"({column} >= {convert(self, start)} AND {column} < {convert(self, end)})"
+            for start, end in part.ranges
+        ]
+        return f"({' OR '.join(ranges)})"
+
+    def _condition(self, condition: Filter) -> str:
+        operator = "NOT IN" if condition.exclude else "IN"
+        return f"{self.column(condition.dimension)} {operator} {self.texts(condition.values)}"
+
+
+def over(inner: str, select: str, rest: str) -> str:
+    """Return a SELECT over a SELECT of this module, so that no other one needs a FROM."""
+    return f"SELECT {select} FROM ({inner}) {rest}"  # noqa: S608 -- texts of our own; values are parameters
+
+
+def _ledger_time(statement: Statement, ms: int) -> str:
+    return f"fromUnixTimestamp64Milli({statement.bind(ms, 'Int64')}, 'UTC')"
+
+
+def _quarter_time(statement: Statement, ms: int) -> str:
+    return f"toDateTime({statement.bind(ms // 1000, 'UInt32')}, 'UTC')"
+
+
+def _day_time(statement: Statement, ms: int) -> str:
+    return f"toDate({statement.bind(ms // 86_400_000, 'UInt16')})"
+
+
+_TIME: Final = {
+    1: ("x.occurred_at", _ledger_time),
+    900_000: ("x.bucket", _quarter_time),
+    86_400_000: ("x.day", _day_time),
+}
+
+
+def _measure(table: Table, name: str) -> str:
+    if table is not LEDGER:
+        return f"x.{name} AS {name}"
+    return f"{LEDGER_SUMS.get(name, f'x.sign * x.{name}')} AS {name}"
+
+
+def _histogram(table: Table, name: str) -> str:
+    if table is not LEDGER:
+        return f"x.{name}_histogram AS {name}_histogram"
+    bucket = _BUCKET_OF.format(ms=f"{name}_ms")
+    return (
+        f"if(x.{name}_ms > 0, map({bucket}, toInt64(x.sign)), CAST(map(), 'Map(Int16, Int64)'))"
+        f" AS {name}_histogram"
+    )

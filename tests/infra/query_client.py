@@ -1,0 +1,58 @@
+"""The query API as its callers see it, inside the test's event loop, with keys of two organisations."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from litestar.testing import AsyncTestClient
+
+from tokentide_common.accounts import create_organization, issue_key
+from tokentide_common.database import open_database
+from tokentide_common.store import Store
+from tokentide_query_api.app import create_app
+from tokentide_query_api.settings import QuerySettings
+
+NOW = datetime(2026, 11, 22, 10, 30, tzinfo=timezone.utc)
+ORGANIZATIONS = ("org_a", "org_b")
+
+
+class Caller:
+    """Asks the query API with the API key of an organisation."""
+
+    def __init__(self, client: AsyncTestClient[Any], keys: dict[str, str], other_keys: dict[str, str]) -> None:
+        self.client = client
+        self.keys = keys
+        self.other_keys = other_keys
+
+    async def get(self, path: str, org: str = "org_a", *, key: str | None = None, **options: Any) -> Any:
+        """Return the response to a GET; `path` is under /api/v1 and may have a query."""
+        headers = {"authorization": f"Bearer {key or self.keys[org]}", **options.pop("headers", {})}
+        return await self.client.get(f"/api/v1{path}", headers=headers, **options)
+
+    async def json(self, path: str, org: str = "org_a", **options: Any) -> Any:
+        """Return the JSON answer, which must be a success."""
+        response = await self.get(path, org, **options)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+@contextlib.asynccontextmanager
+async def query_api(
+    store: Store, folder: Path, *, time_zone: str = "UTC", now: datetime = NOW
+) -> AsyncIterator[Caller]:
+    """Serve a store to two organisations; `other_keys` are a machine's and a proxy's of the first."""
+    engine = open_database(f"sqlite:///{folder / 'accounts.db'}")
+    for org in ORGANIZATIONS:
+        create_organization(engine, org, time_zone=time_zone, org_id=org)
+    keys = {org: issue_key(engine, org, "a")[0] for org in ORGANIZATIONS}
+    other = {"m": issue_key(engine, "org_a", "m")[0], "p": issue_key(engine, "org_a", "p")[0]}
+    app = create_app(QuerySettings(), store=store, engine=engine, clock=lambda: now)
+    try:
+        async with AsyncTestClient(app) as client:
+            yield Caller(client, keys, other)
+    finally:
+        engine.dispose()
