@@ -169,7 +169,7 @@ def settings_table(cls: type[SharedSettings]) -> str:
     for field in msgspec.structs.fields(cls):
         default = "required" if field.required else f"`{_text(field.default)}`" if field.default != "" else ""
         accepts = _accepts(field.type).replace("|", "\\|")
-        meaning = _meta(field.type, "extra_json_schema").get("description", "")
+        meaning = _meta(field.type, "extra_json_schema").get("description", "").replace("|", "\\|")
         lines.append(f"| `{variable(field.name)}` | {default} | {accepts} | {meaning} |")
     return "\n".join(lines) + "\n"
 
@@ -244,7 +244,7 @@ def _accepts(kind: object) -> str:
 
 def _range(info: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
     bounds = [("at least", info.ge), ("over", info.gt), ("at most", info.le), ("under", info.lt)]
-    said = [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
+    said = [f"{words} {bound}" for words, bound in bounds if bound is not None]
     return f" {' and '.join(said)}" if said else ""
 
 
