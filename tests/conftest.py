@@ -1,5 +1,151 @@
-"""Fixtures that tests of every kind share: the real parts under `infra/`."""
+"""The real parts that tests run against. What a test asks for by name:
+
+Stores (chDB in this process; one engine per process, a database of its own for each test):
+  store            a `Store` with the schema applied        empty_store     the same without the schema
+  store_url        its URL, for a service under test         chdb_directory  the engine's folder
+Stores as services of their own (`url`, `database_url(name)`, kill/pause/resume/restart/stop):
+  clickhouse_process         fresh, and `fault(...)`, see infra/clickhouse_process.py
+  shared_clickhouse_process  one for the whole run: heal what you break, use a database of your own
+  clickhouse_server          in Docker; skipped, saying so, where Docker does not answer
+Brokers (`url`, `name`, `durable`, kill/pause/resume/restart/stop):
+  tansu                  fresh, in milliseconds; forgets everything when killed
+  durable_broker         fresh, about 2.5 s; keeps everything across `kill` and `restart`
+  shared_durable_broker  one for the whole run: do not hurt it, use topics of your own
+  proxied_tansu          (broker, FaultProxy): its clients are sent through a proxy that fails on demand
+  proxied_kafka          the same with Apache Kafka
+SQL database: `database_url`, an empty one, on SQLite and on PostgreSQL in turn (infra/postgres.py).
+SQL databases: postgres_server, see infra/postgres.py
+Waiting: `await until(condition)` of `infra.waiting` polls with a deadline; nothing sleeps for luck.
+
+`TOKENTIDE_TEST_BROKER=redpanda|kafka|tansu` chooses the durable broker (tansu: none).
+"""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.backends import described, durable_broker_name, start_durable_broker
+from infra.brokers import Broker, Tansu
+from infra.containers import ClickHouseServer, docker_answers
+from infra.fault_proxy import FaultProxy
+from infra.kafka import Kafka
+from infra.stores import ClickHouseProcess, StoreService
+from tokentide_common.migrate import migrate
+from tokentide_common.store import Store, connect
+
 pytest_plugins = ["infra.postgres"]
+
+pytest_plugins = ["infra.postgres"]
+
+
+def pytest_report_header() -> str:
+    return described()
+
+
+@pytest.fixture(scope="session")
+def chdb_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    directory = tmp_path_factory.mktemp("chdb")
+    # One connection stays open, so that the engine is not shut down and started again between tests.
+    keeper = connect(f"chdb://{directory}", 30)
+    yield directory
+    keeper.close()
+
+
+@pytest.fixture
+def store_url(chdb_directory: Path) -> Iterator[str]:
+    database = f"test_{uuid.uuid4().hex[:12]}"
+    yield f"chdb://{chdb_directory}?database={database}"
+    client = connect(f"chdb://{chdb_directory}", 30)
+    client.command(f"DROP DATABASE IF EXISTS {database}")
+    client.close()
+
+
+@pytest.fixture
+async def empty_store(store_url: str) -> AsyncIterator[Store]:
+    opened = Store(store_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def store(empty_store: Store) -> Store:
+    await migrate(empty_store)
+    return empty_store
+
+
+@pytest.fixture
+def clickhouse_process(tmp_path: Path) -> Iterator[ClickHouseProcess]:
+    service = ClickHouseProcess(tmp_path)
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_clickhouse_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseProcess]:
+    service = ClickHouseProcess(tmp_path_factory.mktemp("clickhouse"))
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="session")
+def clickhouse_server() -> Iterator[StoreService]:
+    if not docker_answers():
+        pytest.skip("a ClickHouse server needs Docker, and no Docker daemon answers")
+    service = ClickHouseServer()
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def tansu(tmp_path: Path) -> Iterator[Broker]:
+    broker = Tansu(tmp_path)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def durable_broker(tmp_path: Path) -> Iterator[Broker]:
+    _require_durable()
+    broker = start_durable_broker(tmp_path)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_durable_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    _require_durable()
+    broker = start_durable_broker(tmp_path_factory.mktemp("broker"))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def fault_proxy() -> Iterator[FaultProxy]:
+    proxy = FaultProxy()
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def proxied_tansu(tmp_path: Path, fault_proxy: FaultProxy) -> Iterator[tuple[Broker, FaultProxy]]:
+    broker = Tansu(tmp_path, advertised_port=fault_proxy.port)
+    fault_proxy.target_port = broker.port
+    yield broker, fault_proxy
+    broker.stop()
+
+
+@pytest.fixture
+def proxied_kafka(tmp_path: Path, fault_proxy: FaultProxy) -> Iterator[tuple[Broker, FaultProxy]]:
+    broker = Kafka(tmp_path, advertised_port=fault_proxy.port)
+    fault_proxy.target_port = broker.port
+    yield broker, fault_proxy
+    broker.stop()
+
+
+def _require_durable() -> None:
+    if durable_broker_name() == "tansu":
+        pytest.skip("TOKENTIDE_TEST_BROKER=tansu: this run has no durable broker, by request")

@@ -1,0 +1,1 @@
+"""The parts that tests run against: real brokers, real stores, and ways to hurt them."""

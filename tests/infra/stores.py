@@ -1,0 +1,58 @@
+"""Stores that tests run against as services: a URL, and ways to hurt them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any, Protocol
+
+from infra.process import Process, free_port, listens
+
+
+class StoreService(Protocol):
+    """A store that is a service of its own; `url` names no database, `database_url` does."""
+
+    name: str
+    url: str
+
+    def database_url(self, database: str) -> str: ...
+    def kill(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def restart(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class ClickHouseProcess:
+    """The embedded engine in a process of its own, behind ClickHouse's HTTP protocol."""
+
+    name = "clickhouse-process"
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"clickhouse://127.0.0.1:{self.port}"
+        program = Path(__file__).parent / "clickhouse_process.py"
+        self._process = Process(
+            [sys.executable, str(program), str(folder / "data"), str(self.port)],
+            log=folder / "clickhouse.log",
+            ready=lambda: listens(self.port),
+            # A kill leaves temporary files of inserts behind: they belong to the test's folder.
+            environment={"TMPDIR": str(folder)},
+        )
+        self._process.start()
+        self.kill, self.stop = self._process.kill, self._process.stop
+        self.pause, self.resume = self._process.pause, self._process.resume
+        self.restart = self._process.restart
+
+    def database_url(self, database: str) -> str:
+        return f"{self.url}/{database}"
+
+    def fault(self, **fields: Any) -> None:
+        """Put a fault in force (see `clickhouse_process`); without arguments, heal."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/__fault", data=json.dumps(fields).encode(), method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            answer.read()
