@@ -27,6 +27,7 @@ from tokentide_common.topics import TOPICS
 Headers = Sequence[tuple[str, bytes]]
 _MAX_RECORD_BYTES: Final = 1 << 20
 _EMBEDDED_PARTITIONS: Final = 2
+_REPLICAS: Final = 3
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -42,15 +43,16 @@ def bootstrap_servers(url: str) -> str:
     return url.removeprefix("kafka://").rstrip("/")
 
 
-async def ensure_topics(url: str, *, embedded: bool = False, replication: int = -1) -> None:
-    """Create the topics that are missing; existing ones are left as they are.
+async def ensure_topics(url: str, *, embedded: bool = False) -> None:
+    """Create the topics that are missing, on up to three brokers each; existing ones are left as they are.
 
-    Embedded: two partitions (one machine), replication 1. Raises `Unavailable` when the broker is away.
+    Embedded: two partitions (one machine). Raises `Unavailable` when the broker is away.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers(url), request_timeout_ms=10_000)
     try:
         await admin.start()
         existing = set(await admin.list_topics())
+        replicas = min(_REPLICAS, len((await admin.describe_cluster())["brokers"]))
         for topic in TOPICS:
             if topic.name in existing:
                 continue
@@ -60,7 +62,7 @@ async def ensure_topics(url: str, *, embedded: bool = False, replication: int = 
             new = NewTopic(
                 topic.name,
                 partitions,
-                1 if embedded else replication,
+                replicas,
                 topic_configs={} if embedded else settings,
             )
             with contextlib.suppress(TopicAlreadyExistsError):  # another service was first
