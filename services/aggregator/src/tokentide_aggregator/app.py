@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from sqlalchemy.engine import Engine
-
 from tokentide_aggregator.consumer import Consumer
 from tokentide_aggregator.failpoints import failpoint
 from tokentide_aggregator.filter import CountedCalls
@@ -16,6 +14,7 @@ from tokentide_aggregator.processing import Processor
 from tokentide_aggregator.retry import until_available
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.broker import Publisher, ensure_topics
+from tokentide_common.database import Engine
 from tokentide_common.metrics import Metrics
 from tokentide_common.migrate import migrate
 from tokentide_common.pricing import Prices

@@ -23,7 +23,6 @@ from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
-from sqlalchemy.engine import Engine
 
 from tokentide_aggregator.block import Block, CallChange, Price, Verdict, build
 from tokentide_aggregator.dead_letters import dead_letter_records
@@ -36,6 +35,7 @@ from tokentide_aggregator.retry import until_available
 from tokentide_aggregator.rows import LedgerRow, decode_row
 from tokentide_common.broker import Publisher, Record
 from tokentide_common.claims import claim
+from tokentide_common.database import Engine
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.metrics import Metrics
 from tokentide_common.store import Store

@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Final
 
 from litestar import Litestar
-from sqlalchemy.engine import Engine
 
 from tokentide_common.accounts import KeyDirectory
-from tokentide_common.database import open_database, utc_now
+from tokentide_common.database import Engine, open_database, utc_now
 from tokentide_common.errors import TokentideError, Unavailable
 from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics

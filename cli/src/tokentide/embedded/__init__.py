@@ -1,0 +1,1 @@
+"""The whole system on one machine: the services of this repository, with other URLs."""

@@ -1,0 +1,53 @@
+"""The data folder of the embedded system: one system at a time, and what other commands find there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tokentide.failures import Failure
+
+
+class DataFolder:
+    """Paths inside the data folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.engine = root / "clickhouse"
+        self.accounts = root / "accounts.db"
+        self.credentials = root / "credentials.json"
+        self.addresses = root / "addresses.json"
+        self.broker_log = root / "broker.log"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; raises `Failure` while another system runs in it.
+
+        The lock goes with the process, also when it is killed.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise Failure(
+                    f"a system is running already in {self.root}",
+                    hint="stop it first, or choose another folder with --data-dir",
+                ) from None
+            yield
+
+    def write_private(self, path: Path, content: object) -> None:
+        """Write JSON readable by this user only, in one step."""
+        part = path.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)

@@ -1,0 +1,120 @@
+"""Every service in one event loop over one embedded engine: the same apps as in production."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from typing import TypeVar
+
+import msgspec
+
+from tokentide.embedded.broker import embedded_broker
+from tokentide.embedded.credentials import ensure_credentials
+from tokentide.embedded.data_folder import DataFolder
+from tokentide_aggregator.app import running as aggregator_running
+from tokentide_aggregator.settings import AggregatorSettings
+from tokentide_common.accounts import KeyDirectory
+from tokentide_common.database import open_database
+from tokentide_common.metrics import Metrics
+from tokentide_common.serving import serving
+from tokentide_common.settings import SharedSettings, load
+from tokentide_common.store import Store
+from tokentide_ingest.app import create_app as create_ingest
+from tokentide_ingest.settings import IngestSettings
+from tokentide_query_api.app import create_app as create_query_api
+from tokentide_query_api.settings import QuerySettings
+from tokentide_ranker.app import create_app as create_ranker
+from tokentide_ranker.settings import RankerSettings
+
+S = TypeVar("S", bound=SharedSettings)
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """Where to listen on the loopback interface; 0 is any free port."""
+
+    ingest: int
+    query: int
+    broker: int
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The ready line. A service that this version does not have yet is null."""
+
+    ready: bool
+    ingest: str
+    otlp_grpc: str | None
+    proxy: str | None
+    query: str
+    broker: str
+    credentials: str
+
+
+@contextlib.asynccontextmanager
+async def embedded_system(
+    folder: DataFolder, ports: Ports, time_zone: str
+) -> AsyncIterator[tuple[Ready, asyncio.Future[None]]]:
+    """Start everything and yield the ready line, and a future that ends if a part ends by itself.
+
+    The end drains in the order of the stream: the doors close first, the broker goes last.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        engine = open_database(f"sqlite:///{folder.accounts}")
+        stack.callback(engine.dispose)
+        ensure_credentials(folder, engine, time_zone)
+        broker_url, broker_ended = await stack.enter_async_context(
+            embedded_broker(ports.broker, folder.broker_log)
+        )
+        environ = _environment(folder, broker_url)
+        store = Store(environ["TOKENTIDE_CLICKHOUSE_URL"], connections=8)
+        stack.push_async_callback(store.close)
+        consumer, aggregator_ended = await stack.enter_async_context(
+            aggregator_running(
+                load(AggregatorSettings, environ), store=store, engine=engine, metrics=Metrics()
+            )
+        )
+        ranker = create_ranker(load(RankerSettings, environ), store=store, engine=engine)
+        stack.push_async_callback(ranker.stop)
+        await ranker.start()
+        keys = KeyDirectory(engine)
+        stack.push_async_callback(keys.stop)
+        await keys.start()
+        query = create_query_api(load(QuerySettings, environ), store=store, engine=engine, keys=keys)
+        query_port = await stack.enter_async_context(serving(query, host="127.0.0.1", port=ports.query))
+        ingest = create_ingest(load(IngestSettings, environ), keys=keys)
+        ingest_port = await stack.enter_async_context(serving(ingest, host="127.0.0.1", port=ports.ingest))
+        while not consumer.ready():
+            await asyncio.wait({aggregator_ended}, timeout=0.05)
+            if aggregator_ended.done():
+                aggregator_ended.result()
+        yield (
+            Ready(
+                ready=True,
+                ingest=f"http://127.0.0.1:{ingest_port}",
+                otlp_grpc=None,
+                proxy=None,
+                query=f"http://127.0.0.1:{query_port}",
+                broker=broker_url,
+                credentials=str(folder.credentials),
+            ),
+            asyncio.ensure_future(_first_end(broker_ended, aggregator_ended)),
+        )
+
+
+async def _first_end(broker: asyncio.Task[int], aggregator: asyncio.Task[None]) -> None:
+    done, _ = await asyncio.wait({broker, aggregator}, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+def _environment(folder: DataFolder, broker_url: str) -> Mapping[str, str]:
+    """Return the settings of the embedded system: what it decides, and the caller's choice for the rest."""
+    decided = {
+        "TOKENTIDE_BROKER_URL": broker_url,
+        "TOKENTIDE_CLICKHOUSE_URL": f"chdb:///{folder.engine.absolute()}",
+        "TOKENTIDE_DATABASE_URL": f"sqlite:///{folder.accounts.absolute()}",
+        # The broker forgets: acknowledge only what is stored.
+        "TOKENTIDE_EMBEDDED": "true",
+    }
+    return {**os.environ, **decided}
