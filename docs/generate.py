@@ -13,6 +13,7 @@ from typing import Final
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from tokentide.commands import build_app
 from tokentide_common.metrics import METRICS
 from tokentide_common.settings import SharedSettings, settings_table
 from tokentide_common.topics import TOPICS
@@ -51,6 +52,22 @@ send it nothing) and `GET /metrics`; a service without routes of its own does so
 Errors are problems of RFC 9457: see [errors](errors.md). How to send is in [batches](batches.md), how to ask
 in [the query API](query-api.md).
 """
+_COMMANDS: Final = """
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | refused or impossible: the same command fails again until something is changed |
+| 2 | the command line is not understood |
+| 75 | a server is away or busy: the same command can succeed later, nothing is lost |
+
+## Environment
+
+Options that name a variable take their default from it. Besides these, `CLAUDE_CONFIG_DIR` (folders of Claude
+Code, separated by commas; without it `$XDG_CONFIG_HOME/claude` and `~/.claude`) says where `push` looks, and
+`NO_COLOR` turns colours off.
+"""
 
 
 def settings_struct(service: str) -> type[SharedSettings]:
@@ -76,15 +93,17 @@ def application(service: str) -> Litestar:
 
 
 def routes(service: str) -> Iterator[tuple[str, str, str]]:
-    """Yield method, path and summary of each route of a service that answers HTTP, health routes left out."""
+    """Yield methods, path and summary of each route of a service, health routes left out."""
     for route in sorted(application(service).routes, key=lambda r: r.path):
         if isinstance(route, HTTPRoute) and not route.path.startswith(
             ("/healthz", "/readyz", "/metrics", "/schema")
         ):
             for handler in route.route_handlers:
                 text = handler.summary or next(iter((handler.fn.__doc__ or "").strip().splitlines()), "")
-                for method in sorted({str(m) for m in handler.http_methods} - {"OPTIONS", "HEAD"}):
-                    yield method, route.path, text
+                methods = sorted({str(m) for m in handler.http_methods} - {"OPTIONS", "HEAD"})
+                if methods:
+                    listed = ", ".join(f"`{method}`" for method in methods)
+                    yield listed, route.path.replace(":path}", "}"), text
 
 
 def settings_page() -> str:
@@ -118,16 +137,17 @@ def routes_page() -> str:
     """Every route of every service that answers HTTP."""
     parts = [_NOTE, _ROUTES]
     for service in HTTP_SERVICES:
-        rows = [f"| `{method}` | `{path}` | {text} |" for method, path, text in routes(service)]
+        rows = [f"| {methods} | `{path}` | {text} |" for methods, path, text in routes(service)]
         parts.append(f"\n## {service}\n\n" + _table("| method | path | |", "|---|---|---|", rows))
     return "".join(parts)
 
 
 def commands_page() -> str:
     """Every command and flag of the command line."""
-    cli = importlib.import_module("tokentide.__main__")
-    text = cli.app.generate_docs(output_format="markdown", heading_level=1, recursive=True)
-    return f"{_NOTE}{text.strip()}\n"
+    text = build_app().generate_docs(output_format="markdown", heading_level=1, recursive=True)
+    # The anchor that readers on the web get keeps every hyphen of the heading.
+    text = text.replace("(#tokentide-install-completion)", "(#tokentide---install-completion)")
+    return f"{_NOTE}{text.strip()}\n{_COMMANDS}"
 
 
 PAGES: Final = {

