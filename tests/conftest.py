@@ -14,7 +14,6 @@ Brokers (`url`, `name`, `durable`, kill/pause/resume/restart/stop):
   proxied_tansu          (broker, FaultProxy): its clients are sent through a proxy that fails on demand
   proxied_kafka          the same with Apache Kafka
 SQL database: `database_url`, an empty one, on SQLite and on PostgreSQL in turn (infra/postgres.py).
-SQL databases: postgres_server, see infra/postgres.py
 Waiting: `await until(condition)` of `infra.waiting` polls with a deadline; nothing sleeps for luck.
 
 `TOKENTIDE_TEST_BROKER=redpanda|kafka|tansu` chooses the durable broker (tansu: none).
@@ -36,8 +35,6 @@ from infra.kafka import Kafka
 from infra.stores import ClickHouseProcess, StoreService
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, connect
-
-pytest_plugins = ["infra.postgres"]
 
 pytest_plugins = ["infra.postgres"]
 

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,9 +14,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import psycopg
 import pytest
+
+from infra.containers import docker_answers
+from infra.process import free_port
 
 _IMAGE = "postgres:17-alpine"
 _START_S = 30
@@ -31,7 +32,7 @@ def postgres_server() -> Iterator[str]:
     if binaries is not None:
         with native_server(binaries) as url:
             yield url
-    elif _docker_answers():
+    elif docker_answers():
         from testcontainers.community.postgres import PostgresContainer
 
         with PostgresContainer(_IMAGE, driver=None) as server:
@@ -67,7 +68,7 @@ def native_server(binaries: Path) -> Iterator[str]:
         user=account,
         cwd=folder,
     )
-    port = _free_port()
+    port = free_port()
     options = {"fsync": "off", "listen_addresses": "127.0.0.1", "unix_socket_directories": folder}
     settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with (folder / "log").open("wb") as log:
@@ -114,18 +115,3 @@ def _unprivileged_account() -> str | None:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
-
-
-def _docker_answers() -> bool:
-    try:
-        client = docker.from_env(timeout=2)
-    except docker.errors.DockerException:
-        return False
-    with contextlib.closing(client):
-        return bool(client.ping())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.engine import Engine
+from tokentide_common.database import Engine
 from sqlalchemy.exc import IntegrityError
 
 from tokentide_common.database import api_keys, organizations, reading, utc_now, writing
@@ -44,7 +44,7 @@ def create_organization(engine: Engine, name: str, *, time_zone: str = "UTC", or
     """Create an organisation whose days and rankings are in `time_zone` (IANA), and return its id."""
     try:
         ZoneInfo(time_zone)
-    except (ValueError, OSError) as exc:
+    except (KeyError, ValueError, OSError) as exc:
         raise InvalidRequest("unknown time zone", fields={"time_zone": "not an IANA time zone"}) from exc
     org_id = org_id or f"org_{uuid.uuid4().hex}"
     with writing(engine) as connection:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from tokentide_common.database import Engine
 
 from tokentide_common.database import batch_claims, insert_or, utc_now, writing
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from tokentide_common.database import Engine
 
 from tokentide_common.database import insert_or, leases, writing
 

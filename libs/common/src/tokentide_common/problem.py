@@ -62,8 +62,9 @@ def problem_for(error: Exception, instance: str) -> Problem:
     elif isinstance(error, HTTPException) and error.status_code in _LITESTAR:
         status = error.status_code
         code, title = _LITESTAR[status]
-        detail = error.detail or title
         errors = _fields(error.extra)
+        # Litestar's own sentence about parameters repeats the whole query.
+        detail = "Some parameters are not valid." if errors else error.detail or title
     return Problem(
         type=f"urn:tokentide:error:{code}",
         title=title,

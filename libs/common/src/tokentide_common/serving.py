@@ -54,17 +54,22 @@ async def serving(
 
 
 async def stop_requested() -> None:
-    """Wait for SIGTERM or SIGINT."""
+    """Wait for SIGTERM or SIGINT.
+
+    After that, a second SIGTERM changes nothing, so that a drain under way is finished; a second Ctrl-C ends
+    the process.
+    """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
+    for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     try:
         await stopped.wait()
+    except asyncio.CancelledError:
+        loop.remove_signal_handler(signal.SIGTERM)
+        raise
     finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 class _Server(uvicorn.Server):
