@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -49,12 +48,6 @@ class Asking(msgspec.Struct, frozen=True):
     async def rows(self, statement: Statement, sql: str) -> list[dict[str, Any]]:
         """Return the rows of a finished statement."""
         return await rows(self.store, statement.limited(sql), statement.params)
-
-    async def table(self, statement: Statement, sql: str) -> Mapping[str, Any]:
-        """Return rows with their totals and their number before the limit."""
-        raw = await self.store.read(statement.limited(sql), statement.params, fmt="JSON")
-        found: Mapping[str, Any] = msgspec.json.decode(raw)
-        return found
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -12,9 +12,9 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Schema
-from sqlalchemy.engine import Engine
 
 from tokentide_common.accounts import KeyDirectory, organization_time_zone
+from tokentide_common.database import Engine
 from tokentide_common.keys import KeyKind
 from tokentide_common.store import Store
 from tokentide_query_api import parameters as p

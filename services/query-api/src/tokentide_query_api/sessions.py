@@ -83,21 +83,19 @@ async def _days(ask: Asking, page: Page) -> dict[str, tuple[int, int]]:
     """
     statement = Statement(ask.scope(page.start_ms, page.end_ms))
     dimensions = (_SESSION, *statement.scope.dimensions)
-    # Sessions of the cursor's own day may all have been shown: that day and the one before count as one.
-    last_day = (page.after.at if page.after else page.end_ms - 1) // DAY_MS * _DAY_S
-    newest = last_day - _DAY_S if page.after else last_day
+    newest = (page.after.at if page.after else page.end_ms - 1) // DAY_MS * _DAY_S
+    # Sessions of the cursor's own day may all have been shown: they do not count towards the page.
+    shown = statement.bind(newest if page.after else newest + _DAY_S, "UInt64")
     per_day = statement.sums(parts((page.start_ms, page.end_ms), dimensions), (_SESSION,), day=True)
-    found = await ask.rows(
-        statement,
-        over(
-            per_day,
-            "d0, min(day) AS first_day, max(day) AS last_day",
-            f"WHERE d0 != '' GROUP BY d0 HAVING last_day <= {statement.bind(last_day, 'UInt64')}"
-            f" ORDER BY least(last_day, {statement.bind(newest, 'UInt64')}) DESC"
-            f" LIMIT {page.limit + 1} WITH TIES",
-        ),
+    per_session = over(
+        per_day,
+        "d0, min(day) AS first_day, max(day) AS last_day",
+        f"WHERE d0 != '' GROUP BY d0 HAVING last_day <= {statement.bind(newest, 'UInt64')}",
     )
-    return {row["d0"]: (row["first_day"], row["last_day"]) for row in found}
+    place = f"rank() OVER (PARTITION BY last_day = {shown} ORDER BY last_day DESC) AS place"
+    placed = over(per_session, f"d0, first_day, last_day, {place}", "")
+    sql = over(placed, "d0, first_day, last_day", f"WHERE place <= {page.limit + 1}")
+    return {row["d0"]: (row["first_day"], row["last_day"]) for row in await ask.rows(statement, sql)}
 
 
 async def _last_calls(ask: Asking, page: Page, days: Mapping[str, tuple[int, int]]) -> dict[str, int]:

@@ -91,7 +91,6 @@ class Statement:
         edges_s: Sequence[int] = (),
         day: bool = False,
         latency: bool = False,
-        with_totals: bool = False,
     ) -> str:
         """Return a SELECT of the measures from all parts: exact, since the parts are disjoint.
 
@@ -114,7 +113,6 @@ class Statement:
         if latency:
             totals += [f"sumMap(y.{name}_histogram) AS {name}_histogram" for name in ("duration", "ttft")]
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
-        group += " WITH TOTALS" if with_totals else ""
         return over(inner, ", ".join(keys + totals), f"AS y{group} HAVING sum(y.calls) > 0")
 
     def column(self, dimension: Dimension) -> str:
