@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tokentide_common.metrics import METRICS, CounterName, GaugeName, HistogramName, Metrics
 
+ROOT = Path(__file__).parents[3]
 NAMES = {"counter": CounterName, "gauge": GaugeName, "histogram": HistogramName}
 
 
@@ -43,6 +45,13 @@ def test_no_label_can_name_an_organisation_a_person_or_free_text():
         "path",
     }
     assert [metric.name for metric in METRICS if unbounded & set(metric.labels)] == []
+
+
+def test_every_listed_metric_is_recorded_by_some_service():
+    sources = [*ROOT.glob("services/*/src/**/*.py"), *ROOT.glob("libs/common/src/**/*.py")]
+    text = "\n".join(path.read_text("utf-8") for path in sources)
+    calls = set(re.findall(r"\.(?:counter|gauge|histogram)\(\s*\"(\w+)\"", text))
+    assert [metric.name for metric in METRICS if metric.name not in calls] == []
 
 
 def test_every_listed_metric_can_be_recorded_and_is_rendered():

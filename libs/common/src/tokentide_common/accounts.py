@@ -14,10 +14,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 import sqlalchemy as sa
 import structlog
-from tokentide_common.database import Engine
 from sqlalchemy.exc import IntegrityError
 
-from tokentide_common.database import api_keys, organizations, reading, utc_now, writing
+from tokentide_common.database import Engine, api_keys, organizations, reading, utc_now, writing
 from tokentide_common.errors import InvalidRequest, NotFound, Unauthorized, Unavailable
 from tokentide_common.keys import KeyKind, key_digest, looks_like_key, mint_key
 

@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.engine import Engine as Engine  # services hold one, and only these modules know the library
+from sqlalchemy.engine import Engine as Engine  # noqa: PLC0414 - services hold one without knowing the library
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from tokentide_common.database import Engine
 
-from tokentide_common.database import insert_or, leases, writing
+from tokentide_common.database import Engine, insert_or, leases, writing
 
 
 def acquire_lease(engine: Engine, name: str, holder: str, *, ttl_s: float, now: datetime) -> int | None:

@@ -6,6 +6,7 @@ free text, so that the number of series stays bounded.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Final, Literal
 
 import msgspec
@@ -27,9 +28,7 @@ CounterName = Literal[
     "tokentide_aggregator_boundaries_obeyed_total",
     "tokentide_aggregator_events_total",
     "tokentide_aggregator_lookups_total",
-    "tokentide_aggregator_unpriced_calls_total",
     "tokentide_broker_publish_failures_total",
-    "tokentide_clickhouse_failures_total",
     "tokentide_dlq_events_total",
     "tokentide_ingest_events_total",
     "tokentide_ingest_requests_total",
@@ -39,8 +38,6 @@ CounterName = Literal[
 ]
 GaugeName = Literal[
     "tokentide_aggregator_filter_bytes",
-    "tokentide_aggregator_filter_calls",
-    "tokentide_aggregator_partitions_paused",
     "tokentide_aggregator_partitions_stopped",
     "tokentide_build_info",
     "tokentide_ingest_bytes_in_flight",
@@ -54,7 +51,6 @@ HistogramName = Literal[
     "tokentide_aggregator_block_records",
     "tokentide_aggregator_stage_duration_seconds",
     "tokentide_broker_publish_duration_seconds",
-    "tokentide_clickhouse_insert_duration_seconds",
     "tokentide_clickhouse_insert_rows",
     "tokentide_event_end_to_end_latency_seconds",
     "tokentide_ingest_request_duration_seconds",
@@ -90,7 +86,7 @@ def _histogram(name: HistogramName, buckets: tuple[float, ...], text: str, *labe
 
 
 METRICS: Final = (
-    _gauge("tokentide_build_info", "Always 1; the labels say what runs.", "service", "version"),
+    _gauge("tokentide_build_info", "Always 1; the label says which version runs.", "version"),
     # ingest
     _counter(
         "tokentide_ingest_events_total",
@@ -144,12 +140,7 @@ METRICS: Final = (
         "Calls that the filter in memory could not rule out; result is known or unknown.",
         "result",
     ),
-    _counter(
-        "tokentide_aggregator_unpriced_calls_total", "Calls of models without a known price.", "provider"
-    ),
-    _gauge("tokentide_aggregator_filter_calls", "Calls in the filter in memory."),
     _gauge("tokentide_aggregator_filter_bytes", "Memory of the filter."),
-    _gauge("tokentide_aggregator_partitions_paused", "Partitions that wait for the store to come back."),
     _gauge(
         "tokentide_aggregator_partitions_stopped", "Partitions stopped by the brake: too many bad records."
     ),
@@ -159,18 +150,7 @@ METRICS: Final = (
         "Time from the arrival of an event to its visibility.",
     ),
     # store
-    _histogram(
-        "tokentide_clickhouse_insert_duration_seconds",
-        _SECONDS,
-        "Time of one insert with its views.",
-        "table",
-    ),
     _histogram("tokentide_clickhouse_insert_rows", _ROWS, "Rows of one insert.", "table"),
-    _counter(
-        "tokentide_clickhouse_failures_total",
-        "Failed calls of the store; operation is read or insert.",
-        "operation",
-    ),
     # ranker
     _gauge("tokentide_ranker_active", "1 in the ranker that holds the lease, 0 in those that stand by."),
     _gauge("tokentide_ranker_fence", "The fencing token of the lease that this ranker holds."),
@@ -208,6 +188,7 @@ class Metrics:
         self._counters: dict[CounterName, Counter] = {}
         self._gauges: dict[GaugeName, Gauge] = {}
         self._histograms: dict[HistogramName, Histogram] = {}
+        self.gauge("tokentide_build_info", version=version("tokentide-common")).set(1)
 
     def counter(self, name: CounterName, **labels: str) -> Counter:
         """Return a counter with these labels; keep it where it is used often."""
