@@ -7,7 +7,7 @@ from datetime import datetime
 
 from faststream import FastStream
 from faststream.specification import AsyncAPI
-from sqlalchemy.engine import Engine
+from tokentide_common.database import Engine
 
 from tokentide_common.database import utc_now
 from tokentide_common.metrics import Metrics

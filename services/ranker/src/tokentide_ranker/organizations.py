@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy.engine import Engine
+from tokentide_common.database import Engine
 
 from tokentide_common.accounts import organization_time_zone
 from tokentide_common.errors import NotFound

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 import structlog
-from sqlalchemy.engine import Engine
+from tokentide_common.database import Engine
 
 from tokentide_common.broker import Publisher, ensure_topics
 from tokentide_common.database import open_database, utc_now

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 from faststream.kafka import KafkaBroker
-from sqlalchemy.engine import Engine
+from tokentide_common.database import Engine
 
 from tokentide_common.errors import Retryable, TokentideError
 from tokentide_common.store import Store
