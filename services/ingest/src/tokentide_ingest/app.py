@@ -10,7 +10,6 @@ from litestar.openapi import OpenAPIConfig
 
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.broker import Publisher
-from tokentide_common.database import open_database
 from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics
 from tokentide_common.problem import exception_handlers
@@ -25,13 +24,11 @@ from tokentide_ingest.verdicts import VerdictReader
 def create_app(
     settings: IngestSettings, *, keys: KeyDirectory | None = None, metrics: Metrics | None = None
 ) -> Litestar:
-    """Return the app. `keys` that are passed in are started and stopped by whoever passes them."""
+    """Return the app. Keys that are passed in stay the caller's to start and stop; else it opens its own."""
     metrics = metrics or Metrics()
     publisher = Publisher(settings.broker_url)
     verdicts = VerdictReader(settings.broker_url)
-    own_keys = keys is None
-    keys = keys or KeyDirectory(open_database(settings.database_url))
-    connections = Connections(settings, publisher, verdicts, keys if own_keys else None)
+    connections = Connections(settings, publisher, verdicts, keys)
     receiver = BatchReceiver(settings, publisher, verdicts, metrics)
     rate = RateLimit(settings.ingest_requests_per_s, settings.ingest_burst_requests)
 
@@ -44,7 +41,7 @@ def create_app(
         return connections.checks()
 
     return Litestar(
-        [*batch_routes(receiver, keys, rate, metrics), *health_routes(metrics, checks)],
+        [*batch_routes(receiver, connections.keys, rate, metrics), *health_routes(metrics, checks)],
         lifespan=[lifespan],
         exception_handlers=exception_handlers(),
         openapi_config=OpenAPIConfig(title="Tokentide ingest", version="1"),

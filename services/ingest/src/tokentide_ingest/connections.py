@@ -11,6 +11,7 @@ import structlog
 
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.broker import Publisher, ensure_topics
+from tokentide_common.database import open_database
 from tokentide_common.errors import Unavailable
 from tokentide_ingest.settings import IngestSettings
 from tokentide_ingest.verdicts import VerdictReader
@@ -34,26 +35,31 @@ class Connections:
         self._publisher = publisher
         self._verdicts = verdicts
         self._keys = keys
-        self._keys_ready = keys is None
+        self._keys_are_ours = keys is None
+
+    def keys(self) -> KeyDirectory:
+        """Return the directory of keys; raises `Unavailable` while it is not open yet."""
+        if self._keys is None:
+            raise Unavailable("keys cannot be checked yet", code="keys_unavailable")
+        return self._keys
 
     def checks(self) -> Mapping[str, bool]:
         """Return what is there, for `/readyz`."""
-        return {"broker": self._verdicts.listening, "keys": self._keys_ready}
+        return {"broker": self._verdicts.listening, "keys": self._keys is not None}
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Connect in the background, disconnect at the end."""
-        tasks = [asyncio.create_task(self._open_broker()), asyncio.create_task(self._open_keys())]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._verdicts.stop()
-            await self._publisher.stop()
-            if self._keys is not None:
-                await self._keys.stop()
+        async with contextlib.AsyncExitStack() as stack:
+            tasks = [asyncio.create_task(self._open_broker()), asyncio.create_task(self._open_keys(stack))]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await self._verdicts.stop()
+                await self._publisher.stop()
 
     async def _open_broker(self) -> None:
         await _until_available("topics", self._ensure_topics)
@@ -63,10 +69,24 @@ class Connections:
     async def _ensure_topics(self) -> None:
         await ensure_topics(self._settings.broker_url, embedded=self._settings.embedded)
 
-    async def _open_keys(self) -> None:
-        if self._keys is not None:
-            await _until_available("keys", self._keys.start)
-            self._keys_ready = True
+    async def _open_keys(self, stack: contextlib.AsyncExitStack) -> None:
+        if not self._keys_are_ours:
+            return
+
+        async def connect() -> None:
+            engine = await asyncio.to_thread(open_database, self._settings.database_url)
+            keys = KeyDirectory(engine)
+            try:
+                await keys.start()
+            except Unavailable:
+                engine.dispose()
+                raise
+            stack.callback(engine.dispose)
+            stack.push_async_callback(keys.stop)
+            stack.callback(setattr, self, "_keys", None)
+            self._keys = keys
+
+        await _until_available("keys", connect)
 
 
 async def _until_available(what: str, action: Callable[[], Awaitable[None]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -47,19 +47,19 @@ class IngestHealth(msgspec.Struct, frozen=True):
 
 
 def batch_routes(
-    receiver: BatchReceiver, keys: KeyDirectory, rate: RateLimit, metrics: Metrics
+    receiver: BatchReceiver, keys: Callable[[], KeyDirectory], rate: RateLimit, metrics: Metrics
 ) -> list[HTTPRouteHandler]:
     """Return the handlers of `POST /api/v1/cli/batches` and `GET /api/v1/cli/health`."""
     duration = metrics.histogram("tokentide_ingest_request_duration_seconds", route=BATCHES)
 
     # The body is read and bounded by ourselves: the framework's typed body would take twice the time.
-    @post(BATCHES, request_max_body_size=None)
+    @post(BATCHES, request_max_body_size=None, summary="Take a batch of usage events")
     async def batches(request: Request[Any, Any, Any]) -> Response[bytes]:
         started = time.perf_counter()
         headers = joined_headers(request.scope["headers"])
         try:
             # Who it is comes before what it says: a stranger's body is never read.
-            key = await keys.admit(headers, _KINDS)
+            key = await keys().admit(headers, _KINDS)
             rate.admit(key.key_id)
             answer = await receiver.receive(key, headers, request.receive)
             response = Response(
@@ -73,7 +73,7 @@ def batch_routes(
         duration.observe(time.perf_counter() - started)
         return response
 
-    @get(HEALTH)
+    @get(HEALTH, summary="Bounds and version, for a client before it sends")
     async def health() -> IngestHealth:
         return IngestHealth("ok", version("tokentide-ingest"), Limits())
 

@@ -1,0 +1,204 @@
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from infra.brokers import Broker
+from infra.ingest_service import BATCHES, Ingest, batch_body, event, everything_on, ingest_service, ready
+from infra.waiting import until
+from tokentide_common.accounts import create_organization, issue_key
+from tokentide_common.broker import ensure_topics
+from tokentide_common.database import open_database
+from tokentide_common.topics import USAGE
+
+MIB = 2**20
+
+
+@pytest.fixture
+async def ingest(tansu: Broker, tmp_path: Path) -> AsyncIterator[Ingest]:
+    async with ingest_service(tansu.url, tmp_path) as service:
+        await ready(service)
+        yield service
+
+
+async def accepted(ingest: Ingest, call_id: str) -> bool:
+    return (await ingest.post([event(call_id)])).status_code == 202
+
+
+async def test_with_the_broker_frozen_a_batch_gets_503_within_two_seconds(
+    ingest: Ingest, tansu: Broker
+) -> None:
+    assert await accepted(ingest, "before")
+    tansu.pause()
+    try:
+        for _ in range(3):
+            started = time.monotonic()
+            answer = await ingest.post([event("during")])
+            took = time.monotonic() - started
+            assert (answer.status_code, answer.json()["code"]) == (503, "broker_unavailable")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert took < 2.5, "two seconds, and what a busy machine adds"
+        assert (await ingest.client.get("/healthz")).status_code == 200
+    finally:
+        tansu.resume()
+    await until(lambda: accepted(ingest, "after"), what="recovery without a restart")
+    keys = {record.key for record in await everything_on(tansu.url, USAGE)}
+    assert {b"before", b"after"} <= keys
+
+
+async def test_many_clients_at_a_frozen_broker_all_get_503_in_time(ingest: Ingest, tansu: Broker) -> None:
+    assert await accepted(ingest, "before")
+    tansu.pause()
+    try:
+        started = time.monotonic()
+        answers = await asyncio.gather(
+            *(ingest.post([event(f"{batch}-{n}") for n in range(300)]) for batch in range(40))
+        )
+        assert {answer.status_code for answer in answers} == {503}
+        assert time.monotonic() - started < 6
+    finally:
+        tansu.resume()
+    await until(lambda: accepted(ingest, "after"))
+    assert "tokentide_ingest_bytes_in_flight 0.0" in (await ingest.client.get("/metrics")).text
+
+
+async def test_a_killed_broker_gets_503_and_its_successor_is_found(ingest: Ingest, tansu: Broker) -> None:
+    assert await accepted(ingest, "before")
+    tansu.kill()
+    answer = await ingest.post([event("during")])
+    assert answer.status_code == 503
+    tansu.restart()
+    await ensure_topics(tansu.url)
+    await until(lambda: accepted(ingest, "after"))
+    assert {record.key for record in await everything_on(tansu.url, USAGE)} >= {b"after"}
+
+
+async def test_the_service_starts_without_a_broker_and_becomes_ready_when_it_comes(
+    tansu: Broker, tmp_path: Path
+) -> None:
+    tansu.kill()
+    async with ingest_service(tansu.url, tmp_path) as ingest:
+        assert (await ingest.client.get("/healthz")).status_code == 200
+        assert (await ingest.client.get("/readyz")).status_code == 503
+        assert not await accepted(ingest, "early")
+        tansu.restart()
+        await ready(ingest)
+        await until(lambda: accepted(ingest, "late"))
+
+
+async def test_an_app_can_be_started_several_times_in_one_process(tansu: Broker, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        async with ingest_service(tansu.url, tmp_path / str(number)) as ingest:
+            await ready(ingest)
+            assert await accepted(ingest, str(number))
+
+
+class Process:
+    """The service as a process of its own, as it runs in production."""
+
+    def __init__(self, folder: Path, broker_url: str, **options: str) -> None:
+        database_url = f"sqlite:///{folder}/accounts.db"
+        engine = open_database(database_url)
+        self.secret, _ = issue_key(engine, create_organization(engine, "Test"), "m")
+        engine.dispose()
+        self._folder = folder
+        self._environ = {
+            "PATH": os.environ["PATH"],
+            "TOKENTIDE_BROKER_URL": broker_url,
+            "TOKENTIDE_DATABASE_URL": database_url,
+            "TOKENTIDE_INGEST_PORT": "0",
+            **options,
+        }
+
+    async def start(self) -> None:
+        with (self._folder / "ingest.log").open("wb") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tokentide_ingest", env=self._environ, stderr=log, stdout=log
+            )
+        self.client = httpx.AsyncClient(headers={"x-tokentide-key": self.secret}, timeout=40)
+        port = await until(lambda: re.search(r'"port": ?(\d+)', self.log()), what="it listens")
+        self.client.base_url = httpx.URL(f"http://127.0.0.1:{port[1]}")
+
+        async def is_ready() -> bool:
+            return (await self.client.get("/readyz")).status_code == 200
+
+        await until(is_ready)
+
+    def log(self) -> str:
+        return (self._folder / "ingest.log").read_text()
+
+    def memory(self) -> int:
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    async def stop(self) -> int:
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        await self.client.aclose()
+        return await asyncio.wait_for(self.process.wait(), 20)
+
+
+@pytest.fixture
+async def process(tansu: Broker, tmp_path: Path) -> AsyncIterator[Process]:
+    service = Process(tmp_path, tansu.url, TOKENTIDE_INGEST_BYTES_IN_FLIGHT=str(32 * MIB))
+    try:
+        await service.start()
+        yield service
+    finally:
+        await service.stop()
+
+
+async def test_memory_stays_bounded_while_a_frozen_broker_takes_nothing(
+    process: Process, tansu: Broker
+) -> None:
+    large = batch_body([event(f"req_{n}", tags={"k": "v" * 250}, project="p" * 1000) for n in range(900)])
+    await process.client.post(BATCHES, content=large)
+    before = process.memory()
+    tansu.pause()
+    try:
+        statuses: list[int] = []
+        peak = 0
+        for _ in range(3):
+            answers = await asyncio.gather(*(process.client.post(BATCHES, content=large) for _ in range(60)))
+            statuses += [answer.status_code for answer in answers]
+            peak = max(peak, process.memory())
+    finally:
+        tansu.resume()
+    assert set(statuses) == {503}
+    assert peak - before < 150 * MIB, "180 batches of 1.4 MB were offered, 32 MiB may be in work"
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_finishes_what_is_in_flight_and_exits_with_zero(
+    process: Process, tansu: Broker, signal_number: int
+) -> None:
+    waiting = asyncio.create_task(
+        process.client.post(BATCHES, content=batch_body([event()]), headers={"prefer": "wait=2"})
+    )
+
+    async def in_flight() -> bool:
+        return "tokentide_ingest_requests_waiting 1.0" in (await process.client.get("/metrics")).text
+
+    await until(in_flight)
+    process.process.send_signal(signal_number)
+    assert (await waiting).status_code == 202
+    assert await process.stop() == 0
+
+
+async def test_settings_that_cannot_be_stop_the_start_with_code_2(tmp_path: Path) -> None:
+    environ = {"TOKENTIDE_INGEST_PORT": "many", "TOKENTIDE_INGEST_BRUST_REQUESTS": "1"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tokentide_ingest", env=environ, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert b"TOKENTIDE_INGEST_PORT" in errors
+    assert b"TOKENTIDE_INGEST_BURST_REQUESTS" in errors, "the name that was meant"
