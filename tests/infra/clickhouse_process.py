@@ -32,7 +32,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import clickhouse_connect
-from clickhouse_connect.driver._backend.chdb_backend import CHDB_TRANSPORT_SETTINGS
+from clickhouse_connect.driver._backend.chdb_backend import CHDB_TRANSPORT_SETTINGS, ChdbBackend
+from clickhouse_connect.driver._backend.models import QueryRuntime
 from clickhouse_connect.driver.client import Client
 
 _CONNECTIONS = 6
@@ -151,13 +152,16 @@ def _insert(client: Client, request: Request) -> bytes:
 
 
 def _statement(client: Client, request: Request) -> tuple[bytes, str]:
+    # Straight to the engine's backend: the client's own methods would escape the parameters once more.
+    backend: ChdbBackend = client._backend
+    runtime = QueryRuntime(database=request.database, settings=request.settings)
     if not request.reads:
-        client.command(request.sql, parameters=request.params, settings=request.settings)
+        backend.execute_command(request.sql, request.params, None, None, runtime, None)
         return b"", ""
     found = _FORMAT.search(request.sql)
     fmt = found[1] if found else request.default_format
-    sql = request.sql[: found.start()] if found else request.sql
-    return client.raw_query(sql, parameters=request.params, settings=request.settings, fmt=fmt), fmt
+    sql = request.sql if found else f"{request.sql}\nFORMAT {fmt}"
+    return backend.execute_raw_query(sql, request.params, None, runtime, None), fmt
 
 
 def _refuse(fault: dict[str, Any], request: Request) -> None:
@@ -247,9 +251,7 @@ def _parsed(path: str, body: bytes) -> Request:
     if not sql:
         head = _INSERT_IN_BODY.match(body)
         sql, block = (head[0].decode(), body[head.end() :]) if head else (body.decode(), b"")
-    params = {
-        name.removeprefix("param_"): value for name, value in query.items() if name.startswith("param_")
-    }
+    params = {n: v for n, v in query.items() if n.startswith("param_")}
     settings = {n: v for n, v in query.items() if n not in _TRANSPORT and not n.startswith("param_")}
     return Request(
         sql=sql.rstrip(),

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # A tokenised insert must reach its table as ONE chunk: the engine recognises a repeated token only if the
 # block was squashed from the same number of chunks, so a block of several parse chunks could double.
-# Measured on 26.9 with blocks of 1 to 500,000 rows; tests/contract/test_store.py repeats the proof.
+# Measured on 26.9 with blocks of 1 to 500,000 rows; tests/contract/test_store_tokens.py repeats the proof.
 EXACT_INSERT: Final[Mapping[str, str | int]] = {
     "async_insert": 0,
     "date_time_input_format": "best_effort",
@@ -54,8 +54,10 @@ READ: Final[Mapping[str, str | int]] = {
     "output_format_json_quote_decimals": 1,
     "use_query_condition_cache": 0,
 }
-# The block itself is wrong (types, syntax, unknown column): a retry of the same bytes cannot succeed.
-_BLOCK_REJECTED: Final = frozenset({6, 27, 41, 53, 72, 117, 130, 131, 321, 349, 469, 691})
+# The block cannot be parsed, so nothing of it was written: a retry of the same bytes cannot succeed.
+# Only parse errors may stand here: whoever meets one inserts the block's parts under other tokens, which
+# would double what an error that came later (in a view, say) had already written.
+_BLOCK_REJECTED: Final = frozenset({6, 25, 26, 27, 38, 41, 72, 117, 130})
 # The question is wrong or too big for its limits: an answer of 4xx, not an outage.
 _QUERY_REJECTED: Final = frozenset({43, 46, 47, 62, 158, 159, 160, 241, 307, 396, 457})
 
@@ -117,7 +119,8 @@ class Store:
         await self._run(
             lambda c: c.raw_insert(
                 table, list(columns) or None, insert_block=block, settings=settings, fmt=fmt
-            )
+            ),
+            inserting=True,
         )
 
     async def command(self, sql: str, params: Mapping[str, object] | None = None) -> None:
@@ -132,17 +135,18 @@ class Store:
             if client is not None:
                 client.close()
 
-    async def _run(self, work: Callable[[Client], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._with_client, work)
+    async def _run(self, work: Callable[[Client], T], *, inserting: bool = False) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._with_client, work, inserting)
 
-    def _with_client(self, work: Callable[[Client], T]) -> T:
+    def _with_client(self, work: Callable[[Client], T], inserting: bool) -> T:
         client = self._idle.get()
         try:
             if client is None:
                 client = connect(self._url, self._timeout_s)
             return work(client)
         except Exception as exc:
-            raise _translated(exc) from exc
+            raise _translated(exc, inserting=inserting) from exc
         finally:
             self._idle.put(client)
 
@@ -181,13 +185,13 @@ async def rows(store: Store, sql: str, params: Mapping[str, object] | None = Non
     return [msgspec.json.decode(line) for line in raw.splitlines() if line]
 
 
-def _translated(exc: Exception) -> Exception:
+def _translated(exc: Exception, *, inserting: bool) -> Exception:
     if isinstance(exc, ClickHouseError) or not isinstance(exc, (TypeError, ValueError)):
         found = re.search(r"[Cc]ode:? (\d+)", str(exc))
         code = int(found[1]) if found else 0
-        if code in _BLOCK_REJECTED:
+        if inserting and code in _BLOCK_REJECTED:
             return InvalidEvent(f"the store cannot read this block (code {code})", code="block_rejected")
-        if code in _QUERY_REJECTED:
+        if not inserting and code in _BLOCK_REJECTED | _QUERY_REJECTED:
             return InvalidRequest(f"the store refuses this query (code {code})", code="query_refused")
         return Unavailable(f"the store is away or refuses work (code {code})", code="store_unavailable")
     return exc
