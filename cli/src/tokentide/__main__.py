@@ -12,7 +12,7 @@ from tokentide.terminal import explain
 def main() -> None:
     """Run the command line and leave with its exit code."""
     try:
-        code = build_app()(result_action="return_int_as_exit_code_else_zero")
+        code = build_app()(sys.argv[1:], result_action="return_int_as_exit_code_else_zero")
     except Failure as failure:
         explain(failure)
         code = failure.code

@@ -80,10 +80,13 @@ class Collector:
         if start and self._state.mark(identity) != mark:
             self._marks[identity] = mark  # renamed since: the mark follows the file
         for line in complete_lines(stream, start):
-            mark = self._take(path, mark, line)
+            mark, event = self._take(path, mark, line)
+            if event is not None:
+                # Lines of one call follow each other: cut before the next call, not inside this one.
+                if self._is_full_for(event):
+                    yield self._cut()
+                self._add(event)
             self._marks[identity] = mark
-            if len(self._events) >= self._max_events or self._bytes >= self._max_bytes:
-                yield self._cut()
         self.counts.files_read += mark.offset > start
         self.counts.bytes += mark.offset - start
 
@@ -94,28 +97,31 @@ class Collector:
             return identity, Mark(str(path))
         return identity, msgspec.structs.replace(mark, path=str(path))
 
-    def _take(self, path: Path, mark: Mark, line: Line) -> Mark:
-        """Take the event out of a line, if there is one, and return the mark after it."""
+    def _take(self, path: Path, mark: Mark, line: Line) -> tuple[Mark, UsageEvent | None]:
+        """Return the mark after a line, and the event in it if there is one."""
         self.counts.lines += 1
         seen = print_of(line.end, line.content)
         if line.content is None:
             self.counts.unreadable_lines += 1
-            return msgspec.structs.replace(mark, offset=line.end, last=seen)
+            return msgspec.structs.replace(mark, offset=line.end, last=seen), None
         if not mark.opened:
             mark = _open(mark, line.content)
+        after = msgspec.structs.replace(mark, offset=line.end, first=mark.first or seen, last=seen)
         try:
             event = read_call(line.content, _place(mark))
         except UNREADABLE:
             self.counts.unreadable_lines += 1
-            event = None
-        if event is not None:
-            self._add(event, path)
-        return msgspec.structs.replace(mark, offset=line.end, first=mark.first or seen, last=seen)
-
-    def _add(self, event: UsageEvent, path: Path) -> None:
-        if self._replays.is_replay(event, path):
+            return after, None
+        if event is not None and self._replays.is_replay(event, path):
             self.counts.replayed_lines += 1
-            return
+            return after, None
+        return after, event
+
+    def _is_full_for(self, event: UsageEvent) -> bool:
+        full = len(self._events) >= self._max_events or self._bytes >= self._max_bytes
+        return full and event.call_id not in self._events
+
+    def _add(self, event: UsageEvent) -> None:
         known = self._events.get(event.call_id)
         self._events[event.call_id] = event if known is None else join(known, event)
         self._bytes += len(encode_event(event))
