@@ -1,15 +1,15 @@
 """Signed rows of the ledger, for tests that need stored calls without an aggregator.
 
-    await insert_calls(store, [call(org_id="org_a", model="m", input_tokens=3)])
-    old = call(call_id="c", source="cli"); await insert_calls(store, [old])
-    await upgrade(store, old, call(**{**old, "output_tokens": 5, "sources": ["cli", "proxy"]}))
+await insert_calls(store, [call(org_id="org_a", model="m", input_tokens=3)])
+old = call(call_id="c", source="cli"); await insert_calls(store, [old])
+await upgrade(store, old, call(**{**old, "output_tokens": 5, "sources": ["cli", "proxy"]}))
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 _numbers = itertools.count(1)
 DEFAULTS: Mapping[str, Any] = {
     "org_id": "org_a",
-    "occurred_at": datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc),
+    "occurred_at": datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
     "sources": ["cli"],
     "status": "ok",
     "version": 1,

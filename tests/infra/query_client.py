@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ from tokentide_common.store import Store
 from tokentide_query_api.app import create_app
 from tokentide_query_api.settings import QuerySettings
 
-NOW = datetime(2026, 11, 22, 10, 30, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 ORGANIZATIONS = ("org_a", "org_b")
 
 
 class Caller:
     """Asks the query API with the API key of an organisation."""
 
-    def __init__(self, client: AsyncTestClient[Any], keys: dict[str, str], other_keys: dict[str, str]) -> None:
+    def __init__(
+        self, client: AsyncTestClient[Any], keys: dict[str, str], other_keys: dict[str, str]
+    ) -> None:
         self.client = client
         self.keys = keys
         self.other_keys = other_keys

@@ -32,7 +32,8 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 FROM: Final = Parameter(
-    "from", "Start: RFC 3339, a local date, or a named period (today, 7d, month, …).", default="30d"
+    "from",
+    "Start: RFC 3339, a local date, or a named period (today, 7d, month, …); 30d when left out with `to`.",
 )
 TO: Final = Parameter("to", "End, not included: RFC 3339, or a local date or named period up to its end.")
 TZ: Final = Parameter("tz", "IANA time zone of dates, named periods and buckets.", default="UTC")

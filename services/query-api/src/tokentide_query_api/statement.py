@@ -103,7 +103,7 @@ class Statement:
         time: tuple[str, str] | None = None
         if edges_s:
             keys.append("t")
-            time = "roundDown(", f", {self.bind(list(edges_s), 'Array(UInt32)')}) AS t"
+            time = "roundDown(", f", {self._starts(edges_s)}) AS t"
         elif day:
             keys.append("day")
             time = "intDiv(", ", 86400) * 86400 AS day"
@@ -125,6 +125,13 @@ class Statement:
     def limited(self, sql: str) -> str:
         """Return the finished query with its limits."""
         return f"{sql} {_LIMITS}"
+
+    def _starts(self, edges_s: Sequence[int]) -> str:
+        """Return the starts of buckets as an array: even runs of them, for a year of hours is a long list."""
+        first, step, count = (
+            self.bind(list(part), "Array(UInt32)") for part in zip(*runs(edges_s), strict=True)
+        )
+        return f"arrayFlatten(arrayMap((a, s, n) -> range(a, a + s * n, s), {first}, {step}, {count}))"
 
     def _rows(self, part: Part, named: Sequence[str], time: tuple[str, str] | None, latency: bool) -> str:
         columns = [*named]
@@ -151,6 +158,20 @@ class Statement:
     def _condition(self, condition: Filter) -> str:
         operator = "NOT IN" if condition.exclude else "IN"
         return f"{self.column(condition.dimension)} {operator} {self.texts(condition.values)}"
+
+
+def runs(numbers: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return ascending numbers as runs of (first, step, count), whose numbers lie evenly."""
+    found: list[tuple[int, int, int]] = []
+    for number in numbers:
+        first, step, count = found[-1] if found else (number, 0, 0)
+        if count == 1:
+            found[-1] = (first, number - first, 2)
+        elif count and number == first + step * count:
+            found[-1] = (first, step, count + 1)
+        else:
+            found.append((number, 1, 1))
+    return found
 
 
 def over(inner: str, select: str, rest: str) -> str:
