@@ -42,7 +42,10 @@ class UsageQueries:
             except httpx.TransportError as error:
                 raise unreachable(self._connection, error) from None
         if not answer.is_success:
-            raise refusal(answer)
+            failure = refusal(answer)
+            if answer.status_code == httpx.codes.BAD_REQUEST:
+                failure.code = Exit.USAGE  # the period or the time zone as it was typed
+            raise failure
         try:
             return msgspec.json.decode(answer.content, type=Answer)
         except (msgspec.MsgspecError, UnicodeDecodeError):
