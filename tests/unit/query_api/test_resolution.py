@@ -1,0 +1,67 @@
+"""The parts of a period: nothing twice, nothing left out, nothing across an edge, the coarsest first."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokentide_query_api.dimensions import (
+    DAY_MS,
+    DAYS,
+    DIMENSIONS,
+    LEDGER,
+    QUARTER_MS,
+    QUARTERS,
+    SESSIONS,
+    dimension,
+)
+from tokentide_query_api.resolution import parts
+
+days = st.integers(0, 60).map(lambda d: d * DAY_MS)
+quarters = st.integers(0, 60 * 96).map(lambda q: q * QUARTER_MS)
+edges = st.lists(days | quarters | st.integers(0, 60 * DAY_MS), min_size=2, max_size=80, unique=True).map(
+    sorted
+)
+dimensions = st.sets(st.sampled_from(sorted(DIMENSIONS)), max_size=3)
+
+
+@given(edges, dimensions, st.booleans())
+def test_parts_cover_the_period_once_in_whole_grains_and_never_across_an_edge(edges, names, latency):
+    needed = [DIMENSIONS[name] for name in names]
+    found = parts(edges, needed, latency=latency)
+    ranges = sorted((start, end, part.table) for part in found for start, end in part.ranges)
+    assert ranges[0][0] == edges[0]
+    assert ranges[-1][1] == edges[-1]
+    assert all(a[1] == b[0] for a, b in pairwise(ranges))
+    for part in found:
+        assert all(d.column in part.table.columns for d in needed)
+        assert part.table.has_latency or not latency
+        for start, end in part.ranges:
+            assert start % part.table.grain_ms == end % part.table.grain_ms == 0
+            assert all(e % part.table.grain_ms == 0 for e in edges if start < e < end)
+
+
+def test_a_long_period_is_read_from_days_and_its_ends_from_quarters_and_the_ledger():
+    start, end = DAY_MS - QUARTER_MS - 1, 40 * DAY_MS + QUARTER_MS
+    found = {part.table: part.ranges for part in parts((start, end), [dimension("model")])}
+    assert found == {
+        DAYS: ((DAY_MS, 40 * DAY_MS),),
+        QUARTERS: ((DAY_MS - QUARTER_MS, DAY_MS), (40 * DAY_MS, end)),
+        LEDGER: ((start, DAY_MS - QUARTER_MS),),
+    }
+
+
+def test_what_only_the_ledger_knows_is_read_from_the_ledger():
+    for name in ("git_branch", "status", "stop_reason", "cost_center", "prompt_id", "tag.env"):
+        (part,) = parts((0, 30 * DAY_MS), [dimension(name)])
+        assert part.table is LEDGER, name
+    (part,) = parts((0, DAY_MS), [dimension("session_id"), dimension("model")])
+    assert part.table is SESSIONS
+    (part,) = parts((0, DAY_MS), [dimension("key_id")])
+    assert part.table is QUARTERS
+
+
+def test_an_empty_period_is_an_empty_range_and_not_a_missing_part():
+    assert [part.ranges for part in parts((5, 5), [])] == [((5, 5),)]

@@ -1,0 +1,74 @@
+"""No SQL without the organisation, and no text of a caller inside SQL."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tokentide_query_api
+from tokentide_query_api.dimensions import DIMENSIONS, TABLES, dimension
+from tokentide_query_api.resolution import parts
+from tokentide_query_api.statement import Filter, Scope, Statement, runs
+
+TABLE_NAMES = {table.name for table in TABLES}
+# Letters that no SQL of ours has, so that a text of a caller is recognised wherever it lands.
+foreign = st.text("ÄÖÜßø'\"`\\;{}%", min_size=3, max_size=12).map(lambda text: f"Ж{text}Ж")
+dimensions = st.sampled_from(sorted(DIMENSIONS)) | foreign.map(lambda text: f"tag.{text}")
+
+
+@given(
+    org=foreign,
+    names=st.lists(dimensions, max_size=2, unique=True),
+    filters=st.lists(
+        st.tuples(dimensions, st.lists(foreign, min_size=1, max_size=3), st.booleans()), max_size=3
+    ),
+    edges=st.lists(st.integers(0, 2**41), min_size=2, max_size=6, unique=True).map(sorted),
+    latency=st.booleans(),
+)
+def test_every_table_in_a_statement_is_read_for_one_organisation(org, names, filters, edges, latency):
+    chosen = [dimension(name) for name in names]
+    conditions = tuple(Filter(dimension(name), tuple(values), exclude) for name, values, exclude in filters)
+    scope = Scope(org, edges[0], edges[-1], conditions)
+    statement = Statement(scope)
+    found = parts(edges, (*chosen, *scope.dimensions), latency=latency)
+    texts = [
+        statement.sums(found, chosen, edges_s=[e // 1000 for e in edges], latency=latency),
+        statement.ledger("x.call_id AS call_id", where=f"x.call_id = {statement.bind('Ж', 'String')}"),
+    ]
+    for sql in texts:
+        read = re.findall(r"FROM (\w+) AS x WHERE x\.org_id = \{org:String\} AND ", sql)
+        assert len(read) == len(re.findall(rf"\b({'|'.join(TABLE_NAMES)})\b", sql))
+        assert "Ж" not in sql
+        assert set(re.findall(r"\{(\w+):", sql)) <= set(statement.params)
+    assert statement.params["org"] == org
+
+
+def test_a_statement_of_nobody_cannot_be_made():
+    with pytest.raises(ValueError, match="organisation"):
+        Statement(Scope("", 0, 1))
+
+
+def test_only_one_module_knows_the_names_of_the_tables():
+    """Elsewhere no text has a FROM of its own but for `seen`, which is read by a hash of the organisation."""
+    folder = Path(tokentide_query_api.__file__).parent
+    found = {
+        path.name: text
+        for path in folder.glob("*.py")
+        if path.name != "statement.py"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for text in re.findall(r"FROM (\w+)", node.value)
+    }
+    assert found == {"calls.py": "seen", "app.py": "rankings"}
+
+
+@given(st.lists(st.integers(0, 500), unique=True).map(sorted))
+def test_runs_are_another_way_to_write_the_same_numbers(numbers):
+    written = runs(numbers)
+    assert [first + step * i for first, step, count in written for i in range(count)] == numbers
+    assert all(step > 0 for _, step, _ in written)
