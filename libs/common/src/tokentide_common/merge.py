@@ -15,7 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final
+
+import msgspec
 
 from tokentide_common.events import UsageEvent
 
@@ -39,6 +42,8 @@ _PLACE: Final = (
     *("project", "git_branch", "team", "department", "cost_center", "identity_provider", "agent"),
     *("is_sidechain", "prompt_id"),
 )
+_TOKENS: Final = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+_SPLIT: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens")
 # Each on its own, the smallest known string.
 _WORDS: Final = (
     *("message_id", "request_id", "client", "provider", "model", "error_type", "stop_reason"),
@@ -51,6 +56,9 @@ _SCALARS: Final = tuple(
     for name in (*_PLACE, *_WORDS, *_PEAKS)
     if name not in ("session_id", "session_started_at", "observed_at")
 )
+_words: Final = attrgetter(*_WORDS)
+_peaks: Final = attrgetter(*_PEAKS)
+_place_texts: Final = attrgetter(*(name for name in _PLACE if not name.endswith("_at")))
 
 
 def speaker(event: UsageEvent) -> str:
@@ -63,38 +71,38 @@ def add(state: State, event: UsageEvent) -> State:
     who = speaker(event)
     known = state.get(who)
     joined = event if known is None else join(known, event)
-    if known is not None and joined == known:
+    if known is not None and (joined is known or joined == known):
         return state
+    if len(state) == (known is not None):
+        return {who: joined}
     changed = {**state, who: joined}
     return {name: changed[name] for name in sorted(changed, key=_RANK.__getitem__)}
 
 
 def join(a: UsageEvent, b: UsageEvent) -> UsageEvent:
-    """Join two observations of one call by the same speaker."""
+    """Join two observations of one call by the same speaker; `a` itself where `b` adds nothing."""
     if a == b:
         return a
-    tokens = max(a, b, key=_token_order)
-    split = max(a, b, key=_split_order)
-    place = min(a, b, key=_place_order)
-    fields: dict[str, Any] = {name: getattr(place, name) for name in _PLACE}
-    fields |= {name: _smallest(getattr(a, name), getattr(b, name)) for name in _WORDS}
-    fields |= {name: max(getattr(a, name), getattr(b, name)) for name in _PEAKS}
-    return UsageEvent(
-        call_id=a.call_id,
-        source=a.source,
-        org_id=a.org_id,
-        occurred_at=min(a.occurred_at, b.occurred_at),
-        status="ok" if "ok" in (a.status, b.status) else max(a.status, b.status),
-        input_tokens=tokens.input_tokens,
-        cache_read_tokens=tokens.cache_read_tokens,
-        cache_write_tokens=tokens.cache_write_tokens,
-        output_tokens=tokens.output_tokens,
-        cache_write_5m_tokens=split.cache_write_5m_tokens,
-        cache_write_1h_tokens=split.cache_write_1h_tokens,
-        reported_cost_usd=max(a.reported_cost_usd, b.reported_cost_usd, key=lambda v: Decimal(v or 0)),
-        tags=_joined_tags((a.tags, b.tags)),
-        **fields,
-    )
+    news: dict[str, Any] = {}
+    if _token_order(b) > _token_order(a):
+        news |= {name: getattr(b, name) for name in _TOKENS}
+    if _split_order(b) > _split_order(a):
+        news |= {name: getattr(b, name) for name in _SPLIT}
+    if _comes_first(b, a):
+        news |= {name: getattr(b, name) for name in _PLACE}
+    if _words(a) != _words(b):
+        news |= {name: _smallest(getattr(a, name), getattr(b, name)) for name in _WORDS}
+    if _peaks(a) != _peaks(b):
+        news |= {name: max(getattr(a, name), getattr(b, name)) for name in _PEAKS}
+    if b.occurred_at < a.occurred_at:
+        news["occurred_at"] = b.occurred_at
+    if a.status != b.status:
+        news["status"] = "ok" if "ok" in (a.status, b.status) else max(a.status, b.status)
+    if a.reported_cost_usd != b.reported_cost_usd:
+        news["reported_cost_usd"] = max(a.reported_cost_usd, b.reported_cost_usd, key=_dollars)
+    if a.tags != b.tags:
+        news["tags"] = _joined_tags((a.tags, b.tags))
+    return msgspec.structs.replace(a, **news) if news else a
 
 
 def merged(state: State) -> tuple[UsageEvent, str]:
@@ -179,10 +187,24 @@ def _split_order(e: UsageEvent) -> tuple[int, int]:
     return e.cache_write_5m_tokens + e.cache_write_1h_tokens, e.cache_write_1h_tokens
 
 
-def _place_order(e: UsageEvent) -> tuple[Any, ...]:
-    """Known sessions first, then the session that began first, then the earliest sight of it."""
-    rest = tuple(str(getattr(e, name)) for name in _PLACE if not name.endswith("_at"))
-    return (not e.session_id, e.session_started_at or _NEVER, e.observed_at or _NEVER, rest)
+def _comes_first(a: UsageEvent, b: UsageEvent) -> bool:
+    """Tell whether the place of `a` goes before that of `b`.
+
+    Known sessions first, then the session that began first, then the earliest sight of it.
+    """
+    order_a, order_b = _place_order(a), _place_order(b)
+    if order_a != order_b:
+        return order_a < order_b
+    texts_a, texts_b = _place_texts(a), _place_texts(b)
+    return texts_a != texts_b and [*map(str, texts_a)] < [*map(str, texts_b)]
+
+
+def _place_order(e: UsageEvent) -> tuple[bool, datetime, datetime]:
+    return (not e.session_id, e.session_started_at or _NEVER, e.observed_at or _NEVER)
+
+
+def _dollars(text: str) -> Decimal:
+    return Decimal(text or 0)
 
 
 def _split(said: Iterable[UsageEvent], total: int) -> tuple[int, int]:

@@ -68,44 +68,47 @@ def build(
         old = known.get(call)
         first = folded.events[0]
         if old is None and len(folded.events) == 1 and is_plain(first):
-            row = plain_row(first, price(first), price_version)
+            row = plain_row(first, price(first), price_version, 1)
             changes.append(CallChange(call, 1, first.occurred_at, row, None))
             days.add((first.org_id, first.occurred_at.toordinal()))
             if folded.waiting:
                 verdicts.append(Verdict(folded.waiting[0], "counted"))
             continue
-        state, said = _joined(old, folded)
+        before: State = {} if old is None else state_of_row(old)
+        state, said = _joined(before, folded)
         verdicts.extend(said)
+        if state == before:
+            continue
         change = _change(call, old, state, price, price_version)
-        if change is not None:
-            changes.append(change)
-            days.add((first.org_id, change.occurred_at.toordinal()))
-            if old is not None:
-                days.add((first.org_id, old.occurred_at.toordinal()))
+        changes.append(change)
+        days.add((first.org_id, change.occurred_at.toordinal()))
+        if old is not None:
+            days.add((first.org_id, old.occurred_at.toordinal()))
     return Block(changes, verdicts, days)
 
 
-def _joined(old: LedgerRow | None, folded: FoldedCall) -> tuple[State, list[Verdict]]:
+def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict]]:
     """Join a call's events one by one, so that each gets the verdict of its own effect."""
-    state: State = {} if old is None else state_of_row(old)
     verdicts = []
     for position, event in enumerate(folded.events):
         before, state = state, add(state, event)
-        waiting = folded.waiting.get(position)
+        waiting = folded.waiting.get(position) if folded.waiting else None
         if waiting is not None:
             verdict = "counted" if not before else "duplicate" if state is before else "upgraded"
             verdicts.append(Verdict(waiting, verdict))
     return state, verdicts
 
 
-def _change(
-    call: bytes, old: LedgerRow | None, state: State, price: Price, price_version: str
-) -> CallChange | None:
-    if old is not None and state == state_of_row(old):
-        return None
-    record, token_source = merged(state)
+def _change(call: bytes, old: LedgerRow | None, state: State, price: Price, price_version: str) -> CallChange:
     version = 1 if old is None else old.version + 1
-    row = row_of_state(
+    back = None if old is None else taken_back(old)
+    if len(state) == 1:
+        (event,) = state.values()
+        if is_plain(event):
+            row = plain_row(event, price(event), price_version, version)
+            return CallChange(call, version, event.occurred_at, row, back)
+    record, token_source = merged(state)
+    whole = row_of_state(
         state,
         record,
         token_source=token_source,
@@ -113,5 +116,4 @@ def _change(
         price_version=price_version,
         version=version,
     )
-    back = None if old is None else taken_back(old)
-    return CallChange(call, version, row.occurred_at, encode_row(row), back)
+    return CallChange(call, version, whole.occurred_at, encode_row(whole), back)

@@ -75,9 +75,9 @@ _SHARED: Final = tuple(
 _row_encoder = msgspec.json.Encoder()
 _row_decoder = msgspec.json.Decoder(LedgerRow)
 _observations_decoder = msgspec.json.Decoder(list[UsageEvent])
-# A new call seen by one source is its event plus what the aggregator adds: no second struct, no copy.
-_NEW_TAIL: Final = {
-    source: f',"sources":["{source}"],"token_source":"{source}","version":1'.encode()
+# A call seen by one source is its event plus what the aggregator adds: no second struct, no copy.
+_TAIL: Final = {
+    source: f',"sources":["{source}"],"token_source":"{source}","version":'.encode()
     for source in {name.split("-")[0] for name in SPEAKERS}
 }
 
@@ -105,13 +105,13 @@ def is_plain(event: UsageEvent) -> bool:
     )
 
 
-def plain_row(event: UsageEvent, cost_nano: int | None, price_version: str) -> bytes:
-    """Return the +1 row of a call that one plain observation is all that is known of."""
+def plain_row(event: UsageEvent, cost_nano: int | None, price_version: str, version: int) -> bytes:
+    """Return the +1 row of a call of which all that is known amounts to one plain observation."""
     money = b',"unpriced":true' if cost_nano is None else b',"cost_nano":%d' % cost_nano
     if event.reported_cost_usd:
         money += b',"reported_cost_nano":%d' % nano_usd(event.reported_cost_usd)
-    tail = _NEW_TAIL[event.source]
-    return b'%b%b%b,"price_version":"%b"}' % (encode_event(event)[:-1], tail, money, price_version.encode())
+    head, tail = encode_event(event)[:-1], _TAIL[event.source]
+    return b'%b%b%d%b,"price_version":"%b"}' % (head, tail, version, money, price_version.encode())
 
 
 def row_of_state(
