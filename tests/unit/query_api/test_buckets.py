@@ -55,7 +55,11 @@ def test_wide_buckets_begin_at_the_local_midnight_of_their_first_day(bucket, zon
     for at in found:
         label = bucket_label(at, bucket, ZoneInfo(zone))
         assert bucket_label(at - timedelta(seconds=1), bucket, ZoneInfo(zone)) != label
-    labels = {bucket_label(first + timedelta(hours=h), bucket, ZoneInfo(zone)) for h in range(0, days * 24)}
+    moments = [
+        *(first + timedelta(hours=h) for h in range(days * 24)),
+        first + timedelta(days=days, seconds=-1),
+    ]
+    labels = {bucket_label(at, bucket, ZoneInfo(zone)) for at in moments}
     assert len(found) == len(labels)
 
 
