@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -195,7 +196,9 @@ class Handler(BaseHTTPRequestHandler):
             self._statement(body)
 
     def _statement(self, body: bytes) -> None:
-        request = _parsed(self.path, body)
+        content_type = self.headers.get("Content-Type", "")
+        fields = _form_fields(content_type, body) if content_type.startswith("multipart/form-data") else {}
+        request = _parsed(self.path, b"" if fields else body, fields)
         fault = self.server.fault.take(request)
         time.sleep(fault.get("delay", 0))
         try:
@@ -245,8 +248,15 @@ class Server(ThreadingHTTPServer):
         """A client that went away is no crash."""
 
 
-def _parsed(path: str, body: bytes) -> Request:
-    query = dict(parse_qsl(urlsplit(path).query, keep_blank_values=True))
+def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
+    """Read a form, as clients send it when parameters are too long for a URL."""
+    head = f"Content-Type: {content_type}\r\n\r\n".encode()
+    parts = message_from_bytes(head + body, policy=policy.HTTP).iter_parts()
+    return {str(p.get_param("name", header="content-disposition")): p.get_content().strip() for p in parts}
+
+
+def _parsed(path: str, body: bytes, fields: dict[str, str]) -> Request:
+    query = dict(parse_qsl(urlsplit(path).query, keep_blank_values=True)) | fields
     sql, block = query.get("query", ""), body
     if not sql:
         head = _INSERT_IN_BODY.match(body)

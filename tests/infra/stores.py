@@ -35,7 +35,7 @@ class ClickHouseProcess:
         self.url = f"clickhouse://127.0.0.1:{self.port}"
         program = Path(__file__).parent / "clickhouse_process.py"
         self._process = Process(
-            [sys.executable, str(program), str(folder / "data"), str(self.port)],
+            [sys.executable, str(program), str(folder / "clickhouse"), str(self.port)],
             log=folder / "clickhouse.log",
             ready=lambda: listens(self.port),
             # A kill leaves temporary files of inserts behind: they belong to the test's folder.

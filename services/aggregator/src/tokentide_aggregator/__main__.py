@@ -22,7 +22,7 @@ from tokentide_common.store import Store
 async def serve(settings: AggregatorSettings) -> None:
     """Run until SIGTERM or SIGINT, then finish the batch in work, commit and leave the group."""
     metrics = Metrics()
-    store = Store(settings.clickhouse_url)
+    store = Store(settings.clickhouse_url, timeout_s=settings.store_timeout_s)
     engine = open_database(settings.database_url)
     consumers: list[Consumer] = []
 

@@ -188,7 +188,7 @@ class Consumer:
         await self._processor.publish(number, outcome)
         # The offset is committed last: until then a crash repeats the batch, and repeats change nothing.
         await until_available("commit", lambda: self._group.commit(number, outcome.end))
-        self._processor.committed()
+        await self._processor.committed(number, outcome.end)
         return outcome
 
     def _must_own(self, partition: Partition) -> None:

@@ -14,6 +14,7 @@ A crash or a stalled twin at any point repeats the same records, hence the same 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections import defaultdict
@@ -34,14 +35,15 @@ from tokentide_aggregator.recent import RecentRows
 from tokentide_aggregator.retry import until_available
 from tokentide_aggregator.rows import LedgerRow, decode_row
 from tokentide_common.broker import Publisher, Record
-from tokentide_common.claims import claim
+from tokentide_common.claims import claim, forget_claims
 from tokentide_common.database import Engine
-from tokentide_common.errors import InvalidEvent
+from tokentide_common.errors import InvalidEvent, Unavailable
 from tokentide_common.metrics import Metrics
 from tokentide_common.store import Store
 from tokentide_common.topics import DEAD_LETTERS, PERIODS, VERDICTS, PeriodsTouched, Verdicts
 
 T = TypeVar("T")
+_TIDY_EVERY: Final = 500
 _SEEN_DTYPE: Final = np.dtype([("call_hash", "V16"), ("version", "<u4"), ("occurred_ms", "<i8")])
 
 
@@ -87,6 +89,7 @@ class Processor:
         self._counted = counted
         self._metrics = metrics
         self._failpoint = failpoint
+        self._commits = 0
 
     async def fold(
         self, partition: int, records: Sequence[ConsumedRecord]
@@ -148,9 +151,13 @@ class Processor:
             await until_available("publish", lambda: self._publisher.publish(PERIODS, days))
         self._failpoint("after_publish")
 
-    def committed(self) -> None:
-        """Take note that the offset is committed."""
+    async def committed(self, partition: int, end: int) -> None:
+        """Take note that everything before `end` is committed: old claims are not needed any more."""
         self._failpoint("after_commit")
+        self._commits += 1
+        if self._commits % _TIDY_EVERY == 0:
+            with contextlib.suppress(Unavailable):  # the next time will do
+                await asyncio.to_thread(forget_claims, self._engine, self._topic, partition, end)
 
     async def _known(self, partition: int, folded: Folded, recent: RecentRows) -> dict[bytes, LedgerRow]:
         hashes = list(folded.calls)

@@ -31,6 +31,10 @@ class AggregatorSettings(ConsumerSettings, frozen=True, kw_only=True):
             ge=0, le=60_000, description="How long a block waits for more records: freshness against cost."
         ),
     ] = 100
+    store_timeout_s: Annotated[
+        float,
+        msgspec.Meta(gt=0, description="How long one call of the store may take before it is tried again."),
+    ] = 30.0
     recent_rows_bytes: Annotated[
         int,
         msgspec.Meta(

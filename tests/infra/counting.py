@@ -1,0 +1,164 @@
+"""The aggregator's steps without a broker: batches in, and what the store then says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokentide_aggregator.failpoints import Failpoint
+from tokentide_aggregator.filter import CountedCalls
+from tokentide_aggregator.price_event import price_of
+from tokentide_aggregator.processing import MoreNeeded, Outcome, Processor
+from tokentide_aggregator.recent import RecentRows
+from tokentide_common.broker import Publisher
+from tokentide_common.database import open_database
+from tokentide_common.events import UsageEvent, encode_event
+from tokentide_common.merge import add, merged, nano_usd
+from tokentide_common.metrics import Metrics
+from tokentide_common.pricing import Prices
+from tokentide_common.store import Store, rows
+
+ROLLUPS = ("usage_15m", "usage_minute", "usage_session", "usage_day")
+SUMS = (
+    *(
+        "calls",
+        "errors",
+        "input_tokens",
+        "cache_read_tokens",
+        "cache_write_5m_tokens",
+        "cache_write_1h_tokens",
+    ),
+    *("output_tokens", "reasoning_tokens", "web_search_requests", "cost_nano", "reported_cost_nano"),
+    "unpriced_calls",
+)
+
+
+class Consumed(NamedTuple):
+    """A record as the broker hands it out."""
+
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Counter:
+    """One partition's worth of counting."""
+
+    def __init__(self, store: Store, folder: Path, topic: str) -> None:
+        self._store, self._topic = store, topic
+        self._engine = open_database(f"sqlite:///{folder}/claims.db")
+        self.log: list[Consumed] = []
+        self.committed = 0
+        self.restart()
+
+    def restart(self, failpoint: Failpoint = lambda _point: None) -> None:
+        """Be a new process: nothing but what the databases hold survives."""
+        self._counted = CountedCalls(self._store)
+        self._recent = RecentRows(1 << 20)
+        prices = Prices.load()
+        self.price = price_of(prices)
+        self._processor = Processor(
+            topic=self._topic,
+            store=self._store,
+            engine=self._engine,
+            publisher=Publisher("kafka://127.0.0.1:1"),
+            price=self.price,
+            price_version=prices.version,
+            counted=self._counted,
+            metrics=Metrics(),
+            failpoint=failpoint,
+        )
+
+    async def with_filter(self) -> None:
+        """Build the filter of counted calls; without it every call is looked up."""
+        await self._counted.rebuild({0})
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def append(self, events: Iterable[UsageEvent]) -> None:
+        """Put events on the partition's log."""
+        for event in events:
+            offset = len(self.log)
+            self.log.append(
+                Consumed(offset, 1_795_000_000_000 + offset, event.call_id.encode(), encode_event(event))
+            )
+
+    async def count(self, size: int, *, commit: bool = True) -> Outcome:
+        """Count the next batch of at most `size` records; without `commit` it will be repeated."""
+        batch: Sequence[Consumed] = self.log[self.committed : self.committed + size]
+        try:
+            records, folded = await self._processor.fold(0, batch)
+        except MoreNeeded as claimed:
+            records, folded = await self._processor.fold(0, self.log[self.committed : claimed.end])
+        outcome = await self._processor.store(0, records, folded, self._recent, lambda: None)
+        if commit:
+            self.committed = outcome.end
+        return outcome
+
+    async def count_all(self, size: int) -> None:
+        while self.committed < len(self.log):
+            await self.count(size)
+
+
+def expected_sums(events: Iterable[UsageEvent], price: Any) -> dict[str, int]:
+    """Return what every rollup must sum to, from the events alone, by the merge and nothing else."""
+    states: dict[str, Any] = defaultdict(dict)
+    for event in events:
+        states[event.call_id] = add(states[event.call_id], event)
+    return reduce(_added, (_sums(state, price) for state in states.values()), dict.fromkeys(SUMS, 0))
+
+
+def _sums(state: Any, price: Any) -> dict[str, int]:
+    record, _ = merged(state)
+    cost = price(record)
+    own = {name: getattr(record, name) for name in SUMS if hasattr(record, name)}
+    return own | {
+        "calls": 1,
+        "errors": int(record.status != "ok"),
+        "cost_nano": cost or 0,
+        "unpriced_calls": int(cost is None),
+        "reported_cost_nano": nano_usd(record.reported_cost_usd),
+    }
+
+
+def _added(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
+    return {name: left[name] + right[name] for name in SUMS}
+
+
+async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
+    """Return what each rollup, and the signed ledger, sums to for an organisation."""
+    said: dict[str, dict[str, int]] = {}
+    columns = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
+    for table in ROLLUPS:
+        (row,) = await rows(
+            store, f"SELECT {columns} FROM {table} WHERE org_id = {{org:String}}", {"org": org_id}
+        )
+        said[table] = row
+    signed = {name: f"sum(l.sign * l.{name})" for name in SUMS}
+    signed |= {
+        "calls": "sum(l.sign)",
+        "errors": "sum(l.sign * (l.status != 'ok'))",
+        "unpriced_calls": "sum(l.sign * l.unpriced)",
+    }
+    columns = ", ".join(f"{expression} AS {name}" for name, expression in signed.items())
+    sql = f"SELECT {columns} FROM ledger AS l WHERE l.org_id = {{org:String}}"
+    (said["ledger"],) = await rows(store, sql, {"org": org_id})
+    return said
+
+
+async def live_rows(store: Store, org_id: str) -> list[dict[str, Any]]:
+    """Return the current row of every call, ordered, without what names the organisation or the version."""
+    sql = """
+    SELECT * EXCEPT (sign, org_id, version) FROM ledger WHERE org_id = {org:String} AND sign = 1
+    AND (call_id, version) IN (
+      SELECT call_id, version FROM ledger WHERE org_id = {org:String}
+      GROUP BY call_id, version HAVING sum(sign) = 1
+    ) ORDER BY call_id
+    """
+    return await rows(store, sql, {"org": org_id})

@@ -1,0 +1,168 @@
+"""Faults against a durable broker: nothing acknowledged is lost or doubled, and lag returns to zero."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.aggregators import Aggregators, Traffic, stopped
+from infra.brokers import Broker
+from infra.observations import NOON
+from infra.stores import ClickHouseProcess
+from infra.waiting import until
+from tokentide_common.events import UsageEvent
+from tokentide_common.merge import canonical
+from tokentide_common.migrate import migrate
+from tokentide_common.store import Store, rows
+
+
+def events(count: int, *, calls: int, seed: int = 1) -> list[UsageEvent]:
+    """Return events of which some repeat, some upgrade and some downgrade calls that came before."""
+    order = random.Random(seed)
+    return [
+        canonical(
+            UsageEvent(
+                call_id=f"req_{number:07d}",
+                source=order.choice(["cli", "otlp"]),
+                org_id="o",
+                occurred_at=NOON - timedelta(minutes=number % 50_000),
+                session_id=f"s{number % 97}",
+                user_id=f"u{number % 13}",
+                provider="anthropic",
+                model="claude-opus-5-5",
+                input_tokens=number % 101,
+                output_tokens=order.choice([number % 1000, 1 + number % 1000]),
+                cache_write_1h_tokens=number % 77,
+            )
+        )
+        for number in (n if n < calls else order.randrange(calls) for n in range(count))
+    ]
+
+
+@pytest.fixture
+def aggregators(
+    tmp_path: Path, durable_broker: Broker, clickhouse_process: ClickHouseProcess
+) -> Iterator[Aggregators]:
+    started = Aggregators(tmp_path, durable_broker.url, clickhouse_process.database_url("faults"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+async def store(clickhouse_process: ClickHouseProcess) -> AsyncIterator[Store]:
+    opened = Store(clickhouse_process.database_url("faults"), timeout_s=5)
+    await migrate(opened)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def traffic(durable_broker: Broker) -> AsyncIterator[Traffic]:
+    sending = Traffic(durable_broker.url)
+    await sending.start()
+    yield sending
+    await sending.stop()
+
+
+@pytest.mark.parametrize("point", ["before_insert", "after_insert", "after_seen", "after_commit"])
+async def test_kill_9_at_a_named_point_loses_and_doubles_nothing(point, aggregators, store, traffic):
+    """Small blocks first, then a block of production size; after each death other batch boundaries."""
+    await traffic.send(events(3000, calls=2000))
+    first = aggregators.start(wait=False, batch_max_records=100, failpoint=f"{point}:kill@5")
+    await until(lambda: not first.alive, within_s=60, what="the failpoint")
+    second = aggregators.start(batch_max_records=170)
+    await traffic.exact(store)
+    second.kill()
+    await traffic.send(events(30_000, calls=25_000, seed=2))
+    third = aggregators.start(
+        wait=False, batch_max_records=50_000, batch_linger_ms=1500, failpoint=f"{point}:kill@2"
+    )
+    await until(lambda: not third.alive, within_s=60, what="the failpoint")
+    aggregators.start(batch_max_records=7_000)
+    await traffic.exact(store, within_s=120)
+
+
+async def test_a_zombie_that_wakes_up_after_its_partitions_were_taken_changes_nothing(
+    aggregators, store, traffic
+):
+    await traffic.send(events(20_000, calls=15_000))
+    zombie = aggregators.start(wait=False, batch_max_records=5000, failpoint="before_insert:stop")
+    await until(lambda: stopped(zombie), within_s=60, what="the failpoint")
+    aggregators.start(batch_max_records=3000)
+    await traffic.exact(store, within_s=120)
+    before = await rows(store, "SELECT count() AS n FROM ledger")
+    zombie.resume()
+    await traffic.send(events(5000, calls=5000, seed=3))
+    await traffic.exact(store, within_s=120)
+    assert zombie.alive, "a zombie must find its way back into the group"
+    assert (await rows(store, "SELECT count() AS n FROM ledger"))[0]["n"] >= before[0]["n"]
+
+
+async def test_a_rebalance_storm_delays_and_never_miscounts(aggregators, store, traffic):
+    order = random.Random(7)
+    members = [aggregators.start(batch_max_records=500)]
+    for turn in range(8):
+        await traffic.send(events(2500, calls=2000, seed=turn))
+        if len(members) < 3 and order.random() < 0.6:
+            members.append(aggregators.start(wait=False, batch_max_records=300 + 100 * turn))
+        else:
+            leaver = members.pop(order.randrange(len(members)))
+            leaver.kill() if order.random() < 0.5 else leaver.stop()
+        await asyncio.sleep(1)
+    members.append(aggregators.start())
+    await traffic.exact(store, within_s=120)
+
+
+@pytest.mark.parametrize(
+    "fault", [{"code": 243}, {"readonly": True}, {"delay": 7}, {"drop_after": True, "times": 3}]
+)
+async def test_a_store_that_is_full_read_only_slow_or_cut_off_is_waited_for(
+    fault, aggregators, store, traffic, clickhouse_process
+):
+    member = aggregators.start(batch_max_records=2000, store_timeout_s=3)
+    await traffic.send(events(4000, calls=3000))
+    await traffic.exact(store)
+    clickhouse_process.fault(**fault)
+    await traffic.send(events(12_000, calls=9000, seed=5))
+    await asyncio.sleep(4)
+    clickhouse_process.fault()
+    await traffic.exact(store, within_s=120)
+    assert member.alive
+
+
+async def test_a_store_that_dies_and_comes_back_finds_everything_waiting(
+    aggregators, store, traffic, clickhouse_process
+):
+    member = aggregators.start(batch_max_records=2000)
+    await traffic.send(events(20_000, calls=15_000))
+    clickhouse_process.kill()
+    await traffic.send(events(5000, calls=20_000, seed=5))
+    clickhouse_process.restart()
+    await traffic.exact(store, within_s=120)
+    assert member.alive
+
+
+async def test_a_broker_that_dies_and_comes_back_finds_everything_waiting(
+    aggregators, store, traffic, durable_broker
+):
+    member = aggregators.start(batch_max_records=2000)
+    await traffic.send(events(20_000, calls=15_000))
+    durable_broker.kill()
+    durable_broker.restart()
+    await traffic.send(events(5000, calls=20_000, seed=5))
+    await traffic.exact(store, within_s=120)
+    assert member.alive
+
+
+async def test_sigterm_finishes_the_batch_commits_and_leaves(aggregators, store, traffic):
+    member = aggregators.start(batch_max_records=1000)
+    await traffic.send(events(10_000, calls=8000))
+    member.stop()
+    assert not member.alive
+    aggregators.start()
+    await traffic.exact(store)
