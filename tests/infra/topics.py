@@ -1,0 +1,59 @@
+"""Topics that tests make, and reading them to a known end."""
+
+from __future__ import annotations
+
+import uuid
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import ConsumerRecord
+
+from infra.brokers import Broker
+from infra.waiting import until
+from tokentide_common.broker import GroupConsumer, Publisher, Record, bootstrap_servers
+from tokentide_common.errors import Unavailable
+
+PARTITIONS = 4
+
+
+async def new_topic(broker: Broker, *, name: str = "") -> str:
+    name = name or f"test-{uuid.uuid4().hex[:12]}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers(broker.url))
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+    finally:
+        await admin.close()
+    return name
+
+
+async def received(
+    consumer: GroupConsumer, count: int, *, within_s: float = 30
+) -> dict[int, list[ConsumerRecord]]:
+    """Fetch until `count` records have arrived, by partition."""
+    got: dict[int, list[ConsumerRecord]] = {}
+
+    async def enough() -> bool:
+        for partition, records in (await consumer.fetch(timeout_ms=200, max_records=5000)).items():
+            got.setdefault(partition, []).extend(records)
+        return sum(map(len, got.values())) >= count
+
+    await until(enough, within_s=within_s, what=f"{count} records")
+    return got
+
+
+async def everything(broker: Broker, topic: str, count: int) -> dict[int, list[ConsumerRecord]]:
+    """Read a topic from its beginning, as a group of its own."""
+    consumer = GroupConsumer(broker.url, topic, f"reader-{uuid.uuid4().hex[:8]}")
+    await consumer.start()
+    try:
+        return await received(consumer, count)
+    finally:
+        await consumer.stop()
+
+
+async def published(publisher: Publisher, topic: str, value: bytes) -> bool:
+    try:
+        await publisher.publish(topic, [Record(b"k", value)])
+    except Unavailable:
+        return False
+    return True
