@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,7 @@ from tokentide_common.topics import TOPICS
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 SERVICES: Final = ("ingest", "aggregator", "ranker", "query-api", "proxy")
+CONSUMERS: Final = ("ingest", "aggregator", "ranker")
 HTTP_SERVICES: Final = ("ingest", "query-api", "proxy")
 
 _NOTE: Final = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
@@ -144,10 +147,18 @@ def routes_page() -> str:
 
 def commands_page() -> str:
     """Every command and flag of the command line."""
+    sys.argv[0] = "tokentide"  # some headings name the program that runs, and that is not us
     text = build_app().generate_docs(output_format="markdown", heading_level=1, recursive=True)
     # The anchor that readers on the web get keeps every hyphen of the heading.
     text = text.replace("(#tokentide-install-completion)", "(#tokentide---install-completion)")
     return f"{_NOTE}{text.strip()}\n{_COMMANDS}"
+
+
+def asyncapi_page(service: str) -> str:
+    """What a service reads from and writes to the broker, as an AsyncAPI document."""
+    document = importlib.import_module(f"tokentide_{service}.asyncapi").document()
+    assert isinstance(document, bytes)
+    return document.decode()
 
 
 PAGES: Final = {
@@ -156,6 +167,7 @@ PAGES: Final = {
     "topics.md": topics_page,
     "routes.md": routes_page,
     "cli.md": commands_page,
+    **{f"asyncapi-{service}.json": partial(asyncapi_page, service) for service in CONSUMERS},
 }
 
 

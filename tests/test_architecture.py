@@ -35,6 +35,8 @@ DRIVERS = {
     "prometheus_client": {"tokentide_common/metrics.py"},
     # FastStream is named by the files that define a service's broker application.
     "faststream": {
+        "tokentide_common/asyncapi.py",
+        *("tokentide_aggregator/app.py", "tokentide_aggregator/asyncapi.py"),
         *("tokentide_ingest/asyncapi.py", "tokentide_ingest/verdicts.py"),
         *(f"tokentide_ranker/{name}.py" for name in ("announcements", "app", "term")),
     },

@@ -1,10 +1,17 @@
-"""The aggregator, put together: started and stopped as one, alone or inside the embedded system."""
+"""The aggregator, put together: started and stopped as one, alone or inside the embedded system.
+
+FastStream is the application around it: signals, lifecycle, order of the end. The hot loop inside reads
+the driver's own batches (docs/decisions/0004).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+
+from faststream import FastStream
+from faststream.kafka import KafkaBroker
 
 from tokentide_aggregator.consumer import Consumer
 from tokentide_aggregator.failpoints import failpoint
@@ -13,8 +20,8 @@ from tokentide_aggregator.price_event import price_of
 from tokentide_aggregator.processing import Processor
 from tokentide_aggregator.retry import until_available
 from tokentide_aggregator.settings import AggregatorSettings
-from tokentide_common.broker import Publisher, ensure_topics
-from tokentide_common.database import Engine
+from tokentide_common.broker import Publisher, bootstrap_servers, ensure_topics
+from tokentide_common.database import Engine, open_database
 from tokentide_common.metrics import Metrics
 from tokentide_common.migrate import migrate
 from tokentide_common.pricing import Prices
@@ -56,3 +63,56 @@ async def running(
         with contextlib.suppress(Exception):  # whoever awaits the task has its error; here it only ends
             await task
         await publisher.stop()
+
+
+class AggregatorApp(FastStream):
+    """An aggregator as a process of its own: `await app.run()` until SIGTERM, SIGINT or an error."""
+
+    def __init__(self, settings: AggregatorSettings) -> None:
+        # FastStream's broker has no subscriber and needs no connection: the hot loop is the subscriber.
+        broker = KafkaBroker(bootstrap_servers(settings.broker_url), consumer_only=True, logger=None)
+        super().__init__(broker, logger=None, lifespan=self._lifespan)
+        self.metrics = Metrics()
+        self._settings = settings
+        self._consumer: Consumer | None = None
+        self.failure: BaseException | None = None
+        """The error that ended the app, if one did."""
+
+    async def checks(self) -> Mapping[str, bool]:
+        """Tell whether it owns partitions, none of them stopped."""
+        return {"partitions": self._consumer is not None and self._consumer.ready()}
+
+    def alive(self) -> bool:
+        """Tell whether its loop turns."""
+        return self._consumer is None or self._consumer.alive()
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        serving = asyncio.create_task(self._serve(), name="serve")
+        serving.add_done_callback(self._ended)
+        try:
+            yield
+        finally:
+            if self._consumer is not None:
+                self._consumer.stop()  # finish the batch in work, commit, leave the group
+            else:
+                serving.cancel()  # still waiting for the broker or the store
+            await asyncio.wait({serving})
+
+    async def _serve(self) -> None:
+        settings = self._settings
+        async with contextlib.AsyncExitStack() as stack:
+            store = Store(settings.clickhouse_url, timeout_s=settings.store_timeout_s)
+            stack.push_async_callback(store.close)
+            engine = await until_available(
+                "database", lambda: asyncio.to_thread(open_database, settings.database_url)
+            )
+            stack.callback(engine.dispose)
+            parts = running(settings, store=store, engine=engine, metrics=self.metrics)
+            self._consumer, ended = await stack.enter_async_context(parts)
+            await ended
+
+    def _ended(self, serving: asyncio.Task[None]) -> None:
+        if not serving.cancelled():
+            self.failure = serving.exception()
+        self.exit()

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-import msgspec
 from faststream.kafka import KafkaBroker
-from faststream.specification import AsyncAPI
 
+from tokentide_common.asyncapi import asyncapi_document, describe_publishers
 from tokentide_common.events import UsageEvent
-from tokentide_common.topics import TOPICS, USAGE, Verdicts
+from tokentide_common.topics import USAGE, Verdicts
 from tokentide_ingest.verdicts import subscribe
 
-_PAYLOADS: Final = {"usage:Message": UsageEvent, "verdicts:SubscribeMessage": Verdicts}
 
-
-def document() -> dict[str, Any]:
+def document() -> bytes:
     """Return the AsyncAPI 3 document, which docs/reference/asyncapi-ingest.json repeats."""
     broker = KafkaBroker("broker:9092", apply_types=False)
-    subscribe(broker, _ignore)
-    carries = {topic.name: topic.carries for topic in TOPICS}
-    broker.publisher(USAGE, title="usage", description=carries[USAGE])
-    specification = AsyncAPI(broker, title="Tokentide ingest", version="1").to_specification()
-    described: dict[str, Any] = msgspec.json.decode(specification.to_json())
-    # FastStream describes payloads through Pydantic; ours are msgspec's, which describes them itself.
-    schemas, parts = msgspec.json.schema_components(
-        _PAYLOADS.values(), ref_template="#/components/schemas/{name}"
-    )
-    components = described["components"]
-    components["schemas"] = parts
-    for message, schema in zip(_PAYLOADS, schemas, strict=True):
-        components["messages"][message]["payload"] = schema
+    subscriber = subscribe(broker, _ignore)
+    describe_publishers(broker, {USAGE: "usage"})
+    described = asyncapi_document(broker, "Tokentide ingest", {"usage": UsageEvent, "verdicts": Verdicts})
+    del subscriber  # the broker holds it weakly: it had to live until here
     return described
 
 

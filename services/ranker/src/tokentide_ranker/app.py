@@ -7,9 +7,8 @@ from datetime import datetime
 
 from faststream import FastStream
 from faststream.specification import AsyncAPI
-from tokentide_common.database import Engine
 
-from tokentide_common.database import utc_now
+from tokentide_common.database import Engine, utc_now
 from tokentide_common.metrics import Metrics
 from tokentide_common.store import Store
 from tokentide_ranker.service import RankerService

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
-import msgspec
-
+from tokentide_common.asyncapi import asyncapi_document
 from tokentide_common.topics import PeriodsTouched
-from tokentide_ranker.announcements import Touched, describe_rankings, subscribe
-from tokentide_ranker.app import create_app
+from tokentide_ranker.announcements import Touched, build_broker, describe_rankings, subscribe
 from tokentide_ranker.records import RankingPublished
-from tokentide_ranker.settings import RankerSettings
 
 
 def document() -> bytes:
     """Return the document as formatted JSON; it does not depend on settings or on a broker."""
-    app = create_app(RankerSettings())
-    subscriber = subscribe(app.service.broker, _described_only)
-    describe_rankings(app.service.broker)
-    described: dict[str, Any] = app.schema.to_specification().to_jsonable()
+    broker = build_broker("kafka://broker:9092")
+    subscriber = subscribe(broker, _described_only)
+    describe_rankings(broker)
+    described = asyncapi_document(
+        broker, "Tokentide ranker", {"periods": PeriodsTouched, "rankings": RankingPublished}
+    )
     del subscriber  # the broker holds it weakly: it had to live until here
-    return msgspec.json.format(msgspec.json.encode(_with_payloads(described)), indent=2) + b"\n"
+    return described
 
 
 async def _described_only(_touched: Touched) -> bool:
     return False
-
-
-def _with_payloads(described: dict[str, Any]) -> dict[str, Any]:
-    """Put in the records' schemas: FastStream draws the channels, but the records are structs of msgspec."""
-    types = {"periods": PeriodsTouched, "rankings": RankingPublished}
-    payloads, schemas = msgspec.json.schema_components(
-        types.values(), ref_template="#/components/schemas/{name}"
-    )
-    for channel, payload in zip(types, payloads, strict=True):
-        for message in described["channels"][channel]["messages"].values():
-            name = message["$ref"].rpartition("/")[2]
-            described["components"]["messages"][name]["payload"] = payload
-    described["components"]["schemas"] = schemas
-    return described
-
-
-if __name__ == "__main__":
-    sys.stdout.buffer.write(document())

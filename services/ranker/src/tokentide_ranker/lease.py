@@ -8,9 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from tokentide_common.database import Engine
-
-from tokentide_common.database import utc_now
+from tokentide_common.database import Engine, utc_now
 from tokentide_common.leases import acquire_lease, release_lease, renew_lease
 
 _NAME: Final = "ranker"

@@ -7,9 +7,8 @@ from datetime import date, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from tokentide_common.database import Engine
-
 from tokentide_common.accounts import organization_time_zone
+from tokentide_common.database import Engine
 from tokentide_common.errors import NotFound
 from tokentide_common.store import Store, rows
 from tokentide_ranker.periods import Period, containing, touched

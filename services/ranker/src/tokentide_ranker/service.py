@@ -9,10 +9,9 @@ from functools import partial
 from typing import Final, TypeVar
 
 import structlog
-from tokentide_common.database import Engine
 
 from tokentide_common.broker import Publisher, ensure_topics
-from tokentide_common.database import open_database, utc_now
+from tokentide_common.database import Engine, open_database, utc_now
 from tokentide_common.errors import Unavailable
 from tokentide_common.metrics import Metrics
 from tokentide_common.migrate import migrate

@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 from faststream.kafka import KafkaBroker
-from tokentide_common.database import Engine
 
+from tokentide_common.database import Engine
 from tokentide_common.errors import Retryable, TokentideError
 from tokentide_common.store import Store
 from tokentide_ranker.announcements import Touched, subscribe

@@ -1,0 +1,27 @@
+"""The AsyncAPI document of the aggregator's channels: `docs/reference/asyncapi-aggregator.json`."""
+
+from __future__ import annotations
+
+from faststream.kafka import KafkaBroker
+
+from tokentide_common.asyncapi import asyncapi_document, describe_publishers
+from tokentide_common.events import UsageEvent
+from tokentide_common.topics import PERIODS, USAGE, VERDICTS, PeriodsTouched, Verdicts
+
+
+def document() -> bytes:
+    """Return the document; it depends neither on settings nor on a broker."""
+    broker = KafkaBroker("broker:9092", apply_types=False)
+    # The hot loop reads this topic with the driver's own batches; to the outside it is a subscriber.
+    subscriber = broker.subscriber(
+        USAGE, group_id="tokentide-aggregator", title="usage", description="usage events, keyed by call id"
+    )(_described_only)
+    describe_publishers(broker, {VERDICTS: "verdicts", PERIODS: "periods"})
+    payloads = {"usage": UsageEvent, "verdicts": Verdicts, "periods": PeriodsTouched}
+    described = asyncapi_document(broker, "Tokentide aggregator", payloads)
+    del subscriber  # the broker holds it weakly: it had to live until here
+    return described
+
+
+async def _described_only(_value: bytes) -> None:
+    """Stands for the hot loop: a document reads nothing."""
