@@ -165,15 +165,15 @@ async def test_memory_stays_bounded_while_a_frozen_broker_takes_nothing(
     tansu.pause()
     try:
         statuses: list[int] = []
-        peak = 0
-        for _ in range(3):
+        after_round: list[int] = []
+        for _ in range(6):
             answers = await asyncio.gather(*(process.client.post(BATCHES, content=large) for _ in range(60)))
             statuses += [answer.status_code for answer in answers]
-            peak = max(peak, process.memory())
+            after_round.append(process.memory())
     finally:
         tansu.resume()
     assert set(statuses) == {503}
-    assert peak - before < 150 * MIB, "180 batches of 1.4 MB were offered, 32 MiB may be in work"
+    assert max(after_round) - before < 6 * 32 * MIB, "some copies of what may be in work; 500 MB were offered"
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])

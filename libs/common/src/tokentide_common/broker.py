@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
@@ -22,20 +21,15 @@ from aiokafka.errors import (
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from tokentide_common.errors import TooLarge, Unavailable
+from tokentide_common.outbox import Outbox, Record
 from tokentide_common.topics import TOPICS
 
-Headers = Sequence[tuple[str, bytes]]
-_MAX_RECORD_BYTES: Final = 1 << 20
+__all__ = ["GroupConsumer", "LostPartition", "Publisher", "Record", "bootstrap_servers", "ensure_topics"]
+
+# A broker takes batches of 1 MiB by default, in which a record needs room for its key, headers and framing.
+_MAX_RECORD_BYTES: Final = 1_000_000
 _EMBEDDED_PARTITIONS: Final = 2
 _REPLICAS: Final = 3
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """What goes on a topic. Records with the same key land in the same partition, in order."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
 
 
 def bootstrap_servers(url: str) -> str:
@@ -80,25 +74,30 @@ class Publisher:
     the aggregator counts a call once however often it was sent.
     """
 
-    def __init__(self, url: str, *, deadline_s: float = 2.0, linger_ms: int = 2) -> None:
+    def __init__(self, url: str, *, deadline_s: float = 2.0) -> None:
         self._url = url
         self._deadline_s = deadline_s
-        self._linger_ms = linger_ms
         self._producer: AIOKafkaProducer | None = None
+        self._outbox: Outbox | None = None
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect now; a broker that is away is tried again by every `publish`."""
-        with contextlib.suppress(Unavailable, TimeoutError):
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
             async with asyncio.timeout(self._deadline_s):
                 await self._connected()
 
     async def stop(self) -> None:
         """Flush and disconnect, within the deadline."""
         producer, self._producer = self._producer, None
-        if producer is not None:
-            with contextlib.suppress(TimeoutError, KafkaError):
-                async with asyncio.timeout(self._deadline_s):
+        outbox, self._outbox = self._outbox, None
+        with contextlib.suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(self._deadline_s):
+                if outbox is not None:
+                    await outbox.flush()
+        with contextlib.suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(self._deadline_s):
+                if producer is not None:
                     await producer.stop()
 
     async def publish(self, topic: str, records: Sequence[Record]) -> None:
@@ -107,30 +106,25 @@ class Publisher:
         After an error some of the records may be on the topic: publish all of them again.
         """
         if any(len(r.value or b"") > _MAX_RECORD_BYTES for r in records):
-            raise TooLarge("a record is over 1 MiB", code="record_too_large")
+            raise TooLarge("a record is over 1 MB", code="record_too_large")
         try:
             async with asyncio.timeout(self._deadline_s):
-                producer = await self._connected()
-                sent = [
-                    await producer.send(topic, key=r.key, value=r.value, headers=list(r.headers))
-                    for r in records
-                ]
-                # The guarantee: acks=all for each record, or an error. Nothing is acknowledged on hope.
-                await asyncio.gather(*sent)
+                outbox = await self._connected()
+                # The guarantee: this returns when every in-sync replica has every record, or it raises.
+                await outbox.send(topic, records)
         except (TimeoutError, KafkaError, OSError) as exc:
             raise Unavailable(
                 "the broker does not answer", code="broker_unavailable", retry_after_s=2
             ) from exc
 
-    async def _connected(self) -> AIOKafkaProducer:
+    async def _connected(self) -> Outbox:
         async with self._starting:
-            if self._producer is None:
+            if self._outbox is None:
                 producer = AIOKafkaProducer(
                     bootstrap_servers=bootstrap_servers(self._url),
                     acks="all",
                     # Not idempotent: Tansu has no producer ids, and identity makes repeats harmless.
                     enable_idempotence=False,
-                    linger_ms=self._linger_ms,
                     max_batch_size=_MAX_RECORD_BYTES,
                     max_request_size=2 * _MAX_RECORD_BYTES,
                     request_timeout_ms=max(1000, int(self._deadline_s * 1000)),
@@ -142,8 +136,8 @@ class Publisher:
                     with contextlib.suppress(Exception):
                         await producer.stop()
                     raise
-                self._producer = producer
-            return self._producer
+                self._producer, self._outbox = producer, Outbox(producer)
+            return self._outbox
 
 
 class LostPartition(Exception):

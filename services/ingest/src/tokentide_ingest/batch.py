@@ -23,6 +23,8 @@ _MAX_DETAIL: Final = 300
 # The proxy publishes by itself: no request can pass for what the proxy saw on the wire.
 _SOURCES: Final = frozenset({"cli", "api"})
 
+_KEY_DEFAULTS: Final = ("user_id", "user_email", "team", "department", "project")
+_Defaults = list[tuple[str, str]]
 _TOO_MANY: Final = f"array` of at most length {MAX_EVENTS}"
 _DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -56,6 +58,7 @@ def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
     Raises `InvalidRequest` when the body as a whole is unreadable and `TooLarge` for too many events.
     """
     machine, items = _open(body)
+    defaults = _defaults(key, machine)
     batch = Batch([], [], [])
     for index, item in enumerate(items):
         if item is msgspec.UNSET:
@@ -66,7 +69,7 @@ def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
         except InvalidEvent as error:
             batch.rejected.append(Rejection(index, error.stable_code, error.detail[:_MAX_DETAIL]))
             continue
-        _stamp(event, key, machine, now)
+        _stamp(event, key, defaults, now)
         batch.records.append(Record(event.call_id.encode(), encode_event(event)))
         batch.indices.append(index)
     return batch
@@ -78,18 +81,23 @@ def _judge(event: UsageEvent, now: datetime) -> None:
         raise InvalidEvent("source can be cli or api on this route", code="source_not_allowed")
 
 
-def _stamp(event: UsageEvent, key: KeyRecord, machine: Machine, now: datetime) -> None:
+def _stamp(event: UsageEvent, key: KeyRecord, defaults: _Defaults, now: datetime) -> None:
     # Whatever a body says, it speaks for the organisation of its key.
     event.org_id = key.org_id
     event.key_id = key.key_id
-    event.machine_id = key.machine_id or event.machine_id or machine.id
-    event.user_id = event.user_id or key.user_id
-    event.user_email = event.user_email or key.user_email
-    event.team = event.team or key.team
-    event.department = event.department or key.department
-    event.project = event.project or key.project
+    if key.machine_id:
+        event.machine_id = key.machine_id
     if event.observed_at is None:
         event.observed_at = now
+    for name, value in defaults:
+        if not getattr(event, name):
+            setattr(event, name, value)
+
+
+def _defaults(key: KeyRecord, machine: Machine) -> _Defaults:
+    """Return what the key and the machine say where an event says nothing."""
+    said = {name: getattr(key, name) for name in _KEY_DEFAULTS} | {"machine_id": machine.id}
+    return [(name, value) for name, value in said.items() if value]
 
 
 def _read_event(raw: msgspec.Raw) -> UsageEvent:

@@ -76,6 +76,8 @@ class BatchReceiver:
                 receive, headers, hold=share.grow, timeout_s=self._settings.ingest_read_timeout_s
             )
             batch = read_batch(body, key, utc_now())
+            size = len(body)
+            del body  # the records are all that has to live until the broker has them
             verdicts = await self._hand_over(batch_id, batch, wait_s)
         self._accepted.inc(len(batch.records))
         self._rejected.inc(len(batch.rejected))
@@ -83,7 +85,7 @@ class BatchReceiver:
             "batch_accepted",
             batch_id=batch_id,
             org_id=key.org_id,
-            bytes=len(body),
+            bytes=size,
             accepted=len(batch.records),
             rejected=len(batch.rejected),
             stored=verdicts is not None,
