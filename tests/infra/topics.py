@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import ConsumerRecord
 
@@ -57,3 +58,22 @@ async def published(publisher: Publisher, topic: str, value: bytes) -> bool:
     except Unavailable:
         return False
     return True
+
+
+async def all_records(url: str, topic: str) -> list[ConsumerRecord]:
+    """Return what is on a topic now, without a group."""
+    reader = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers(url), auto_offset_reset="earliest")
+    await reader.start()
+    try:
+        await reader.topics()
+        numbers = reader.partitions_for_topic(topic) or set()
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        reader.assign(partitions)
+        ends = await reader.end_offsets(partitions)
+        found: list[ConsumerRecord] = []
+        while any([await reader.position(tp) < ends[tp] for tp in partitions]):
+            for records in (await reader.getmany(*partitions, timeout_ms=200)).values():
+                found.extend(records)
+        return found
+    finally:
+        await reader.stop()
