@@ -16,6 +16,7 @@ from tokentide_common.errors import Unavailable
 from tokentide_ingest.settings import IngestSettings
 from tokentide_ingest.verdicts import VerdictReader
 
+_PATIENCE_S: Final = 3.0
 _PAUSE_S: Final = 0.5
 _MAX_PAUSE_S: Final = 5.0
 _log = structlog.get_logger(__name__)
@@ -53,6 +54,8 @@ class Connections:
         async with contextlib.AsyncExitStack() as stack:
             tasks = [asyncio.create_task(self._open_broker()), asyncio.create_task(self._open_keys(stack))]
             try:
+                # Ready when it answers, in the usual case; with something away it starts all the same.
+                await asyncio.wait(tasks, timeout=_PATIENCE_S)
                 yield
             finally:
                 for task in tasks:
@@ -96,5 +99,7 @@ async def _until_available(what: str, action: Callable[[], Awaitable[None]]) -> 
             return await action()
         except Unavailable as error:
             _log.warning("not_available_yet", what=what, code=error.stable_code, retry_in_s=pause_s)
+        except Exception:
+            _log.exception("connecting_failed", what=what, retry_in_s=pause_s)
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, _MAX_PAUSE_S)
