@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from functools import reduce
+from typing import NamedTuple
 
 import msgspec
 from hypothesis import given
@@ -11,9 +13,9 @@ from hypothesis import strategies as st
 
 from infra.observations import NOON, observations
 from tokentide_aggregator.block import Block, build
-from tokentide_aggregator.fold import FoldedCall, Waiting
+from tokentide_aggregator.fold import FoldedCall, Waiting, fold
 from tokentide_aggregator.rows import decode_row, encode_row, row_of_state, state_of_row, taken_back
-from tokentide_common.events import UsageEvent
+from tokentide_common.events import MAX_COUNT, UsageEvent, encode_event
 from tokentide_common.identity import call_hash
 from tokentide_common.merge import add, canonical, merged
 
@@ -113,3 +115,41 @@ def test_a_call_without_a_known_price_is_unpriced_and_costs_nothing():
     )
     row = decode_row(built([event]).changes[0].row)
     assert (row.unpriced, row.cost_nano) == (True, 0)
+
+
+class Consumed(NamedTuple):
+    offset: int
+    value: bytes
+    timestamp: int = 1
+    key: bytes = b"k"
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+most = st.sampled_from([0, 1, MAX_COUNT])
+extremes = st.builds(
+    UsageEvent,
+    call_id=st.just("req_1"),
+    org_id=st.just("o"),
+    source=st.sampled_from(["cli", "api", "otlp", "proxy"]),
+    occurred_at=st.sampled_from([NOON, datetime(2020, 1, 1, tzinfo=UTC), datetime(2099, 12, 31, tzinfo=UTC)]),
+    session_started_at=st.sampled_from([None, datetime.min.replace(tzinfo=UTC), NOON]),
+    input_tokens=most,
+    cache_write_tokens=most,
+    cache_write_5m_tokens=most,
+    cache_write_1h_tokens=most,
+    output_tokens=most,
+    reported_cost_usd=st.sampled_from(
+        ["", "0", "000000001.50", "999999999." + "9" * 18, "0." + "0" * 17 + "1"]
+    ),
+    tags=st.sampled_from([{}, {"a": ""}, {"\x00": "\U0001f600"}, {f"{n:064}": "\u2028" for n in range(32)}]),
+)
+
+
+@given(st.lists(extremes, min_size=1, max_size=6))
+def test_whatever_extremes_an_event_holds_it_is_a_dead_letter_or_can_be_written_and_read_for_ever(events):
+    known = {}
+    for offset, event in enumerate(events):
+        for _ in range(2):
+            block = build(fold([Consumed(offset, encode_event(event))]).calls, known, price, "v1")
+            known |= {change.call: decode_row(change.row) for change in block.changes}
+        assert block.changes == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import NamedTuple
 
 import pytest
@@ -13,6 +13,7 @@ from tokentide_aggregator.fold import fingerprint, fold
 from tokentide_common.events import UsageEvent, encode_event
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+EAST, WEST = timezone(timedelta(hours=1)), timezone(timedelta(hours=-1))
 
 
 class Consumed(NamedTuple):
@@ -54,6 +55,11 @@ def test_the_same_call_id_in_two_organisations_is_two_calls():
         (said(org_id=""), "no_organization"),
         (said(occurred_at=datetime(1970, 1, 1, tzinfo=UTC)), "timestamp_out_of_range"),
         (said(occurred_at=datetime(9999, 1, 1, tzinfo=UTC)), "timestamp_out_of_range"),
+        (said(session_started_at=datetime(1, 1, 1, tzinfo=EAST)), "timestamp_out_of_range"),
+        (said(session_started_at=datetime.max.replace(tzinfo=WEST)), "timestamp_out_of_range"),
+        (said(observed_at=datetime(1, 1, 1, tzinfo=EAST)), "timestamp_out_of_range"),
+        (said(cache_write_5m_tokens=2**40, cache_write_1h_tokens=1), "unreadable_record"),
+        (said()[:-1] + b',"tomorrow":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "unreadable_record"),
     ],
 )
 def test_a_record_that_cannot_be_read_is_a_dead_letter_and_its_neighbours_are_counted(value, reason):
@@ -87,3 +93,17 @@ def test_a_topic_made_anew_has_other_fingerprints_for_the_same_offsets_and_conte
     assert fingerprint(old) != fingerprint(new)
     assert fingerprint(old) == fingerprint([Consumed(0, said(), timestamp=1), *old[1:]])
     assert fingerprint(old[:1]) != fingerprint(old)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("reply-to", b"i"), ("batch", None), ("index", b"1")),
+        (("reply-to", b"i"), ("batch", b"b"), ("index", None)),
+        (("reply-to", b"i"), ("batch", b"b"), ("index", b"9" * 30)),
+        (("reply-to", b"i"), ("batch", b"\xff"), ("index", b"1")),
+    ],
+)
+def test_headers_that_make_no_sense_ask_for_no_verdict_and_the_event_is_counted(headers):
+    (call,) = fold([Consumed(0, said(), headers=headers)]).calls.values()
+    assert call.waiting == {}

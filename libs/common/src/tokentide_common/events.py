@@ -20,7 +20,8 @@ Text = Annotated[str, msgspec.Meta(max_length=256)]
 LongText = Annotated[str, msgspec.Meta(max_length=1024)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 # 2**40 tokens is beyond any call; the bound keeps sums of 2**22 calls inside Int64.
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+MAX_COUNT: Final = 2**40
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Millis = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 Utc = Annotated[datetime, msgspec.Meta(tz=True)]
 # Decimal digits, no sign, no exponent: a client's own figure, kept exactly as money.
@@ -134,6 +135,8 @@ def decode_wire_event(raw: bytes) -> UsageEvent:
     """Decode one event from a topic; raises `InvalidEvent`."""
     try:
         return _wire_decoder.decode(raw)
+    except RecursionError:
+        raise InvalidEvent("the record is nested too deeply", code="unreadable_record") from None
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise InvalidEvent(_reason(exc), code="unreadable_record") from None
 
@@ -147,8 +150,14 @@ def check_event(event: UsageEvent, now: datetime) -> None:
         )
     if event.reasoning_tokens > event.output_tokens:
         raise InvalidEvent("reasoning_tokens is a part of output_tokens and exceeds it", code="invalid_event")
-    if event.observed_at is not None and not EARLIEST <= event.observed_at <= now + MAX_CLOCK_AHEAD:
-        raise InvalidEvent("observed_at is out of range", code="timestamp_out_of_range")
+    for name, moment in (
+        ("observed_at", event.observed_at),
+        ("session_started_at", event.session_started_at),
+    ):
+        if moment is not None and not EARLIEST <= moment <= now + MAX_CLOCK_AHEAD:
+            raise InvalidEvent(f"{name} is out of range", code="timestamp_out_of_range")
+    if event.cache_write_5m_tokens + event.cache_write_1h_tokens > MAX_COUNT:
+        raise InvalidEvent("the cache writes together are out of range", code="invalid_event")
 
 
 def _reason(exc: Exception) -> str:

@@ -34,6 +34,8 @@ SPEAKERS: Final = (
 _RANK: Final = {name: rank for rank, name in enumerate(SPEAKERS)}
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _MAX_TAGS: Final = 32
+# Nine digits of dollars, as an event may say: what rounds up to a tenth must be readable when it comes back.
+_MOST_NANO: Final = 10**18 - 1
 
 # These describe one place and stay together: machine, session and project of one observation.
 # `observed_at` belongs to them: it says when that place was seen.
@@ -160,7 +162,7 @@ def canonical(event: UsageEvent) -> UsageEvent:
     split = event.cache_write_5m_tokens + event.cache_write_1h_tokens
     event.cache_write_tokens = max(event.cache_write_tokens, split)
     if event.reported_cost_usd:
-        event.reported_cost_usd = usd_text(nano_usd(event.reported_cost_usd))
+        event.reported_cost_usd = usd_text(min(nano_usd(event.reported_cost_usd), _MOST_NANO))
     return event
 
 

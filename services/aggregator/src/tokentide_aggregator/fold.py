@@ -11,13 +11,14 @@ import msgspec
 
 from tokentide_aggregator.known import CallKey
 from tokentide_common.errors import InvalidEvent
-from tokentide_common.events import EARLIEST, UsageEvent, decode_wire_event
+from tokentide_common.events import EARLIEST, MAX_COUNT, UsageEvent, decode_wire_event
 from tokentide_common.identity import call_hash
 from tokentide_common.merge import canonical
 
 # A clock further ahead than this is a mistake whatever today is: the bound must not depend on "now",
 # or a replay could judge a record differently.
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+_MAX_POSITION: Final = 2**31
 
 
 class ConsumedRecord(Protocol):
@@ -104,17 +105,23 @@ def fingerprint(records: Sequence[ConsumedRecord]) -> str:
 def _event(value: bytes | None) -> UsageEvent:
     if value is None:
         raise InvalidEvent("a tombstone is not an event", code="empty_record")
-    event = canonical(decode_wire_event(value))
+    event = decode_wire_event(value)
     if not event.org_id:
         raise InvalidEvent("no organisation was stamped on the event", code="no_organization")
-    if not EARLIEST <= event.occurred_at < _LATEST:
-        raise InvalidEvent("occurred_at is out of range", code="timestamp_out_of_range")
+    # Checked before anything is done with them: what the doors let through must not end the process here.
+    for moment in (event.occurred_at, event.observed_at, event.session_started_at):
+        if moment is not None and not EARLIEST <= moment < _LATEST:
+            raise InvalidEvent("a time is out of range", code="timestamp_out_of_range")
+    if canonical(event).cache_write_tokens > MAX_COUNT:
+        # It could be written beside other observations, but never be read back.
+        raise InvalidEvent("the cache writes together are out of range", code="unreadable_record")
     return event
 
 
 def _waiting(headers: Sequence[tuple[str, bytes]]) -> Waiting | None:
     named = dict(headers)
     try:
-        return Waiting(named["reply-to"], named["batch"].decode(), int(named["index"]))
-    except (KeyError, ValueError):
+        waiting = Waiting(named["reply-to"], named["batch"].decode(), int(named["index"]))
+    except (AttributeError, KeyError, TypeError, ValueError):  # a header may have no value at all
         return None
+    return waiting if 0 <= waiting.position < _MAX_POSITION else None
