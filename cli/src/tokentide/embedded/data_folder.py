@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -30,8 +31,7 @@ class DataFolder:
 
         The lock goes with the process, also when it is killed.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lock").open("wb") as lock:
+        with self._lock_file() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -40,6 +40,16 @@ class DataFolder:
                     hint="stop it first, or choose another folder with --data-dir",
                 ) from None
             yield
+
+    def _lock_file(self) -> BinaryIO:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return (self.root / "lock").open("wb")
+        except OSError as exc:
+            raise Failure(
+                f"cannot keep data in {self.root}: {exc.strerror}",
+                hint="choose another folder with --data-dir",
+            ) from None
 
     def write_private(self, path: Path, content: object) -> None:
         """Write JSON readable by this user only, in one step."""

@@ -13,6 +13,7 @@ import msgspec
 from tokentide.embedded.broker import embedded_broker
 from tokentide.embedded.credentials import ensure_credentials
 from tokentide.embedded.data_folder import DataFolder
+from tokentide.embedded.ports import Ports
 from tokentide_aggregator.app import running as aggregator_running
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.accounts import KeyDirectory
@@ -29,14 +30,6 @@ from tokentide_ranker.app import create_app as create_ranker
 from tokentide_ranker.settings import RankerSettings
 
 S = TypeVar("S", bound=SharedSettings)
-
-
-class Ports(msgspec.Struct, frozen=True):
-    """Where to listen on the loopback interface; 0 is any free port."""
-
-    ingest: int
-    query: int
-    broker: int
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -110,6 +103,10 @@ async def _first_end(broker: asyncio.Task[int], aggregator: asyncio.Task[None]) 
 
 def _environment(folder: DataFolder, broker_url: str) -> Mapping[str, str]:
     """Return the settings of the embedded system: what it decides, and the caller's choice for the rest."""
+    suggested = {
+        # Tansu lets the first member of a group wait for half of this; no other member will ever come.
+        "TOKENTIDE_SESSION_TIMEOUT_MS": "3000",
+    }
     decided = {
         "TOKENTIDE_BROKER_URL": broker_url,
         "TOKENTIDE_CLICKHOUSE_URL": f"chdb:///{folder.engine.absolute()}",
@@ -117,4 +114,4 @@ def _environment(folder: DataFolder, broker_url: str) -> Mapping[str, str]:
         # The broker forgets: acknowledge only what is stored.
         "TOKENTIDE_EMBEDDED": "true",
     }
-    return {**os.environ, **decided}
+    return {**suggested, **os.environ, **decided}

@@ -10,7 +10,8 @@ from cyclopts import Parameter, validators
 
 from tokentide.connection import default_data_dir
 from tokentide.embedded.data_folder import DataFolder
-from tokentide.embedded.system import Ports, Ready, embedded_system
+from tokentide.embedded.ports import Ports, refuse_taken
+from tokentide.embedded.system import Ready, embedded_system
 from tokentide.failures import Failure
 from tokentide.options import DataDir, Json
 from tokentide.periods import local_zone
@@ -49,20 +50,39 @@ def up(
     """
     logging.configure("console", level="warning")
     folder = DataFolder((data_dir or default_data_dir()).expanduser())
+    ports = Ports(ingest=ingest_port, query=query_port, broker=broker_port)
     with folder.locked():
+        refuse_taken(ports)
         try:
-            asyncio.run(
-                _run(folder, Ports(ingest=ingest_port, query=query_port, broker=broker_port), as_json=json)
-            )
+            asyncio.run(_run(folder, ports, as_json=json))
         except TokentideError as exc:
-            raise Failure(exc.detail, hint=_hint(exc)) from exc
+            raise Failure(exc.detail) from exc
 
 
 async def _run(folder: DataFolder, ports: Ports, *, as_json: bool) -> None:
     stopping = asyncio.create_task(stop_requested(), name="signals")
+    ready = asyncio.Event()
+    system = asyncio.create_task(_serve(folder, ports, stopping, ready, as_json=as_json), name="system")
+    await asyncio.wait({stopping, system}, return_when=asyncio.FIRST_COMPLETED)
+    if not ready.is_set():
+        system.cancel()  # whatever the start still waits for, nobody wants it any more
+    try:
+        await asyncio.wait({system})
+    finally:
+        stopping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await stopping
+    if not system.cancelled():
+        system.result()
+
+
+async def _serve(
+    folder: DataFolder, ports: Ports, stopping: asyncio.Task[None], is_ready: asyncio.Event, *, as_json: bool
+) -> None:
     if not as_json:
         notes().print("starting …")
     async with embedded_system(folder, ports, local_zone() or "UTC") as (ready, ended):
+        is_ready.set()
         folder.write_private(folder.addresses, ready)
         try:
             _announce(ready, as_json=as_json)
@@ -75,8 +95,6 @@ async def _run(folder: DataFolder, ports: Ports, *, as_json: bool) -> None:
         ended.cancel()
         if not as_json:
             notes().print("stopping …")
-    with contextlib.suppress(asyncio.CancelledError):
-        await stopping
 
 
 def _announce(ready: Ready, *, as_json: bool) -> None:
@@ -89,9 +107,3 @@ def _announce(ready: Ready, *, as_json: bool) -> None:
     )
     console.print(f"       keys in {ready.credentials}")
     console.print("       next: [bold]tokentide push[/], then [bold]tokentide stats[/]")
-
-
-def _hint(exc: TokentideError) -> str:
-    if exc.stable_code == "address_in_use":
-        return "stop what listens there, or choose other ports, e.g. --ingest-port 0 --query-port 0"
-    return ""

@@ -37,7 +37,7 @@ _SECRET_TEXT: Final = re.compile(
 # name people and projects in its query strings.
 _LIBRARY_LEVELS: Final = {
     "aiokafka": logging.WARNING,
-    "faststream": logging.WARNING,
+    "faststream": logging.ERROR,  # warns of what is so by design: that it creates no topics
     "httpx": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "uvicorn": logging.WARNING,

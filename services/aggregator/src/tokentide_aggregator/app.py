@@ -60,8 +60,8 @@ async def running(
         yield consumer, task
     finally:
         consumer.stop()
-        with contextlib.suppress(Exception):  # whoever awaits the task has its error; here it only ends
-            await task
+        # Whoever awaits the task has its error; here it only ends, however the driver takes a broker's death.
+        await asyncio.wait({task})
         await publisher.stop()
 
 
