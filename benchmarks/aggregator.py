@@ -33,7 +33,10 @@ from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, rows
 from tokentide_common.topics import USAGE
 
-ROLLUPS = ("usage_15m", "usage_minute", "usage_session", "usage_day")
+ROLLUPS = (
+    *("usage_15m", "usage_minute", "usage_session", "usage_day"),
+    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team"),
+)
 _DEADLINE_S = 3600.0
 
 

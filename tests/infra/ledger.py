@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from tokentide_common.store import Store, rows
 
-ROLLUPS = ("usage_15m", "usage_minute", "usage_session", "usage_day")
+ROLLUPS = (
+    *("usage_15m", "usage_minute", "usage_session", "usage_day"),
+    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team"),
+)
 MEASURES = ("input_tokens", "output_tokens", "cost_nano")
 
 

@@ -45,12 +45,26 @@ def test_parts_cover_the_period_once_in_whole_grains_and_never_across_an_edge(ed
 
 def test_a_long_period_is_read_from_days_and_its_ends_from_quarters_and_the_ledger():
     start, end = DAY_MS - QUARTER_MS - 1, 40 * DAY_MS + QUARTER_MS
-    found = {part.table: part.ranges for part in parts((start, end), [dimension("model")])}
+    found = {p.table: p.ranges for p in parts((start, end), [dimension("user_id"), dimension("model")])}
     assert found == {
         DAYS: ((DAY_MS, 40 * DAY_MS),),
         QUARTERS: ((DAY_MS - QUARTER_MS, DAY_MS), (40 * DAY_MS, end)),
         LEDGER: ((start, DAY_MS - QUARTER_MS),),
     }
+
+
+def test_a_ranking_over_one_dimension_is_read_from_days_of_few_rows():
+    for name, table in (
+        ("user_id", "usage_day_user"),
+        ("machine_id", "usage_day_machine"),
+        ("project", "usage_day_project"),
+        ("model", "usage_day_team"),
+        ("team", "usage_day_team"),
+    ):
+        (part,) = parts((0, 30 * DAY_MS), [dimension(name)])
+        assert part.table.name == table
+        (part,) = parts((0, 30 * DAY_MS), [dimension(name)], latency=True)
+        assert part.table is DAYS, "only this one has latencies"
 
 
 def test_what_only_the_ledger_knows_is_read_from_the_ledger():

@@ -117,15 +117,32 @@ DAYS: Final = Table(
     frozenset(["user_id", "project", "machine_id", "team", "department", "client", "provider", "model"]),
     True,
 )
+USER_DAYS: Final = Table("usage_day_user", DAY_MS, frozenset(["user_id"]), False)
+MACHINE_DAYS: Final = Table("usage_day_machine", DAY_MS, frozenset(["machine_id"]), False)
+PROJECT_DAYS: Final = Table(
+    "usage_day_project", DAY_MS, frozenset(["project", "client", "provider", "model"]), False
+)
+TEAM_DAYS: Final = Table(
+    "usage_day_team", DAY_MS, frozenset(["team", "department", "client", "provider", "model"]), False
+)
 SESSIONS: Final = Table(
     "usage_session",
     DAY_MS,
     frozenset(["session_id", "user_id", "machine_id", "project", "client", "model"]),
     False,
 )
-# Coarse to fine: whatever a coarse table can cover is not read from a finer one.
+# Few rows to many: what the first table that can tell covers is not read from the others.
 # The ledger is last and covers everything, so that every question has an exact answer.
-TABLES: Final = (DAYS, SESSIONS, QUARTERS, LEDGER)
+TABLES: Final = (
+    TEAM_DAYS,
+    PROJECT_DAYS,
+    USER_DAYS,
+    MACHINE_DAYS,
+    DAYS,
+    SESSIONS,
+    QUARTERS,
+    LEDGER,
+)
 
 # Columns that a rollup sums, in the order in which a response names them.
 SUMS: Final = (
