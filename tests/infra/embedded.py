@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -154,6 +155,14 @@ class Embedded:
         if self._child is not None:
             self._child.kill()
             self._child.wait(30)
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill it after so much time, which it must not spend dying by itself."""
+        assert self._child is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._child.wait(seconds)
+            raise AssertionError(f"ended by itself with {code}: {self.err}")
+        self.kill()
 
     def end(self, number: signal.Signals = signal.SIGTERM, *, within_s: float = 60.0) -> int:
         """Ask it to end and return its exit code; fail when it takes longer."""
