@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import signal
 import subprocess
 import threading
 from collections import Counter
@@ -21,9 +22,10 @@ import pytest
 from infra.embedded import BATCHES, Embedded, Machine, finished
 from infra.process import free_port
 
-ROUNDS = 4
+# How the rounds end: at a random moment, or between two steps of counting a block of calls.
+DEATHS = ("", "after_insert:kill@3", "", "before_insert:kill@3", "after_seen:kill@2")
 BATCH = 40
-CALLS_A_ROUND = 2500
+CALLS_A_ROUND = 2000
 # A push that lost its server may say: try later.
 SENT, TRY_LATER = 0, 75
 
@@ -88,16 +90,20 @@ def counted(system: Embedded) -> Counter[str]:
     return Counter(call["call_id"] for call in system.caller().items("calls"))
 
 
-def killed_within(system: Embedded, watched: subprocess.Popen[str], longest_s: float) -> float:
-    """Kill the system at a random moment, or when the process that is watched has ended before it."""
-    moment = random.uniform(0, longest_s)
+def dead(system: Embedded, watched: subprocess.Popen[str], death: str) -> str:
+    """Wait until the system is dead, and say how it died."""
     broker = system.process.children()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        watched.wait(moment)
+    if death:
+        assert system.ended(within_s=60) == -signal.SIGKILL
+    else:
+        moment = random.uniform(0, 2)
+        death = f"after {moment} s"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            watched.wait(moment)
     system.kill()
     psutil.wait_procs(broker, timeout=10)
     assert not any(child.is_running() for child in broker), "the broker outlived its system"
-    return moment
+    return death
 
 
 @pytest.fixture
@@ -114,21 +120,23 @@ def test_killed_while_pushes_run_nothing_acknowledged_is_lost_and_nothing_is_cou
     log, laptop = Log(tmp_path / "claude"), Machine(tmp_path / "laptop", system)
     senders: list[Sender] = []
     acknowledged: set[str] = set()
-    moments = []
-    for number in range(ROUNDS):
-        system.start()
+    deaths: list[str] = []
+    for number, death in enumerate(DEATHS):
+        system.start(TOKENTIDE_FAILPOINT=death)
         present = counted(system)
-        assert acknowledged - present.keys() == set(), f"lost; killed after {moments} s"
-        assert max(present.values(), default=1) == 1, f"doubled; killed after {moments} s"
+        assert acknowledged - present.keys() == set(), f"lost; killed {deaths}"
+        assert max(present.values(), default=1) == 1, f"doubled; killed {deaths}"
+        assert system.caller().summary()["calls"] == len(present), f"doubled; killed {deaths}"
 
         log.grow(CALLS_A_ROUND)
         direct = [Sender(system.sender(), f"r{number}s{i}") for i in range(2)]
         for sender in direct:
             sender.start()
-        # A round begins with something acknowledged: offsets that earlier rounds had used for other calls.
-        assert all(sender.any_acknowledged.wait(60) or not sender.is_alive() for sender in direct)
+        if not death:
+            # Something is acknowledged first: at offsets that earlier rounds had used for other calls.
+            assert all(sender.any_acknowledged.wait(60) for sender in direct)
         pushing = laptop.start_push(log.root, flags=("--give-up-after", "0"))
-        moments.append(killed_within(system, pushing, 2.0))
+        deaths.append(dead(system, pushing, death))
         for sender in direct:
             sender.end()
             acknowledged |= sender.acknowledged
@@ -139,14 +147,13 @@ def test_killed_while_pushes_run_nothing_acknowledged_is_lost_and_nothing_is_cou
     pushing = laptop.start_push(log.root)
     system.start()
     assert finished(pushing).code == SENT
-    present = counted(system)
-    assert acknowledged - present.keys() == set()
+    assert acknowledged - counted(system).keys() == set(), f"lost; killed {deaths}"
     sent = [one for sender in senders for one in sender.sent]
     for first in range(0, len(sent), 1000):
         answer = system.sender().post(BATCHES, json={"events": sent[first : first + 1000]})
         assert answer.status_code == 202
     truth = {one["call_id"] for one in sent} | {f"req_log_{n}" for n in range(log.calls)}
-    assert counted(system) == Counter(truth)
+    assert counted(system) == Counter(truth), f"killed {deaths}"
     summary = system.caller().summary()
     assert (summary["calls"], summary["input_tokens"], summary["output_tokens"]) == (
         len(truth),

@@ -128,18 +128,22 @@ class Embedded:
     def credentials(self) -> dict[str, str]:
         return json.loads((self.data_dir / "credentials.json").read_text())
 
-    def spawn(self) -> None:
-        """Start it and return at once."""
+    def spawn(self, **settings: str) -> None:
+        """Start it, with these variables in its environment, and return at once."""
         home = self._folder / "home"
         home.mkdir(parents=True, exist_ok=True)
         with (self._folder / "up.out").open("wb") as out, (self._folder / "up.err").open("ab") as err:
             self._child = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment(home)
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=environment(home, **settings),
             )
 
-    def start(self) -> None:
-        """Start it and return once it is ready."""
-        self.spawn()
+    def start(self, **settings: str) -> None:
+        """Start it, with these variables in its environment, and return once it is ready."""
+        self.spawn(**settings)
         assert self._child is not None
         deadline = time.monotonic() + START_S
         while not self.out.endswith("\n"):
