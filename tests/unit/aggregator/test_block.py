@@ -153,3 +153,16 @@ def test_whatever_extremes_an_event_holds_it_is_a_dead_letter_or_can_be_written_
             block = build(fold([Consumed(offset, encode_event(event))]).calls, known, price, "v1")
             known |= {change.call: decode_row(change.row) for change in block.changes}
         assert block.changes == []
+
+
+def test_what_was_said_is_written_the_same_whether_it_was_read_back_from_the_table_or_not():
+    first = canonical(UsageEvent(call_id="req_1", source="cli", org_id="o", occurred_at=NOON))
+    second = msgspec.structs.replace(first, source="otlp")
+    (change,) = built([first]).changes
+    # The table names every column, the row in memory only what is not the default.
+    from_table = decode_row(
+        change.row[:-1] + b',"status":"ok","observations":"","agent":"","unpriced":false}'
+    )
+    (upgraded,) = build(folded([second]), {change.call: from_table}, price, "v1").changes
+    (at_once,) = built([first, second]).changes
+    assert decode_row(upgraded.row).observations == decode_row(at_once.row).observations

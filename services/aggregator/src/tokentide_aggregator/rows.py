@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from tokentide_common.events import UsageEvent, encode_event
+from tokentide_common.events import Status, UsageEvent, encode_event
 from tokentide_common.merge import SPEAKERS, State, merged, nano_usd, sources, speaker, usd_text
 
 
@@ -39,7 +39,8 @@ class LedgerRow(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     tags: dict[str, str] = {}
     provider: str = ""
     model: str = ""
-    status: str = "ok"
+    status: Status = "ok"
+    """Of the literal type, so that one read back is left out where it is the default: one canonical form."""
     http_status: int = 0
     error_type: str = ""
     stop_reason: str = ""
