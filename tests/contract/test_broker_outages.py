@@ -117,3 +117,23 @@ async def test_the_embedded_broker_forgets_everything_when_killed(tansu: Broker)
             await new_topic(tansu, name=topic)
     records = [r for part in (await everything(tansu, topic, 1)).values() for r in part]
     assert [(r.offset, r.value) for r in records] == [(0, b"after")]
+
+
+async def test_a_member_that_could_not_join_joins_once_the_broker_is_back(tansu: Broker) -> None:
+    tansu.kill()
+    consumer = GroupConsumer(tansu.url, "late", "group", session_timeout_ms=6_000)
+    with pytest.raises(Unavailable):
+        await consumer.start()
+    tansu.restart()
+    topic = await new_topic(tansu)
+    consumer.topic = topic
+    await consumer.start()
+    try:
+
+        async def owned() -> bool:
+            await consumer.fetch(timeout_ms=50, max_records=1)
+            return bool(consumer.owned())
+
+        await until(owned, what="partitions owned")
+    finally:
+        await consumer.stop()

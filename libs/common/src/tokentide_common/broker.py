@@ -159,13 +159,18 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     ) -> None:
         self.topic = topic
         self._assigned, self._revoked = on_assigned, on_revoked
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers(url),
-            group_id=group,
+        self._url, self._group, self._session_timeout_ms = url, group, session_timeout_ms
+        self._consumer = self._new_consumer()
+        self._spent = False
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers(self._url),
+            group_id=self._group,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
-            session_timeout_ms=session_timeout_ms,
-            heartbeat_interval_ms=session_timeout_ms // 4,
+            session_timeout_ms=self._session_timeout_ms,
+            heartbeat_interval_ms=self._session_timeout_ms // 4,
             max_poll_interval_ms=600_000,
             request_timeout_ms=40_000,
             fetch_max_wait_ms=100,
@@ -174,13 +179,16 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         )
 
     async def start(self) -> None:
-        """Join the group; raises `Unavailable` when the broker is away."""
+        """Join the group; raises `Unavailable` when the broker is away, and may then be called again."""
+        if self._spent:  # the driver's consumer cannot be started a second time
+            self._consumer, self._spent = self._new_consumer(), False
         try:
             await self._consumer.start()
             self._consumer.subscribe([self.topic], listener=self)
         except (KafkaError, OSError) as exc:
             with contextlib.suppress(Exception):
                 await self._consumer.stop()
+            self._spent = True
             raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
 
     async def stop(self) -> None:
@@ -201,6 +209,9 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         except IllegalStateError as exc:
             raise LostPartition(str(exc)) from exc
         except (KafkaError, OSError) as exc:
+            if type(exc) is KafkaError:
+                # The driver's coordination has ended for good: no outage, and waiting would be for ever.
+                raise
             raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
         return {tp.partition: records for tp, records in got.items()}
 
