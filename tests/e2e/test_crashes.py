@@ -107,7 +107,7 @@ def dead(system: Embedded, watched: subprocess.Popen[str], death: str) -> str:
 
 
 def free_from(port: int) -> int:
-    """Return a free port below those that the system gives to clients: one of them could take it meanwhile."""
+    """Return a free port below those that clients are given: one of them could take it meanwhile."""
     return next(one for one in range(port, 32_768) if not listens(one))
 
 
