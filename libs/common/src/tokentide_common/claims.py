@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -17,6 +17,14 @@ SETTLED_FOR: Final = timedelta(hours=1)
 ABANDONED_AFTER: Final = timedelta(days=30)
 
 
+class Claim(NamedTuple):
+    """Where a batch ends, and whether this very call decided it."""
+
+    end: int
+    anew: bool
+    """False: somebody claimed it before, and may have written the batch already."""
+
+
 def claim(  # noqa: PLR0917 - the order of the unique key, then the value claimed
     engine: Engine,
     topic: str,
@@ -26,27 +34,29 @@ def claim(  # noqa: PLR0917 - the order of the unique key, then the value claime
     end: int,
     *,
     now: datetime | None = None,
-) -> int:
+) -> Claim:
     """Claim that the batch from `start` ends at `end`; return the end that was claimed first, to be obeyed.
 
     `fingerprint` tells apart topics of one name whose offsets began anew. Call it before anything is written.
     Raises `Unavailable` when the database is away: the batch has then no boundary and must not be stored.
     """
+    moment = now or utc_now()
     proposed = insert_or(engine, batch_claims).values(
         topic=topic,
         partition=partition,
         start_offset=start,
         fingerprint=fingerprint,
         end_offset=end,
-        claimed_at=now or utc_now(),
+        claimed_at=moment,
     )
     # The update keeps the first claim as it is. Unlike DO NOTHING it waits for a claim in flight and returns
     # the winner in the same statement, so two owners of a partition can never hold different boundaries.
     statement = proposed.on_conflict_do_update(
         index_elements=list(batch_claims.primary_key.columns), set_={"end_offset": batch_claims.c.end_offset}
-    ).returning(batch_claims.c.end_offset)
+    ).returning(batch_claims.c.end_offset, batch_claims.c.claimed_at)
     with writing(engine) as connection:
-        return int(connection.execute(statement).scalar_one())
+        claimed_end, claimed_at = connection.execute(statement).one()
+    return Claim(int(claimed_end), claimed_at == moment)
 
 
 def forget_claims(

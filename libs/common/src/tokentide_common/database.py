@@ -85,6 +85,16 @@ batch_claims = sa.Table(
     sa.Column("claimed_at", UtcTime, nullable=False),
 )
 
+# Embedded only: a block between its insert and its index, which a broker in memory cannot give back.
+unfinished_blocks = sa.Table(
+    "unfinished_blocks",
+    metadata,
+    sa.Column("topic", sa.String(249), primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("token", sa.String(400), nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+
 leases = sa.Table(
     "leases",
     metadata,

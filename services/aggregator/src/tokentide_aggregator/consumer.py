@@ -1,7 +1,8 @@
 """The consumer: fetches, forms batches per partition, hands them to the processor, commits.
 
 Invariants: a call's records are all in one partition; a partition has one batch in work at a time, in
-order of offset; memory is bounded, since a partition with two batches in hand is not fetched from.
+order of offset; memory is bounded by the records of three batches over all partitions: two in work and one
+waiting, beyond which nothing is fetched.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import structlog
 from tokentide_aggregator.dead_letters import Brake
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.fold import ConsumedRecord
-from tokentide_aggregator.processing import MoreNeeded, Outcome, Processor
+from tokentide_aggregator.processing import LOOKUP_HOLDS_S, MoreNeeded, Outcome, Processor
 from tokentide_aggregator.recent import RecentRows
 from tokentide_aggregator.retry import until_available
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.broker import GroupConsumer, LostPartition
-from tokentide_common.errors import Unavailable
+from tokentide_common.errors import InvalidRequest, Unavailable
 from tokentide_common.metrics import Metrics
 
 _WORK_AT_ONCE = 2
 _HAND_OVER_S = 5.0
 _DRAIN_S = 20.0
 _REFILL_WAIT_MS = 200
+_REBUILD_AGAIN_S = 60.0
 _log = structlog.get_logger(__name__)
 
 
@@ -38,6 +40,8 @@ class Partition(msgspec.Struct):
     brake: Brake
     waiting: list[ConsumedRecord]
     """Fetched, not yet in work."""
+    confirmed: float
+    """When the group last said that it is ours: assigned it or took a commit."""
     since: float = 0.0
     """When the oldest waiting record was fetched."""
     claimed_end: int = 0
@@ -65,7 +69,6 @@ class Consumer:
         self._counted = counted
         self._metrics = metrics
         self._partitions: dict[int, Partition] = {}
-        self._slots = asyncio.Semaphore(_WORK_AT_ONCE)
         self._rebuilding: asyncio.Task[None] | None = None
         self._stopping = False
         self._beat = time.monotonic()
@@ -88,6 +91,8 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume until `stop` is asked for; then finish the batches in work, commit and leave."""
+        if self._settings.embedded:
+            await self._processor.finish_kept()
         await until_available("join", self._group.start)
         try:
             while not self._stopping:
@@ -112,17 +117,19 @@ class Consumer:
             _log.warning("broker_unavailable")
             await asyncio.sleep(0.5)
             return
+        except LostPartition:
+            return  # the rebalance that took it says so too
         for number, records in got.items():
             partition = self._partitions.get(number)
             if partition is not None and not partition.leaving:
                 if not partition.waiting:
                     partition.since = time.monotonic()
                 partition.waiting.extend(records)
-        for partition in self._partitions.values():
+        for partition in sorted(self._partitions.values(), key=lambda p: p.since):  # the longest wait first
             self._start_work(partition)
-            self._bound_memory(partition)
-        if self._counted.full:
-            self._rebuild_filter()
+        self._bound_memory()
+        if self._counted.full and (self._rebuilding is None or self._rebuilding.done()):
+            self._rebuild_filter()  # one at a time: a rebuild takes longer than a turn
 
     def _start_work(self, partition: Partition) -> None:
         task = partition.task
@@ -130,8 +137,9 @@ class Consumer:
             partition.task = None
             if not task.cancelled():
                 task.result()  # an unforeseen error ends the process: to go on would skip its records
+        working = sum(p.task is not None for p in self._partitions.values())
         idle = partition.task is None and not partition.stopped and not partition.leaving
-        if idle and self._due(partition):
+        if idle and working < _WORK_AT_ONCE and self._due(partition):
             partition.task = asyncio.create_task(self._work(partition), name=f"partition-{partition.number}")
 
     def _due(self, partition: Partition) -> bool:
@@ -145,13 +153,14 @@ class Consumer:
             len(waiting) >= self._settings.batch_max_records or lingered_ms >= self._settings.batch_linger_ms
         )
 
-    def _bound_memory(self, partition: Partition) -> None:
+    def _bound_memory(self) -> None:
         # While it waits for the store a partition stays ours and keeps its heartbeat, unfetched.
-        full = len(partition.waiting) >= self._settings.batch_max_records and not partition.claimed_end
-        if full or partition.stopped:
-            self._group.pause([partition.number])
-        else:
-            self._group.resume([partition.number])
+        full = sum(len(p.waiting) for p in self._partitions.values()) >= self._settings.batch_max_records
+        for partition in self._partitions.values():
+            if partition.stopped or (full and not partition.claimed_end):
+                self._group.pause([partition.number])
+            else:
+                self._group.resume([partition.number])
 
     async def _work(self, partition: Partition) -> None:
         size = self._settings.batch_max_records
@@ -160,8 +169,7 @@ class Consumer:
         batch, partition.waiting = partition.waiting[:size], partition.waiting[size:]
         partition.since, partition.claimed_end = time.monotonic(), 0
         try:
-            async with self._slots:
-                outcome = await self._count(partition, batch)
+            outcome = await self._count(partition, batch)
         except MoreNeeded as exc:
             partition.waiting[:0] = batch
             partition.claimed_end = exc.end
@@ -173,9 +181,10 @@ class Consumer:
                 self._report(partition, outcome, batch)
 
     async def _count(self, partition: Partition, batch: list[ConsumedRecord]) -> Outcome | None:
-        records, folded = await self._processor.fold(partition.number, batch)
+        claimed = await self._processor.fold(partition.number, batch)
+        records, folded, _ = claimed
         if partition.brake.trips(len(records), len(folded.dead)):
-            partition.stopped = True
+            partition.stopped, partition.waiting = True, []
             _log.error("partition_stopped_by_brake", partition=partition.number, unreadable=len(folded.dead))
             self._count_stopped()
             return None
@@ -183,11 +192,18 @@ class Consumer:
         partition.waiting[:0] = rest
         number = partition.number
         outcome = await self._processor.store(
-            number, records, folded, partition.recent, lambda: self._must_own(partition)
+            number,
+            claimed,
+            partition.recent,
+            lambda: self._must_own(partition),
+            # After a long stall another member may have counted what we have not heard of.
+            sure=time.monotonic() - partition.confirmed < LOOKUP_HOLDS_S,
+            keep=self._settings.embedded,  # its broker is in memory
         )
         await self._processor.publish(number, outcome)
         # The offset is committed last: until then a crash repeats the batch, and repeats change nothing.
         await until_available("commit", lambda: self._group.commit(number, outcome.end))
+        partition.confirmed = time.monotonic()
         await self._processor.committed(number, outcome.end)
         return outcome
 
@@ -231,6 +247,7 @@ class Consumer:
                 recent=RecentRows(settings.recent_rows_bytes // max(1, len(numbers))),
                 brake=Brake(settings.dead_letter_max_ratio, settings.dead_letter_window),
                 waiting=[],
+                confirmed=time.monotonic(),
             )
         self._counted.forget(numbers)
         self._rebuild_filter()
@@ -261,5 +278,10 @@ class Consumer:
 
     async def _rebuild(self) -> None:
         mine = set(self._partitions)
-        await until_available("filter", lambda: self._counted.rebuild(mine))
+        try:
+            await until_available("filter", lambda: self._counted.rebuild(mine))
+        except InvalidRequest as exc:
+            # Without a filter every call is looked up: slower, and right.
+            _log.error("filter_not_built", code=exc.stable_code)
+            await asyncio.sleep(_REBUILD_AGAIN_S)
         self._metrics.gauge("tokentide_aggregator_filter_bytes").set(self._counted.size_bytes)

@@ -9,6 +9,8 @@
 
 A crash or a stalled twin at any point repeats the same records, hence the same token (1), over the same
 `seen` (5 comes after 4): step 4 then completes what is missing in any table and changes nothing twice.
+Where the broker forgets (embedded) nobody repeats the records, so the block itself is kept from before 4
+until after 5.
 """
 
 from __future__ import annotations
@@ -18,32 +20,39 @@ import contextlib
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+import structlog
 
 from tokentide_aggregator.block import Block, CallChange, Price, Verdict, build
 from tokentide_aggregator.dead_letters import dead_letter_records
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.fold import ConsumedRecord, DeadLetter, Folded, fingerprint, fold
-from tokentide_aggregator.known import known_rows
+from tokentide_aggregator.known import CallKey, known_rows
 from tokentide_aggregator.recent import RecentRows
 from tokentide_aggregator.retry import until_available
 from tokentide_aggregator.rows import LedgerRow, decode_row
 from tokentide_common.broker import Publisher, Record
 from tokentide_common.claims import claim, forget_claims
 from tokentide_common.database import Engine
-from tokentide_common.errors import InvalidEvent, Unavailable
+from tokentide_common.errors import InvalidEvent, InvalidRequest, Unavailable
 from tokentide_common.metrics import Metrics
 from tokentide_common.store import Store
 from tokentide_common.topics import DEAD_LETTERS, PERIODS, VERDICTS, PeriodsTouched, Verdicts
+from tokentide_common.unfinished import drop_block, keep_block, kept_blocks
 
 T = TypeVar("T")
 _TIDY_EVERY: Final = 500
+# A token protects for as many inserts as the store remembers. Whoever was stalled or cut off for longer than
+# this looks up again before it inserts: what a successor has counted meanwhile is then known.
+LOOKUP_HOLDS_S: Final = 30.0
+_changes: Final = msgspec.msgpack.Decoder(list[CallChange])
+_log = structlog.get_logger(__name__)
 _SEEN_DTYPE: Final = np.dtype([("call_hash", "V16"), ("version", "<u4"), ("occurred_ms", "<i8")])
 
 
@@ -53,6 +62,18 @@ class MoreNeeded(Exception):
     def __init__(self, end: int) -> None:
         super().__init__(end)
         self.end = end
+
+
+class _Outdated(Exception):
+    """What was looked up is too old to insert a block that was built on it."""
+
+
+class Claimed(NamedTuple):
+    """The records of a claimed batch, what they say, and whether nobody can have counted them before."""
+
+    records: Sequence[ConsumedRecord]
+    folded: Folded
+    anew: bool
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -89,16 +110,14 @@ class Processor:
         self._counted = counted
         self._metrics = metrics
         self._failpoint = failpoint
-        self._commits = 0
+        self._commits: dict[int, int] = defaultdict(int)
 
-    async def fold(
-        self, partition: int, records: Sequence[ConsumedRecord]
-    ) -> tuple[Sequence[ConsumedRecord], Folded]:
+    async def fold(self, partition: int, records: Sequence[ConsumedRecord]) -> Claimed:
         """Steps 1 and 2: return the records of the claimed batch, and what they say."""
         start, end = records[0].offset, records[-1].offset + 1
         # Put-if-absent, before anything is written: a dead or stalled owner's boundary is obeyed,
         # so the same start always means the same records and the same token.
-        agreed = await self._timed(
+        agreed, anew = await self._timed(
             "claim",
             lambda: asyncio.to_thread(
                 claim, self._engine, self._topic, partition, start, fingerprint(records[:1]), end
@@ -111,30 +130,81 @@ class Processor:
             records = [r for r in records if r.offset < agreed]
         self._failpoint("after_claim")
         # In a thread: a large batch must not keep the loop from its heartbeats and, embedded, its requests.
-        return records, await self._timed("fold", lambda: asyncio.to_thread(fold, records))
+        folded = await self._timed("fold", lambda: asyncio.to_thread(fold, records))
+        return Claimed(records, folded, anew)
 
     async def store(
         self,
         partition: int,
-        records: Sequence[ConsumedRecord],
-        folded: Folded,
+        claimed: Claimed,
         recent: RecentRows,
         owns: Callable[[], None],
+        *,
+        sure: bool = True,
+        keep: bool = False,
     ) -> Outcome:
-        """Steps 3 to 5. `owns` raises when the partition is no longer ours."""
-        known = await self._timed("lookup", lambda: self._known(partition, folded, recent))
+        """Steps 3 to 5. `owns` raises when the partition is no longer ours.
+
+        `sure`: nobody else can have counted since the filter and `recent` were right.
+        `keep`: the broker forgets, so a block in work must not.
+        """
+        records, folded, anew = claimed
+        start, end = records[0].offset, records[-1].offset + 1
+        token = f"{self._topic}-{partition}-{start}-{end}-{fingerprint(records)}"
+        memory = recent if sure else None
+        while True:
+            try:
+                block, kept = await self._count(partition, folded, token, memory, owns, keep=keep)
+                break
+            except _Outdated:
+                memory = None
+        self._failpoint("after_insert")
+        # What was claimed before may have been written before, by a process with other prices: then its rows
+        # stand, not ours, and only the store can say what to take back.
+        await self._timed("seen", lambda: self._remember(kept, recent, trusted=anew))
+        self._failpoint("after_seen")
+        if keep:
+            await self._in_database(drop_block, self._engine, self._topic, partition)
+        refused, block = _as_stored(folded, block, kept)
+        return Outcome(end, len(records), [*folded.dead, *refused], block)
+
+    async def _count(
+        self,
+        partition: int,
+        folded: Folded,
+        token: str,
+        memory: RecentRows | None,
+        owns: Callable[[], None],
+        *,
+        keep: bool,
+    ) -> tuple[Block, Sequence[CallChange]]:
+        """Steps 3 and 4: return the block and what the store took of it."""
+        looked_up = time.monotonic()
+        known = await self._timed("lookup", lambda: self._known(partition, folded, memory))
         block = await self._timed(
             "merge", lambda: asyncio.to_thread(build, folded.calls, known, self._price, self._price_version)
         )
-        start, end = records[0].offset, records[-1].offset + 1
-        token = f"{self._topic}-{partition}-{start}-{end}-{fingerprint(records)}"
-        owns()
+
+        def holds() -> None:
+            owns()
+            if time.monotonic() - looked_up > LOOKUP_HOLDS_S:
+                raise _Outdated
+
+        if keep and block.changes:
+            content = msgspec.msgpack.encode(block.changes)
+            await self._in_database(keep_block, self._engine, self._topic, partition, token, content)
         self._failpoint("before_insert")
-        kept = await self._timed("insert", lambda: self._insert(block.changes, token))
-        self._failpoint("after_insert")
-        await self._timed("seen", lambda: self._remember(kept, recent))
-        self._failpoint("after_seen")
-        return Outcome(end, len(records), [*folded.dead, *_refused(folded, block.changes, kept)], block)
+        return block, await self._timed("insert", lambda: self._insert(block.changes, token, holds))
+
+    async def finish_kept(self) -> None:
+        """Complete what a crash left behind, before anything else is counted."""
+        for block in await self._in_database(kept_blocks, self._engine, self._topic):
+            # The same bytes under the same token: what is there already stays, what is missing is added.
+            kept = await self._insert(_changes.decode(block.content), block.token, lambda: None)
+            await self._remember(kept, RecentRows(0), trusted=False)
+            await self._in_database(drop_block, self._engine, self._topic, block.partition)
+            await self._announce(_days_of(kept))
+            _log.warning("unfinished_block_completed", calls=len(kept))
 
     async def publish(self, partition: int, outcome: Outcome) -> None:
         """Step 6, before the commit: whoever waits, ranks or repairs hears of it at least once."""
@@ -146,33 +216,39 @@ class Processor:
         verdicts = _verdict_records(outcome)
         if verdicts:
             await until_available("publish", lambda: self._publisher.publish(VERDICTS, verdicts))
-        days = _period_records(outcome.block)
-        if days:
-            await until_available("publish", lambda: self._publisher.publish(PERIODS, days))
+        await self._announce(outcome.block.days)
         self._failpoint("after_publish")
+
+    async def _announce(self, days: set[tuple[str, int]]) -> None:
+        records = _period_records(days)
+        if records:
+            await until_available("publish", lambda: self._publisher.publish(PERIODS, records))
 
     async def committed(self, partition: int, end: int) -> None:
         """Take note that everything before `end` is committed: old claims are not needed any more."""
         self._failpoint("after_commit")
-        self._commits += 1
-        if self._commits % _TIDY_EVERY == 0:
+        self._commits[partition] += 1
+        if self._commits[partition] % _TIDY_EVERY == 1:
             with contextlib.suppress(Unavailable):  # the next time will do
                 await asyncio.to_thread(forget_claims, self._engine, self._topic, partition, end)
 
-    async def _known(self, partition: int, folded: Folded, recent: RecentRows) -> dict[bytes, LedgerRow]:
+    async def _known(
+        self, partition: int, folded: Folded, recent: RecentRows | None
+    ) -> dict[bytes, LedgerRow]:
+        """Return the rows of the calls that are counted; without `recent`, by what the store says alone."""
         hashes = list(folded.calls)
-        if self._counted.covers(partition):
+        if recent is not None and self._counted.covers(partition):
             hashes = [hashes[i] for i in self._counted.maybe(b"".join(hashes))]
         known: dict[bytes, LedgerRow] = {}
         asked = {}
         for call in hashes:
-            row = recent.get(call)
+            row = None if recent is None else recent.get(call)
             if row is not None:
                 known[call] = decode_row(row)
             else:
                 asked[call] = folded.calls[call].key
         if asked:
-            found = await until_available("lookup", lambda: known_rows(self._store, asked))
+            found = await until_available("lookup", lambda: self._look_up(asked))
             self._metrics.counter("tokentide_aggregator_lookups_total", result="known").inc(len(found))
             self._metrics.counter("tokentide_aggregator_lookups_total", result="unknown").inc(
                 len(asked) - len(found)
@@ -180,22 +256,44 @@ class Processor:
             known |= found
         return known
 
-    async def _insert(self, changes: Sequence[CallChange], token: str) -> Sequence[CallChange]:
-        """Insert a block and return what the store took of it: all, or all but calls it cannot read."""
+    async def _look_up(self, asked: Mapping[bytes, CallKey]) -> dict[bytes, LedgerRow]:
+        try:
+            return await known_rows(self._store, asked)
+        except InvalidRequest as exc:
+            # Our own question: what a store refuses for want of memory or time, it answers later.
+            raise Unavailable(exc.detail, code=exc.stable_code) from exc
+
+    async def _in_database(self, work: Callable[..., T], *arguments: object) -> T:
+        return await until_available("database", lambda: asyncio.to_thread(work, *arguments))
+
+    async def _insert(
+        self, changes: Sequence[CallChange], token: str, holds: Callable[[], None]
+    ) -> Sequence[CallChange]:
+        """Insert a block and return what the store took of it: all, or all but calls it cannot read.
+
+        `holds` raises when the block must not be inserted any more; it is asked before every attempt.
+        """
         if not changes:
             return changes
+
+        async def attempt() -> None:
+            holds()
+            await self._store.insert("ledger", data, token=token)
+
         rows = [row for change in changes for row in (change.taken_back, change.row) if row is not None]
         data = b"\n".join(rows)
         try:
             # Exactly once: the same bytes under the same token, however often and by whomever, until the
             # store says yes. Ledger and views each know the token, so a partial insert completes.
-            await until_available("insert", lambda: self._store.insert("ledger", data, token=token))
+            await until_available("insert", attempt)
         except InvalidEvent:
-            return await self._insert_halves(changes, token)
+            return await self._insert_halves(changes, token, holds)
         self._metrics.histogram("tokentide_clickhouse_insert_rows", table="ledger").observe(len(rows))
         return changes
 
-    async def _insert_halves(self, changes: Sequence[CallChange], token: str) -> Sequence[CallChange]:
+    async def _insert_halves(
+        self, changes: Sequence[CallChange], token: str, holds: Callable[[], None]
+    ) -> Sequence[CallChange]:
         """The store cannot read a block that we took for valid: find the call, keep its neighbours.
 
         The halves are the same at every replay, with tokens of their own; of the whole nothing was written.
@@ -203,11 +301,11 @@ class Processor:
         if len(changes) == 1:
             return []
         middle = len(changes) // 2
-        first = await self._insert(changes[:middle], f"{token}/0")
-        second = await self._insert(changes[middle:], f"{token}/1")
+        first = await self._insert(changes[:middle], f"{token}/0", holds)
+        second = await self._insert(changes[middle:], f"{token}/1", holds)
         return [*first, *second]
 
-    async def _remember(self, changes: Sequence[CallChange], recent: RecentRows) -> None:
+    async def _remember(self, changes: Sequence[CallChange], recent: RecentRows, *, trusted: bool) -> None:
         if not changes:
             return
         hashes = b"".join([change.call for change in changes])
@@ -219,7 +317,10 @@ class Processor:
         await until_available("seen", lambda: self._store.insert("seen", rows.tobytes(), fmt="RowBinary"))
         # Only now: what the filter and the recent rows claim to know must be what `seen` knows.
         self._counted.add(hashes)
-        recent.remember(changes)
+        if trusted:
+            recent.remember(changes)
+        else:
+            recent.forget(changes)
 
     async def _timed(self, stage: str, work: Callable[[], Awaitable[T]]) -> T:
         started = time.monotonic()
@@ -229,15 +330,20 @@ class Processor:
         return done
 
 
-def _refused(folded: Folded, changes: Sequence[CallChange], kept: Sequence[CallChange]) -> list[DeadLetter]:
-    if len(kept) == len(changes):
-        return []
+def _as_stored(folded: Folded, block: Block, kept: Sequence[CallChange]) -> tuple[list[DeadLetter], Block]:
+    """Return dead letters for the calls that the store could not read, and the block without them."""
+    if len(kept) == len(block.changes):
+        return [], block
     stored = {change.call for change in kept}
-    return [
+    refused = [change for change in block.changes if change.call not in stored]
+    letters = [
         DeadLetter(folded.calls[c.call].offset, "block_rejected", hashlib.sha256(c.row).hexdigest(), None)
-        for c in changes
-        if c.call not in stored
+        for c in refused
     ]
+    # Whoever waits for one of them must not hear that it was counted.
+    lost = {waiting for change in refused for waiting in folded.calls[change.call].waiting.values()}
+    verdicts = [Verdict(v.waiting, "rejected") if v.waiting in lost else v for v in block.verdicts]
+    return letters, Block(list(kept), verdicts, block.days)
 
 
 def _verdict_records(outcome: Outcome) -> list[Record]:
@@ -251,11 +357,16 @@ def _verdict_records(outcome: Outcome) -> list[Record]:
     ]
 
 
-def _period_records(block: Block) -> list[Record]:
+def _days_of(changes: Sequence[CallChange]) -> set[tuple[str, int]]:
+    raw = [row for change in changes for row in (change.taken_back, change.row) if row is not None]
+    return {(row.org_id, row.occurred_at.toordinal()) for row in map(decode_row, raw)}
+
+
+def _period_records(touched: set[tuple[str, int]]) -> list[Record]:
     days: dict[str, list[str]] = defaultdict(list)
-    for org_id, ordinal in sorted(block.days):
+    for org_id, ordinal in sorted(touched):
         days[org_id].append(date.fromordinal(ordinal).isoformat())
     return [
-        Record(key=org_id.encode(), value=msgspec.json.encode(PeriodsTouched(org_id, touched)))
-        for org_id, touched in days.items()
+        Record(key=org_id.encode(), value=msgspec.json.encode(PeriodsTouched(org_id, iso_dates)))
+        for org_id, iso_dates in days.items()
     ]

@@ -34,6 +34,11 @@ class RecentRows:
             self._size += len(change.row)
         self._shrink()
 
+    def forget(self, changes: Sequence[CallChange]) -> None:
+        """Drop calls whose newest row is known to the store alone."""
+        for change in changes:
+            self._drop(change.call)
+
     def _shrink(self) -> None:
         # One pass from the oldest: asking a dict for its first key again and again gets slow with its size.
         oldest = []
