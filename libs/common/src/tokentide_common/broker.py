@@ -174,7 +174,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             max_poll_interval_ms=600_000,
             request_timeout_ms=40_000,
             fetch_max_wait_ms=100,
-            max_partition_fetch_bytes=4 << 20,
+            max_partition_fetch_bytes=1 << 20,
             fetch_max_bytes=16 << 20,
         )
 

@@ -53,6 +53,7 @@ OF_SERVICES: Final = frozenset(
         "TOKENTIDE_RECENT_ROWS_BYTES",
         "TOKENTIDE_SECRET_KEY",
         "TOKENTIDE_SESSION_TIMEOUT_MS",
+        "TOKENTIDE_STORE_TIMEOUT_S",
     }
 )
 
