@@ -27,7 +27,7 @@ up: setup ## Run the whole system on this machine, until Ctrl-C
 	@exec $(BIN)/tokentide up $(ARGS)
 
 test: setup ## Run every test (ARGS="tests/unit -k merge" for some)
-	@exec $(BIN)/pytest $(ARGS)
+	@exec $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: setup ## Lint, format and types
 	$(BIN)/ruff check .
