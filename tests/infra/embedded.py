@@ -197,17 +197,19 @@ class Embedded:
         return self._clients[-1]
 
     def organization(self) -> Keys:
-        """Make one more organisation, whose numbers no other test touches."""
+        """Make one more organisation, whose numbers no other test touches, and return once its keys work."""
         engine = open_database(f"sqlite:///{self.data_dir / 'accounts.db'}")
         try:
             org_id = create_organization(engine, "test")
-            return Keys(
-                org_id,
-                issue_key(engine, org_id, "m", user_id="dev")[0],
-                issue_key(engine, org_id, "a")[0],
-            )
+            machine_key, _ = issue_key(engine, org_id, "m", user_id="dev")
+            keys = Keys(org_id, machine_key, issue_key(engine, org_id, "a")[0])
         finally:
             engine.dispose()
+        caller, deadline = self.caller(keys), time.monotonic() + 30
+        # Services look for new keys a few times a second, and all of them in one table here.
+        while caller.client.get("/api/v1/usage/summary").status_code == 401 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return keys
 
     def _hang_up(self) -> None:
         while self._clients:
