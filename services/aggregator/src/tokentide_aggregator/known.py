@@ -5,6 +5,7 @@ Two simple queries, each by primary key: one clever join gets slow as the tables
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
@@ -36,7 +37,9 @@ WHERE sign = 1 AND (org_id, occurred_at, call_id) IN (
 _SEEN_ROW: Final = struct.Struct("<16sIq")
 _PARAMETER_BYTES: Final = 100_000  # a server takes 128 KiB in one parameter
 _HASH_BYTES: Final = 40  # in hex, with quotes and comma
-_PER_CALL_BYTES: Final = 8  # quotes, comma, and some room for escapes
+_PER_CALL_BYTES: Final = 8  # quotes and comma
+_PLAIN: Final = re.compile(r"[ -&(-\[\]-~]*")
+_MOST_BYTES: Final = 4  # of one character, in UTF-8 or escaped
 
 
 async def known_rows(store: Store, asked: Mapping[bytes, CallKey]) -> dict[bytes, LedgerRow]:
@@ -56,7 +59,7 @@ async def known_rows(store: Store, asked: Mapping[bytes, CallKey]) -> dict[bytes
     # All organisations in one query: one for each would cost three times the CPU.
     wanted = [(*asked[call], occurred_ms) for call, (_, occurred_ms) in current.items()]
     call_of = {asked[call]: call for call in current}
-    for piece in _pieces(wanted, lambda one: max(len(one[0]), len(one[1])) + _PER_CALL_BYTES):
+    for piece in pieces_of(wanted):
         for row in await _ledger_rows(store, piece):
             call = call_of[row.org_id, row.call_id]
             if row.version == current[call][0]:
@@ -65,6 +68,15 @@ async def known_rows(store: Store, asked: Mapping[bytes, CallKey]) -> dict[bytes
         # A replica that lags: to take such a call for new would count it twice.
         raise Unavailable("the ledger lags behind the index of seen calls", code="ledger_lags")
     return found
+
+
+def pieces_of(wanted: Sequence[tuple[str, str, int]]) -> Iterator[Sequence[tuple[str, str, int]]]:
+    """Cut (org_id, call_id, milliseconds) into what one query can ask for."""
+    return _pieces(wanted, lambda one: max(_bytes_of(one[0]), _bytes_of(one[1])) + _PER_CALL_BYTES)
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if _PLAIN.fullmatch(text) else len(text) * _MOST_BYTES
 
 
 async def _ledger_rows(store: Store, wanted: Sequence[tuple[str, str, int]]) -> list[LedgerRow]:
