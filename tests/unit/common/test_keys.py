@@ -46,6 +46,10 @@ def test_arbitrary_text_is_no_key(text):
     assert not looks_like_key(f"tt_m_{text}")
 
 
-@pytest.mark.parametrize("text", [SECRET[:-1], SECRET + "0", " " + SECRET, SECRET + "\n", SECRET.lower(), ""])
+@pytest.mark.parametrize(
+    "text",
+    [SECRET[:-1], SECRET + "0", " " + SECRET, SECRET + "\n", SECRET.lower(), ""],
+    ids=["truncated", "padded", "space", "newline", "lower", "empty"],
+)
 def test_a_truncated_padded_or_changed_key_is_refused(text):
     assert not looks_like_key(text)

@@ -124,6 +124,7 @@ def test_counts_and_ids_whose_names_resemble_secrets_stay_readable():
         "AIzaSyA1234567890abcdefghijk",
         "u:pw@x",
     ],
+    ids=["ours", "anthropic", "bearer", "google", "url"],
 )
 def test_a_secret_inside_any_text_is_hidden(secret):
     text = f"kafka://{secret}/" if "@" in secret else f"request with {secret} failed"
