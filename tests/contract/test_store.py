@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import traceback
 
 import msgspec
 import pytest
@@ -202,3 +203,10 @@ async def test_an_insert_into_a_failing_store_is_retried_with_its_token_and_coun
         assert await totals(store) == expected((0, 50))
     finally:
         await store.close()
+
+
+async def test_an_error_about_a_block_never_quotes_it(any_store: Store) -> None:
+    block = b'{"call_id":"c","org_id":"o","occurred_at":"CANARY","input_tokens":"CANARY"}'
+    with pytest.raises(InvalidEvent) as refused:
+        await any_store.insert("ledger", block)
+    assert "CANARY" not in "".join(traceback.format_exception(refused.value))

@@ -146,7 +146,9 @@ class Store:
                 client = connect(self._url, self._timeout_s)
             return work(client)
         except Exception as exc:
-            raise _translated(exc, inserting=inserting) from exc
+            translated = _translated(exc, inserting=inserting)
+            # What the store says of a block it cannot read quotes the block: it must not get into a traceback.
+            raise translated from (None if isinstance(translated, InvalidEvent) else exc)
         finally:
             self._idle.put(client)
 
