@@ -147,7 +147,7 @@ class Store:
             return work(client)
         except Exception as exc:
             translated = _translated(exc, inserting=inserting)
-            # What the store says of a block it cannot read quotes the block, which must not get into a traceback.
+            # The store quotes a block that it cannot read: that must not get into a traceback.
             raise translated from (None if isinstance(translated, InvalidEvent) else exc)
         finally:
             self._idle.put(client)
