@@ -19,13 +19,13 @@ Status = Literal["ok", "error", "aborted"]
 Text = Annotated[str, msgspec.Meta(max_length=256)]
 LongText = Annotated[str, msgspec.Meta(max_length=1024)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-# 2**40 tokens is beyond any call; the bound keeps sums of 2**22 calls inside Int64.
-MAX_COUNT: Final = 2**40
+# Beyond any call there is; the bounds keep the cost of a call, and sums over thousands of the worst, in Int64.
+MAX_COUNT: Final = 2**31
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Millis = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 Utc = Annotated[datetime, msgspec.Meta(tz=True)]
 # Decimal digits, no sign, no exponent: a client's own figure, kept exactly as money.
-Usd = Annotated[str, msgspec.Meta(pattern=r"^$|^[0-9]{1,9}(\.[0-9]{1,18})?$")]
+Usd = Annotated[str, msgspec.Meta(pattern=r"^$|^[0-9]{1,6}(\.[0-9]{1,18})?$")]
 Tags = Annotated[
     dict[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], Text], msgspec.Meta(max_length=32)
 ]
@@ -98,7 +98,7 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     cache_write_1h_tokens: Count = 0
     output_tokens: Count = 0
     reasoning_tokens: Count = 0
-    web_search_requests: Count = 0
+    web_search_requests: Annotated[int, msgspec.Meta(ge=0, le=2**20)] = 0
     # money
     reported_cost_usd: Usd = ""
 
