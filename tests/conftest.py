@@ -21,6 +21,7 @@ Waiting: `await until(condition)` of `infra.waiting` polls with a deadline; noth
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -37,6 +38,13 @@ from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, connect
 
 pytest_plugins = ["infra.postgres"]
+
+
+def pytest_configure() -> None:
+    # Whoever starts the tests in the background makes them, and all their children, deaf to Ctrl-C,
+    # which some tests send.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
