@@ -28,6 +28,8 @@ _WORK_AT_ONCE = 2
 _HAND_OVER_S = 5.0
 _DRAIN_S = 20.0
 _REFILL_WAIT_MS = 200
+# So long a partition that is behind waits at most for a whole block, should the others keep all the room.
+_FILL_FOR_S = 20.0
 _REBUILD_AGAIN_S = 60.0
 _log = structlog.get_logger(__name__)
 
@@ -148,19 +150,35 @@ class Consumer:
             return False
         if partition.claimed_end:
             return waiting[-1].offset + 1 >= partition.claimed_end
+        size = self._settings.batch_max_records
         lingered_ms = (time.monotonic() - partition.since) * 1000
-        return (
-            len(waiting) >= self._settings.batch_max_records or lingered_ms >= self._settings.batch_linger_ms
-        )
+        if lingered_ms < _FILL_FOR_S * 1000 and self._missing(partition) <= self._behind(partition):
+            return len(waiting) >= size  # the topic holds a whole block: small ones would cost more per call
+        return len(waiting) >= size or lingered_ms >= self._settings.batch_linger_ms
+
+    def _missing(self, partition: Partition) -> int:
+        """Return how many records a whole block still needs."""
+        return max(1, self._settings.batch_max_records - len(partition.waiting))
+
+    def _behind(self, partition: Partition) -> int:
+        """Return how many records the topic holds after those in hand."""
+        return self._group.end_offset(partition.number) - partition.waiting[-1].offset - 1
 
     def _bound_memory(self) -> None:
-        # While it waits for the store a partition stays ours and keeps its heartbeat, unfetched.
-        full = sum(len(p.waiting) for p in self._partitions.values()) >= self._settings.batch_max_records
+        """Fetch on while there is room; then only what fills the fullest block, so that blocks are whole.
+
+        While it waits for the store a partition stays ours and keeps its heartbeat, unfetched.
+        """
+        size = self._settings.batch_max_records
+        room = sum(len(p.waiting) for p in self._partitions.values()) < size
+        idle = [p for p in self._partitions.values() if p.task is None and not p.stopped]
+        fullest = max(idle, key=lambda p: len(p.waiting), default=None)
         for partition in self._partitions.values():
-            if partition.stopped or (full and not partition.claimed_end):
-                self._group.pause([partition.number])
-            else:
+            wanted = len(partition.waiting) < size and (room or partition is fullest)
+            if not partition.stopped and (wanted or partition.claimed_end):
                 self._group.resume([partition.number])
+            else:
+                self._group.pause([partition.number])
 
     async def _work(self, partition: Partition) -> None:
         size = self._settings.batch_max_records
