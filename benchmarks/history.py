@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, required=True)
     args = parser.parse_args()
     asyncio.run(_filled(args.path, args.events))
+    print(json.dumps({"events": args.events}))
 
 
 if __name__ == "__main__":

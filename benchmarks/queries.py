@@ -4,8 +4,11 @@ Both are the query API's own statements; for the second its planner is told that
 organisation has all the calls. The questions are asked in turn, each of both, and then over HTTP of the
 whole service; the answers must be equal.
 
-    python benchmarks/queries.py            1 million emissions (900,000 calls)
-    python benchmarks/queries.py --full     10 million
+The goal for the ratio is one for questions that concern all calls, at 10 million of them: a question takes
+some 15 ms however little it reads, so at fewer calls, or for a day, the ratio says little and has no goal.
+
+    python benchmarks/queries.py            1.1 million emissions (1 million calls)
+    python benchmarks/queries.py --full     11.2 million emissions (10 million calls)
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ from tokentide_query_api.statement import Scope, Statement
 
 ORG = "org_bench"
 DAY_MS = 86_400_000
+MONTH = 31
+GOAL_HOLDS_AT = 10_000_000
 
 
 class Question(NamedTuple):
@@ -52,12 +57,12 @@ class Question(NamedTuple):
 
 
 QUESTIONS = (
-    Question("users by cost, a month", ("user_id",), "cost_usd", "cost_nano", 31),
+    Question("users by cost, a month", ("user_id",), "cost_usd", "cost_nano", MONTH),
     Question("users by tokens, a week", ("user_id",), "total_tokens", "total_tokens", 7),
     Question("users by cost, a day", ("user_id",), "cost_usd", "cost_nano", 1),
-    Question("models by cost, a month", ("model",), "cost_usd", "cost_nano", 31),
-    Question("projects by cost, a month", ("project",), "cost_usd", "cost_nano", 31),
-    Question("teams by model, a month", ("team", "model"), "cost_usd", "cost_nano", 31),
+    Question("models by cost, a month", ("model",), "cost_usd", "cost_nano", MONTH),
+    Question("projects by cost, a month", ("project",), "cost_usd", "cost_nano", MONTH),
+    Question("teams by model, a month", ("team", "model"), "cost_usd", "cost_nano", MONTH),
     Question("machines by calls, a week", ("machine_id",), "calls", "calls", 7),
 )
 
@@ -115,9 +120,12 @@ async def measured(emissions: int, times: int, path: Path) -> list[report.Line]:
             slow += await timed(ledger, 1)
             fast += await timed(rollup, 5)
         all_fast += fast
-        ratios.append(median(slow) / median(fast))
+        ratio = median(slow) / median(fast)
+        of_all = question.days == MONTH
+        ratios += [ratio] if of_all else []
         note = f"p50 {median(fast):.1f} ms, p95 {p95(fast):.1f}; of the calls p50 {median(slow):.0f} ms"
-        lines.append(report.Line("queries", question.name, ratios[-1], goal=8, note=note))
+        goal = 8 if of_all and calls >= GOAL_HOLDS_AT else None
+        lines.append(report.Line("queries", question.name, ratio, goal=goal, note=note))
     lines.append(
         report.Line(
             "queries",
@@ -126,7 +134,7 @@ async def measured(emissions: int, times: int, path: Path) -> list[report.Line]:
             unit="ms",
             goal=50,
             at_most=True,
-            note=f"median ratio {median(ratios):.1f}",
+            note=f"median ratio over a month {median(ratios):.1f}",
         )
     )
     lines.append(await over_http(store, path, end_ms, times))
@@ -168,7 +176,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=30)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    events = args.events or (10_000_000 if args.full else 1_000_000)
+    events = args.events or (11_200_000 if args.full else 1_120_000)
     with parts.folder() as path:
         report.show(asyncio.run(measured(events, args.times, path)), as_json=args.json)
 
