@@ -19,7 +19,7 @@ Status = Literal["ok", "error", "aborted"]
 Text = Annotated[str, msgspec.Meta(max_length=256)]
 LongText = Annotated[str, msgspec.Meta(max_length=1024)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-# Beyond any call there is; the bounds keep the cost of a call, and sums over thousands of the worst, in Int64.
+# Beyond any call there is; the bounds keep the cost of a call, and the sum of thousands of them, in Int64.
 MAX_COUNT: Final = 2**31
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Millis = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
