@@ -1,8 +1,9 @@
 """CPU per event of the aggregator, broker to visible rollups, against the raw insert of the same rows.
 
 The limit consumes the same topic with the same driver in batches of the same size and inserts the bytes as
-they are: same tables, same views, same settings, no identity, no merge, no price. Each runs in a process of
-its own with the engine embedded, so the engine's CPU is in both; the broker's is in neither. The runs
+they are: same tables, same views, same settings, no identity, no merge, no price. The aggregator runs as with
+a durable broker: under `tokentide up` it also keeps the block in work in its database. Each runs in a process
+of its own with the engine inside, so the engine's CPU is in both; the broker's is in neither. The runs
 alternate (limit, aggregator, aggregator, limit), and the ratio is that of the medians.
 
     python benchmarks/aggregator.py                    600,000 events
@@ -110,7 +111,6 @@ async def run_aggregator(
         batch_linger_ms=2000,
         session_timeout_ms=60_000,
         consumer_group=f"aggregator-{time.time()}",
-        embedded=True,
         log_level="error",
     )
     metrics = Metrics()
