@@ -1,9 +1,10 @@
 """From acknowledged to visible: the delay at a steady 2,000 events a second, with the service's defaults.
 
 A publisher in a process of its own sends 100 events every 50 ms through the product's own publisher and notes
-when the broker has acknowledged them. Every such chunk carries a name of its own as its user, so that a
-question to all four rollups, every 20 ms, tells which chunks are visible in full. The delay of every event is
-counted as that of the last one of its chunk. The aggregator runs beside the embedded engine.
+when the broker has acknowledged them. Every such chunk carries a name of its own as its user, machine, project
+and team, so that a question to all eight rollups, every 20 ms, tells which chunks are visible in full. The
+delay of every event is counted as that of the last one of its chunk. The aggregator runs beside the embedded
+engine.
 
     python benchmarks/freshness.py [--seconds 60]
 """
@@ -37,14 +38,20 @@ from tokentide_common.topics import USAGE
 
 CHUNK = 100
 ORG = "org_fresh"
-TABLES = ("usage_15m", "usage_minute", "usage_session", "usage_day")
-_VISIBLE = "SELECT user_id, min(n) AS calls FROM ({}) GROUP BY user_id HAVING count() = {}".format(
+# rollup → the column in which it carries a chunk's name
+ROLLUPS = {
+    **dict.fromkeys(("usage_15m", "usage_minute", "usage_session", "usage_day", "usage_day_user"), "user_id"),
+    "usage_day_machine": "machine_id",
+    "usage_day_project": "project",
+    "usage_day_team": "team",
+}
+_VISIBLE = "SELECT chunk, min(n) AS calls FROM ({}) GROUP BY chunk HAVING count() = {}".format(
     " UNION ALL ".join(
-        f"SELECT user_id, '{table}' AS rollup, sum(calls) AS n FROM {table}"
-        " WHERE org_id = {org:String} AND user_id > {after:String} GROUP BY user_id"
-        for table in TABLES
+        f"SELECT {name} AS chunk, '{table}' AS rollup, sum(calls) AS n FROM {table}"
+        f" WHERE org_id = {{org:String}} AND {name} > {{after:String}} GROUP BY chunk"
+        for table, name in ROLLUPS.items()
     ),
-    len(TABLES),
+    len(ROLLUPS),
 )
 
 
@@ -59,7 +66,8 @@ async def publish(url: str, seconds: float, rate: int) -> None:
     events = [e for e, _ in workload.first_sights(0, int(chunks * CHUNK / 0.89), rates)][: chunks * CHUNK]
     now = datetime.now(UTC)
     for number, event in enumerate(events):
-        event.org_id, event.user_id = ORG, chunk_name(number // CHUNK)
+        event.org_id = ORG
+        event.user_id = event.machine_id = event.project = event.team = chunk_name(number // CHUNK)
         event.occurred_at = event.observed_at = now
     values = [Record(event.call_id.encode(), encode_event(event)) for event in events]
     publisher = Publisher(url, deadline_s=10)
@@ -81,7 +89,7 @@ async def publish(url: str, seconds: float, rate: int) -> None:
 
 
 async def watch(store: Store, chunks: int) -> dict[str, float]:
-    """Return when each chunk was first seen in full, in all four rollups."""
+    """Return when each chunk was first seen in full, in all rollups."""
     visible: dict[str, float] = {}
     after = ""
     deadline = time.monotonic() + 120 + chunks * 0.05
@@ -92,7 +100,7 @@ async def watch(store: Store, chunks: int) -> dict[str, float]:
         now = time.time()
         for row in found:
             if row["calls"] == CHUNK:
-                visible.setdefault(row["user_id"], now)
+                visible.setdefault(row["chunk"], now)
         while chunk_name(int(after[6:] or -1) + 1) in visible:
             after = chunk_name(int(after[6:] or -1) + 1)
         await asyncio.sleep(max(0, 0.02 - (time.monotonic() - asked)))
