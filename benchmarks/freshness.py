@@ -1,10 +1,10 @@
 """From acknowledged to visible: the delay at a steady 2,000 events a second, with the service's defaults.
 
 A publisher in a process of its own sends 100 events every 50 ms through the product's own publisher and notes
-when the broker has acknowledged them. Every such chunk carries a name of its own as its user, machine, project
-and team, so that a question to all eight rollups, every 20 ms, tells which chunks are visible in full. The
-delay of every event is counted as that of the last one of its chunk. The aggregator runs beside the embedded
-engine.
+when the broker has acknowledged them. Every such chunk carries a name of its own as its user, machine,
+project and team: a question to all eight rollups, every 20 ms, tells which chunks are visible in full.
+The delay of every event is counted as that of the last one of its chunk. The aggregator runs beside the
+embedded engine.
 
     python benchmarks/freshness.py [--seconds 60]
 """
