@@ -96,7 +96,7 @@ def placeholders_in_log(run: str) -> dict[str, int]:
 def log_lines(run: str) -> Iterator[dict[str, Any]]:
     """Yield every line of every session file of a run."""
     for path in sorted(session_dir(run).rglob("*.jsonl")):
-        yield from (json.loads(line) for line in path.read_text().splitlines())
+        yield from (json.loads(line) for line in path.read_text().split("\n") if line)
 
 
 def _logged(run: str) -> list[dict[str, Any]]:

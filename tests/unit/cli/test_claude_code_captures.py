@@ -71,7 +71,7 @@ def test_copies_in_forked_sessions_belong_to_the_original(backwards: bool, tmp_p
     """Also without the caller's id on copied lines, as in older versions, and in any order of files."""
     paths = []
     for path in session_files([session_dir(FORKS)]):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [json.loads(line) for line in path.read_text().split("\n") if line]
         older = [{key: value for key, value in line.items() if key != "requestSessionId"} for line in lines]
         paths.append(tmp_path / path.name)
         paths[-1].write_text("".join(f"{json.dumps(line)}\n" for line in older))
