@@ -13,7 +13,8 @@ import msgspec
 
 from tokentide_common.errors import InvalidEvent
 
-Source = Literal["cli", "otlp", "proxy", "api"]
+Source = Literal["cli", "otlp", "proxy", "api", "link"]
+"""Who saw the call. `link` saw nothing: the aggregator says with it what two other observations have in common."""
 Status = Literal["ok", "error", "aborted"]
 
 Text = Annotated[str, msgspec.Meta(max_length=256)]
@@ -52,12 +53,18 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """When the source saw the call; the first door stamps it where the source does not."""
     message_id: Text = ""
     request_id: Text = ""
+    same_as: Text = ""
+    """This call is the call with that id: it is counted there, and not under its own id."""
     client: Text = ""
     # scope
     org_id: Text = ""
     """Stamped from the key at the door, never taken from a body."""
     user_id: Text = ""
     user_email: Text = ""
+    account_id: Text = ""
+    """The provider's account (a subscription or an API organisation's member), as the client names it."""
+    device_id: Text = ""
+    """The client's own random id of an installation."""
     machine_id: Text = ""
     key_id: Text = ""
     session_id: Text = ""

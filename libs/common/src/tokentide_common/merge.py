@@ -41,6 +41,7 @@ _MOST_NANO: Final = 10**18 - 1
 # `observed_at` belongs to them: it says when that place was seen.
 _PLACE: Final = (
     *("observed_at", "session_id", "session_started_at", "machine_id", "key_id", "user_id", "user_email"),
+    *("account_id", "device_id"),
     *("project", "git_branch", "team", "department", "cost_center", "identity_provider", "agent"),
     *("is_sidechain", "prompt_id"),
 )
@@ -48,7 +49,7 @@ _TOKENS: Final = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "ou
 _SPLIT: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens")
 # Each on its own, the smallest known string.
 _WORDS: Final = (
-    *("message_id", "request_id", "client", "provider", "model", "error_type", "stop_reason"),
+    *("message_id", "request_id", "same_as", "client", "provider", "model", "error_type", "stop_reason"),
     *("service_tier", "speed", "effort", "inference_geo", "query_source"),
 )
 # Each on its own, the maximum.

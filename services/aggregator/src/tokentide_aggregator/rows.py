@@ -19,10 +19,13 @@ class LedgerRow(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     observed_at: datetime
     message_id: str = ""
     request_id: str = ""
+    same_as: str = ""
     client: str = ""
     org_id: str = ""
     user_id: str = ""
     user_email: str = ""
+    account_id: str = ""
+    device_id: str = ""
     machine_id: str = ""
     key_id: str = ""
     session_id: str = ""

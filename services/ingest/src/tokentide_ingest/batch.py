@@ -79,6 +79,9 @@ def _judge(event: UsageEvent, now: datetime) -> None:
     check_event(event, now)
     if event.source not in _SOURCES:
         raise InvalidEvent("source can be cli or api on this route", code="source_not_allowed")
+    if event.same_as:
+        # Whoever could say so could make another person's call disappear.
+        raise InvalidEvent("same_as is for our own use", code="invalid_event")
 
 
 def _stamp(event: UsageEvent, key: KeyRecord, defaults: _Defaults, now: datetime) -> None:

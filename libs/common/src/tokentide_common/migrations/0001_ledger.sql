@@ -8,6 +8,8 @@ CREATE TABLE IF NOT EXISTS ledger (
   call_id             String CODEC(ZSTD(1)),
   message_id          String CODEC(ZSTD(1)),
   request_id          String CODEC(ZSTD(1)),
+  -- Not empty: this call is counted under that id, and in no rollup under its own.
+  same_as             String CODEC(ZSTD(1)),
   sources             Array(LowCardinality(String)) CODEC(ZSTD(1)),
   token_source        LowCardinality(String),
   client              LowCardinality(String),
@@ -16,6 +18,8 @@ CREATE TABLE IF NOT EXISTS ledger (
   org_id              LowCardinality(String),
   user_id             LowCardinality(String),
   user_email          LowCardinality(String),
+  account_id          LowCardinality(String),
+  device_id           LowCardinality(String),
   machine_id          LowCardinality(String),
   key_id              LowCardinality(String),
   session_id          String CODEC(ZSTD(1)),

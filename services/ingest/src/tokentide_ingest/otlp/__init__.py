@@ -1,0 +1,1 @@
+"""The OTLP receiver: telemetry becomes usage events and activity facts."""
