@@ -14,7 +14,7 @@ import msgspec
 from tokentide_common.errors import InvalidEvent
 
 Source = Literal["cli", "otlp", "proxy", "api", "link"]
-"""Who saw the call. `link` saw nothing: the aggregator says with it what two other observations have in common."""
+"""Who saw the call. `link` saw nothing: the aggregator says with it what two observations have in common."""
 Status = Literal["ok", "error", "aborted"]
 
 Text = Annotated[str, msgspec.Meta(max_length=256)]
