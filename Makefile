@@ -18,16 +18,20 @@ UV := $(shell $(PYTHON) -c 'import re, subprocess, sys; \
 export UV_PROJECT_ENVIRONMENT := .venv
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help up test check fmt docs bench clean setup
+.PHONY: help up test test-clients check fmt docs bench clean setup
 
 help: ## List what there is to do
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: setup ## Run the whole system on this machine, until Ctrl-C
 	@exec $(BIN)/tokentide up $(ARGS)
 
 test: setup ## Run every test (ARGS="tests/unit -k merge" for some)
 	@exec $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+test-clients: setup ## Test with Claude Code and SDKs from npm (needs Node.js)
+	cd tests/clients && npm ci --no-audit --no-fund --loglevel error && node node_modules/@anthropic-ai/claude-code/install.cjs
+	@exec $(BIN)/pytest tests/clients $(ARGS)
 
 check: setup ## Lint, format and types
 	$(BIN)/ruff check .
@@ -45,7 +49,7 @@ bench: setup ## Measure every performance target
 	@exec $(BIN)/python benchmarks/run.py $(ARGS)
 
 clean: ## Remove everything that make has put into this folder
-	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build tests/clients/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(filter .tools/%,$(UV))
