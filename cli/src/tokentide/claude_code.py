@@ -18,6 +18,7 @@ import msgspec
 from tokentide_common.events import Count, UsageEvent, Utc
 from tokentide_common.identity import call_id_for, derived_call_id
 from tokentide_common.merge import nano_usd, usd_text
+from tokentide_common.providers import provider_of
 
 CLIENT: Final = "claude-code"
 USAGE_MARK: Final = b'"usage"'
@@ -28,14 +29,6 @@ UNREADABLE: Final = (ValueError, RecursionError)
 _NOT_A_CALL: Final = "<synthetic>"
 _TEXT: Final = 256
 _LONG_TEXT: Final = 1024
-_PROVIDER_BY_PREFIX: Final = (
-    ("claude", "anthropic"),
-    ("anthropic.claude", "aws"),
-    ("gpt-", "openai"),
-    ("gemini-", "google"),
-    ("deepseek", "deepseek"),
-    ("kimi", "moonshotai"),
-)
 
 
 class LogPlace(msgspec.Struct, frozen=True):
@@ -214,16 +207,6 @@ def _identity(line: _CallLine, message: _Message, usage: _Usage, session_id: str
         vector = (usage.input_tokens or 0, usage.output_tokens or 0, usage.cache_read_input_tokens or 0)
         return derived_call_id(CLIENT, session_id, line.timestamp.isoformat(), message.model or "", *vector)
     return call_id if len(call_id) <= _TEXT else derived_call_id(CLIENT, call_id)
-
-
-def provider_of(model: str) -> str:
-    """Return the provider that a model's name tells, "" where it does not: never a guess by the client.
-
-    Other providers' models run inside Claude Code too, behind gateways.
-    """
-    # Bedrock's cross-region names put a geography in front: us.anthropic.claude-…
-    regional = model.partition(".")[2] if ".anthropic." in model else model
-    return next((name for prefix, name in _PROVIDER_BY_PREFIX if regional.startswith(prefix)), "")
 
 
 def _known(geography: str | None) -> str:

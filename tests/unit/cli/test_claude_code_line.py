@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokentide.claude_code import UNREADABLE, LogPlace, provider_of, read_call
+from tokentide.claude_code import UNREADABLE, LogPlace, read_call
 from tokentide_common.events import UsageEvent, check_event, decode_edge_event, encode_event
 
 PLACE = LogPlace(datetime(2026, 11, 22, tzinfo=UTC), "tide")
@@ -123,21 +123,6 @@ def test_what_is_too_long_for_the_wire_is_cut() -> None:
         effort="e" * 999,
     )
     check_event(decode_edge_event(encode_event(event)), NOW)
-
-
-@pytest.mark.parametrize(
-    ("model", "provider"),
-    [
-        ("claude-opus-5-5", "anthropic"),
-        ("us.anthropic.claude-opus-4-6-v1", "aws"),
-        ("anthropic.claude-opus-4-6-v1", "aws"),
-        ("gpt-5.6", "openai"),
-        ("glm-5", ""),
-        ("", ""),
-    ],
-)
-def test_a_provider_is_told_by_the_models_name_or_not_at_all(model: str, provider: str) -> None:
-    assert provider_of(model) == provider
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,19 @@ import hashlib
 # Ids that only a provider issues. Gateways reuse others (`chatcmpl-1`, a counter), so those are scoped.
 _ANTHROPIC_REQUEST = "req_"
 _PROVIDER_ISSUED = ("req_", "msg_", "resp_")
+_DERIVED = "x_"
+# Its response ids are random but carry no mark. They are not scoped, since a proxy, which knows no session of
+# the client, must come to the same id.
+_UNMARKED = "google"
 
 
 def call_id_for(
-    *, request_id: str = "", message_id: str = "", response_id: str = "", session_id: str = ""
+    *,
+    request_id: str = "",
+    message_id: str = "",
+    response_id: str = "",
+    session_id: str = "",
+    provider: str = "",
 ) -> str:
     """Return the identity of a call from the ids that a source knows, "" if it knows none.
 
@@ -20,6 +29,8 @@ def call_id_for(
     """
     if request_id.startswith(_ANTHROPIC_REQUEST):
         return request_id
+    if response_id and provider == _UNMARKED:
+        return response_id
     for candidate in (response_id, message_id, request_id):
         if candidate:
             return candidate if candidate.startswith(_PROVIDER_ISSUED) else f"{session_id}:{candidate}"
@@ -33,7 +44,22 @@ def derived_call_id(*parts: str | int) -> str:
     token vector (OpenCode), so that copies of one call get one id.
     """
     text = "\x1f".join(str(part) for part in parts)
-    return "x_" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return _DERIVED + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def is_derived(call_id: str) -> bool:
+    """Tell whether an id was derived for want of any other."""
+    return call_id.startswith(_DERIVED)
+
+
+def alias_and_call(one: str, other: str) -> tuple[str, str]:
+    """Return, of two ids of one call, the one that is given up and the one that the call is counted under.
+
+    An id that somebody issued is kept before a derived one, then the smaller one. It is a total order: whoever
+    says that two ids are one call, and in which direction, links only ever lead down it, never in a circle.
+    """
+    kept = min(one, other, key=lambda call_id: (is_derived(call_id), call_id))
+    return (other if kept == one else one), kept
 
 
 def call_hash(org_id: str, call_id: str) -> bytes:

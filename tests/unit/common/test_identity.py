@@ -1,0 +1,29 @@
+from tokentide_common.identity import call_id_for, derived_call_id
+
+
+def test_anthropics_request_id_goes_before_every_other_id() -> None:
+    assert call_id_for(request_id="req_1", message_id="msg_1", response_id="resp_1") == "req_1"
+
+
+def test_ids_that_a_provider_issued_are_taken_as_they_are() -> None:
+    assert call_id_for(response_id="resp_1", session_id="s") == "resp_1"
+    assert call_id_for(message_id="msg_1", session_id="s") == "msg_1"
+
+
+def test_ids_that_gateways_reuse_are_scoped_by_session() -> None:
+    assert call_id_for(response_id="chatcmpl-1", session_id="s") == "s:chatcmpl-1"
+    assert call_id_for(request_id="7", session_id="s") == "s:7"
+
+
+def test_geminis_response_id_is_the_same_to_whoever_knows_no_session() -> None:
+    assert call_id_for(response_id="uttfv2W8dL", session_id="s", provider="google") == "uttfv2W8dL"
+    assert call_id_for(response_id="uttfv2W8dL", session_id="s", provider="openai") == "s:uttfv2W8dL"
+
+
+def test_no_id_is_no_identity() -> None:
+    assert call_id_for(session_id="s", provider="google") == ""
+
+
+def test_a_derived_id_depends_on_every_part_and_on_nothing_else() -> None:
+    assert derived_call_id("a", 1) == derived_call_id("a", 1)
+    assert len({derived_call_id("a", 1), derived_call_id("a", 2), derived_call_id("a1")}) == 3
