@@ -13,6 +13,7 @@ import msgspec
 
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.events import UsageEvent, decode_edge_event
+from tokentide_common.session_totals import SessionTotals
 
 KEY = "tt_m_stub"
 
@@ -37,6 +38,7 @@ class IngestStub:
         self.headers: list[dict[str, str]] = []
         self.faults: deque[Fault | None] = deque()
         self.refuse_models: set[str] = set()
+        self.refuse_totals = False
         self.hanging = threading.Event()
         self.release = threading.Event()
         stub = self
@@ -100,6 +102,12 @@ class IngestStub:
             )
             self.calls[event.call_id] = event
         answer: dict[str, Any] = {"batch_id": "b", "accepted": len(verdicts), "rejected": rejected}
+        totals = msgspec.json.decode(parts.get("totals", b"[]"), type=list[SessionTotals])
+        if self.refuse_totals:
+            answer["rejected_totals"] = [
+                {"index": index, "code": "invalid_event", "detail": "refused by the stub"}
+                for index in range(len(totals))
+            ]
         return {**answer, "stored": True, "verdicts": verdicts} if waiting else answer
 
     def _judge(self, event: UsageEvent) -> UsageEvent:

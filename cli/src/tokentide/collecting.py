@@ -1,4 +1,7 @@
-"""From log files to batches: what is new in each file, one event a call, and the marks behind it."""
+"""From log files to batches: what is new in each file, one event a call, and the marks behind it.
+
+Beside the calls go the running totals that the client itself wrote, the highest of each session.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from typing import BinaryIO, Final
 import msgspec
 
 from tokentide.claude_code import UNREADABLE, LogPlace, read_call, read_opening
+from tokentide.cost_state import TotalsPlace, highest, key_of, read_totals
 from tokentide.log_lines import Line, complete_lines
 from tokentide.projects import local_project
-from tokentide.push_state import Mark, PushState, identity_of, print_of, still_there
+from tokentide.push_state import Mark, PushState, digest, identity_of, print_of, still_there
 from tokentide.replays import Replays
 from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.merge import join
+from tokentide_common.session_totals import SessionTotals, encode_totals
 
 MAX_EVENTS: Final = 1000
 # The server takes 10 MiB; the envelope and the last event must fit on top.
@@ -34,13 +39,23 @@ class Counts(msgspec.Struct):
     unreadable_lines: int = 0
     replayed_lines: int = 0
     events: int = 0
+    totals: int = 0
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Events to send, and how far each file has been read once they are accepted."""
+    """What to send, and how far each file has been read once it is accepted."""
 
     events: list[UsageEvent]
+    totals: list[SessionTotals]
     marks: dict[str, Mark]
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What one line says, and the mark after it."""
+
+    mark: Mark
+    event: UsageEvent | None = None
+    totals: SessionTotals | None = None
 
 
 class Collector:
@@ -57,6 +72,7 @@ class Collector:
         self._max_bytes = max_bytes
         self._replays = Replays()
         self._events: dict[str, UsageEvent] = {}
+        self._totals: dict[tuple[str, datetime | None], SessionTotals] = {}
         self._bytes = 0
         self._marks: dict[str, Mark] = {}
 
@@ -71,7 +87,7 @@ class Collector:
                 continue  # cleaned up by Claude Code since it was listed
             except OSError:
                 self.counts.unreadable_files += 1
-        if self._events or self._marks:
+        if self._marks:
             yield self._cut()
 
     def _read(self, path: Path, stream: BinaryIO) -> Iterator[Batch]:
@@ -80,13 +96,12 @@ class Collector:
         if start and self._state.mark(identity) != mark:
             self._marks[identity] = mark  # renamed since: the mark follows the file
         for line in complete_lines(stream, start):
-            mark, event = self._take(path, mark, line)
-            if event is not None:
-                # Lines of one call follow each other: cut before the next call, not inside this one.
-                if self._is_full_for(event):
-                    yield self._cut()
-                self._add(event)
-            self._marks[identity] = mark
+            taken = self._take(path, mark, line)
+            # Lines of one call follow each other: cut before the next call, not inside this one.
+            if self._is_full_for(taken):
+                yield self._cut()
+            self._add(taken)
+            mark = self._marks[identity] = taken.mark
         self.counts.files_read += mark.offset > start
         self.counts.bytes += mark.offset - start
 
@@ -97,39 +112,55 @@ class Collector:
             return identity, Mark(str(path))
         return identity, msgspec.structs.replace(mark, path=str(path))
 
-    def _take(self, path: Path, mark: Mark, line: Line) -> tuple[Mark, UsageEvent | None]:
-        """Return the mark after a line, and the event in it if there is one."""
+    def _take(self, path: Path, mark: Mark, line: Line) -> Taken:
+        """Return what is in a line."""
         self.counts.lines += 1
         seen = print_of(line.end, line.content)
         if line.content is None:
             self.counts.unreadable_lines += 1
-            return msgspec.structs.replace(mark, offset=line.end, last=seen), None
+            return Taken(msgspec.structs.replace(mark, offset=line.end, last=seen))
         if not mark.opened:
             mark = _open(mark, line.content)
         after = msgspec.structs.replace(mark, offset=line.end, first=mark.first or seen, last=seen)
         try:
             event = read_call(line.content, _place(mark))
+            totals = None if event else read_totals(line.content, _totals_place(mark))
         except UNREADABLE:
             self.counts.unreadable_lines += 1
-            return after, None
-        if event is not None and self._replays.is_replay(event, path):
+            return Taken(after)
+        if totals is not None:
+            return _take_totals(after, totals)
+        if event is None:
+            return Taken(after)
+        if self._replays.is_replay(event, path):
             self.counts.replayed_lines += 1
-            return after, None
-        return after, event
+            return Taken(after)
+        return Taken(_called(after, event), event)
 
-    def _is_full_for(self, event: UsageEvent) -> bool:
-        full = len(self._events) >= self._max_events or self._bytes >= self._max_bytes
-        return full and event.call_id not in self._events
+    def _is_full_for(self, taken: Taken) -> bool:
+        event, totals = taken.event, taken.totals
+        most = max(len(self._events), len(self._totals))
+        if most < self._max_events and self._bytes < self._max_bytes:
+            return False
+        is_new_call = event is not None and event.call_id not in self._events
+        return is_new_call or (totals is not None and key_of(totals) not in self._totals)
 
-    def _add(self, event: UsageEvent) -> None:
-        known = self._events.get(event.call_id)
-        self._events[event.call_id] = event if known is None else join(known, event)
-        self._bytes += len(encode_event(event))
+    def _add(self, taken: Taken) -> None:
+        event, totals = taken.event, taken.totals
+        if event is not None:
+            known = self._events.get(event.call_id)
+            self._events[event.call_id] = event if known is None else join(known, event)
+            self._bytes += len(encode_event(event))
+        if totals is not None:
+            key = key_of(totals)
+            self._totals[key] = highest(self._totals.get(key), totals)
+            self._bytes += len(encode_totals(totals))
 
     def _cut(self) -> Batch:
-        batch = Batch(list(self._events.values()), self._marks)
+        batch = Batch(list(self._events.values()), list(self._totals.values()), self._marks)
         self.counts.events += len(batch.events)
-        self._events, self._marks, self._bytes = {}, {}, 0
+        self.counts.totals += len(batch.totals)
+        self._events, self._totals, self._marks, self._bytes = {}, {}, {}, 0
         return batch
 
 
@@ -147,3 +178,20 @@ def _open(mark: Mark, content: bytes) -> Mark:
 
 def _place(mark: Mark) -> LogPlace:
     return LogPlace(datetime.fromisoformat(mark.started_at) if mark.started_at else None, mark.project)
+
+
+def _totals_place(mark: Mark) -> TotalsPlace:
+    return TotalsPlace(mark.last_call_at or mark.started_at, mark.first_session, mark.project)
+
+
+def _take_totals(mark: Mark, totals: SessionTotals) -> Taken:
+    """Return totals, unless the file has said the same before: it repeats them at each end of a process."""
+    said = digest(encode_totals(totals))
+    if said == mark.totals:
+        return Taken(mark)
+    return Taken(msgspec.structs.replace(mark, totals=said), totals=totals)
+
+
+def _called(mark: Mark, event: UsageEvent) -> Mark:
+    first = mark.first_session or event.session_id
+    return msgspec.structs.replace(mark, first_session=first, last_call_at=event.occurred_at.isoformat())

@@ -21,6 +21,7 @@ from tokentide.push_state import PushState
 from tokentide.sending import Patience, Sender
 from tokentide.terminal import notes, write_lines
 from tokentide_common.events import encode_event
+from tokentide_common.session_totals import encode_totals
 
 # A batch of 1000 is taken in well under a second; an embedded server first stores it.
 _ANSWER_TIMEOUT_S = 60.0
@@ -30,7 +31,7 @@ def push(
     *,
     dry_run: Annotated[
         bool,
-        Parameter(negative="", help="Print the events that would be sent as JSON lines; send nothing."),
+        Parameter(negative="", help="Print what would be sent as JSON lines; send nothing."),
     ] = False,
     as_json: Json = False,
     wait: Annotated[
@@ -89,8 +90,8 @@ def push_logs(paths: list[Path], state: PushState, sender: Sender) -> tuple[Summ
     try:
         with progress_over(len(paths), summary) as show:
             for batch in collector.batches(paths):
-                if batch.events:
-                    summary.add(batch.events, sender.send(batch.events))
+                if batch.events or batch.totals:
+                    summary.add(batch, sender.send(batch.events, batch.totals))
                 # Only now: whatever is marked as sent is in the server's hands.
                 state.advance(batch.marks)
                 show()
@@ -107,8 +108,12 @@ def _show(paths: list[Path], state: PushState, machine: Machine) -> int:
     notes().print(f"machine: id {machine.id}, name {machine.name} (sent with every batch)", markup=False)
     collector = Collector(state)
     for batch in collector.batches(paths):
-        write_lines(*(encode_event(event) for event in batch.events))
-    notes().print(f"{collector.counts.events} events from {collector.counts.files_read} files would be sent")
+        write_lines(*map(encode_event, batch.events), *map(encode_totals, batch.totals))
+    counts = collector.counts
+    notes().print(
+        f"{counts.events} events and {counts.totals} session totals from {counts.files_read} files"
+        " would be sent"
+    )
     return Exit.OK
 
 

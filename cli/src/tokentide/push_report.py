@@ -11,17 +11,16 @@ import msgspec
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tokentide.collecting import Counts
+from tokentide.collecting import Batch, Counts
 from tokentide.failures import Failure
 from tokentide.sending import Answer
 from tokentide.terminal import explain, notes, results, write_json
-from tokentide_common.events import UsageEvent
 
 _SHOWN_REJECTIONS: Final = 10
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A call that the server will not take, by its id."""
+    """A call that the server will not take, by its id; for totals, of a session."""
 
     call_id: str
     code: str
@@ -40,18 +39,21 @@ class Summary(msgspec.Struct):
 
     @property
     def rejected(self) -> int:
-        """How many events the server refused."""
+        """How many events and totals the server refused."""
         return len(self.rejections)
 
-    def add(self, events: list[UsageEvent], answer: Answer) -> None:
+    def add(self, batch: Batch, answer: Answer) -> None:
         """Count what became of a batch."""
         self.batches += 1
         self.accepted += answer.accepted
         self.verdicts.update(v if isinstance(v, str) else v.verdict for v in answer.verdicts)
-        self.rejections += [
-            Rejected(events[no.index].call_id if no.index < len(events) else "", no.code, no.detail)
-            for no in answer.rejected
-        ]
+        calls = [event.call_id for event in batch.events]
+        sessions = [f"totals of {totals.session_id}" for totals in batch.totals]
+        for names, refused in ((calls, answer.rejected), (sessions, answer.rejected_totals)):
+            self.rejections += [
+                Rejected(names[no.index] if no.index < len(names) else "", no.code, no.detail)
+                for no in refused
+            ]
 
     def as_json(self, failure: Failure | None) -> dict[str, Any]:
         """Return the summary as one flat object."""

@@ -43,6 +43,11 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     project: str = ""
     opened: bool = False
     """Whether both time and project are known: the opening lines have been read."""
+    first_session: str = ""
+    """The session of the first call: another one's where the file is a fork."""
+    last_call_at: str = ""
+    totals: str = ""
+    """The digest of the session totals that were sent last."""
 
 
 class _Saved(msgspec.Struct):
@@ -58,7 +63,12 @@ def identity_of(stat: os.stat_result) -> str:
 def print_of(end: int, content: bytes | None) -> Print:
     """Return the fingerprint of a line that ends before the newline at `end - 1`."""
     tail = (content or b"")[-_PRINT_BYTES:]
-    return Print(end, len(tail), _digest(tail))
+    return Print(end, len(tail), digest(tail))
+
+
+def digest(content: bytes) -> str:
+    """Return a short fingerprint of what a file says, from which it cannot be read back."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def still_there(stream: BinaryIO, mark: Mark) -> bool:
@@ -70,11 +80,7 @@ def _matches(stream: BinaryIO, seen: Print) -> bool:
     stream.seek(seen.end - 1 - seen.length)
     read = stream.read(seen.length + 1)
     # A file that became shorter gives fewer bytes and no newline.
-    return read[-1:] == b"\n" and len(read) == seen.length + 1 and _digest(read[:-1]) == seen.digest
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return read[-1:] == b"\n" and len(read) == seen.length + 1 and digest(read[:-1]) == seen.digest
 
 
 class PushState:

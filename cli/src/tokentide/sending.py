@@ -18,6 +18,7 @@ from tokentide.failures import Failure
 from tokentide.http import TRY_AGAIN, refusal, unreachable
 from tokentide.machine import Machine
 from tokentide_common.events import UsageEvent
+from tokentide_common.session_totals import SessionTotals
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -29,7 +30,7 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """An event that the server will never take, and why."""
+    """An event, or a session's totals, that the server will never take, and why."""
 
     index: int
     code: str
@@ -48,6 +49,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     accepted: int
     rejected: list[Rejection] = []
+    rejected_totals: list[Rejection] = []
     batch_id: str = ""
     stored: bool = False
     verdicts: list[str | Verdict] = []
@@ -83,12 +85,15 @@ class Sender:
             self._headers["prefer"] = f"wait={wait_s}"
         self._sleep = sleep
 
-    def send(self, events: list[UsageEvent]) -> Answer:
-        """Return the server's answer once it has every accepted event. Raises `Failure`.
+    def send(self, events: list[UsageEvent], totals: list[SessionTotals] | None = None) -> Answer:
+        """Return the server's answer once it has all that it accepts. Raises `Failure`.
 
         A batch whose answer got lost is sent again as it was: the server knows its calls by their identity.
         """
-        body = gzip.compress(_encode({"machine": self._machine, "events": events}), 6, mtime=0)
+        content: dict[str, object] = {"machine": self._machine, "events": events}
+        if totals:
+            content["totals"] = totals
+        body = gzip.compress(_encode(content), 6, mtime=0)
         give_up_at = time.monotonic() + self._patience.give_up_after_s
         attempt = 0
         while isinstance(answer := self._attempt(body), NotYet):

@@ -11,11 +11,13 @@ import pytest
 from infra.ingest_stub import KEY, IngestStub
 from infra.manifests import RUNS, session_dir, truth_for_log
 from tokentide_common.events import UsageEvent
+from tokentide_common.session_totals import SessionTotals
 
 from .conftest import Run
 
 EVERYTHING = ",".join(str(session_dir(run)) for run in RUNS)
 FIELDS = {field.name for field in msgspec.structs.fields(UsageEvent)}
+OF_TOTALS = {field.name for field in msgspec.structs.fields(SessionTotals)}
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +33,14 @@ def test_the_logs_do_carry_canaries_where_content_was() -> None:
             assert "CANARY-assistant-content" in text
 
 
-def test_a_dry_run_shows_usage_events_without_any_content(tokentide: Run) -> None:
+def test_a_dry_run_shows_events_and_totals_without_any_content(tokentide: Run) -> None:
     shown = tokentide("push", "--dry-run")
     assert shown.code == 0
-    events = [json.loads(line) for line in shown.out.splitlines()]
+    lines = [json.loads(line) for line in shown.out.splitlines()]
+    totals = [line for line in lines if "models" in line]
+    events = [line for line in lines if "models" not in line]
+    assert totals
+    assert all(set(one) <= OF_TOTALS for one in totals)
     assert len(events) == sum(t.calls for run in RUNS for t in truth_for_log(run).values())
     assert all(set(event) <= FIELDS for event in events)
     assert "CANARY" not in shown.out + shown.err
@@ -56,8 +62,9 @@ def test_what_is_sent_is_exactly_what_a_dry_run_shows(tokentide: Run) -> None:
         (body,) = stub.bodies
     sent = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     events = msgspec.json.decode(sent["events"], type=list[msgspec.Raw])
-    assert set(sent) == {"machine", "events"}
-    assert [bytes(event).decode() for event in events] == shown.out.splitlines()
+    totals = msgspec.json.decode(sent["totals"], type=list[msgspec.Raw])
+    assert set(sent) == {"machine", "events", "totals"}
+    assert [bytes(one).decode() for one in (*events, *totals)] == shown.out.splitlines()
     assert set(stub.machines[0]) == {"id", "name"}
     assert b"CANARY" not in body
     assert b"/home/dev" not in body

@@ -217,8 +217,12 @@ def test_an_empty_batch_is_a_batch() -> None:
         b'{"events": [{"tags": {' + b",".join(b'"%d":""' % n for n in range(900_000)) + b"}}]}",
         b'{"events": [[' + b"[]," * 3_000_000 + b"[]]]}",
         b'{"machine": {"id": [' + b"[]," * 3_000_000 + b"[]]}}",
+        b'{"events": [], "totals": [' + b"{}," * 3_000_000 + b"{}]}",
+        b'{"events": [], "totals": [{"models": {'
+        + b",".join(b'"%d":{}' % n for n in range(900_000))
+        + b"}}]}",
     ],
-    ids=["numbers", "objects", "tags", "lists", "machine"],
+    ids=["numbers", "objects", "tags", "lists", "machine", "totals", "models"],
 )
 def test_ten_hostile_megabytes_take_no_memory_to_refuse(hostile: bytes) -> None:
     gc.collect()

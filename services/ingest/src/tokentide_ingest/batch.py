@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from tokentide_common.accounts import KeyRecord
+from tokentide_common.activity import ActivityFact, encode_fact
 from tokentide_common.broker import Record
 from tokentide_common.errors import InvalidEvent, InvalidRequest, TooLarge
 from tokentide_common.events import EdgeEvent, Text, UsageEvent, check_event, decode_edge_event, encode_event
+from tokentide_common.session_totals import SessionTotals, check_totals, decode_totals, facts_of
 
 MAX_EVENTS: Final = 1000
+"""Also the most session totals of a batch."""
 # No event within its fields' bounds is larger, even with every character escaped. Checked before decoding,
 # since a map of a million tags is refused only once it has been built.
 MAX_EVENT_BYTES: Final = 128 * 1024
@@ -25,6 +29,7 @@ _SOURCES: Final = frozenset({"cli", "api"})
 
 _KEY_DEFAULTS: Final = ("user_id", "user_email", "team", "department", "project")
 _Defaults = list[tuple[str, str]]
+_Item = TypeVar("_Item")
 _TOO_MANY: Final = f"array` of at most length {MAX_EVENTS}"
 _DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -37,7 +42,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """Why one event did not go through."""
+    """Why one event, or the totals of one session, did not go through."""
 
     index: int
     code: str
@@ -45,11 +50,16 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What became of a body: records for the topic with the index of each in the body, and the rest."""
+    """What became of a body: records for the topic with the index of each in the body, and the rest.
+
+    `facts` are records for the topic of activity, several for the totals of each session.
+    """
 
     records: list[Record]
     indices: list[int]
     rejected: list[Rejection]
+    facts: list[Record] = []
+    rejected_totals: list[Rejection] = []
 
 
 def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
@@ -57,9 +67,21 @@ def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
 
     Raises `InvalidRequest` when the body as a whole is unreadable and `TooLarge` for too many events.
     """
-    machine, items = _open(body)
+    machine, items, totals = _open(body)
     defaults = _defaults(key, machine)
     batch = Batch([], [], [])
+    for index, item in enumerate(totals):
+        if item is msgspec.UNSET:
+            break
+        try:
+            said = item if isinstance(item, SessionTotals) else _read_totals(item)
+            check_totals(said, now)
+        except InvalidEvent as error:
+            batch.rejected_totals.append(_rejection(index, error))
+            continue
+        for fact in facts_of(said):
+            _stamp_scope(fact, key, defaults)
+            batch.facts.append(Record(fact.series_id.encode(), encode_fact(fact)))
     for index, item in enumerate(items):
         if item is msgspec.UNSET:
             break
@@ -67,7 +89,7 @@ def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
             event = item if isinstance(item, UsageEvent) else _read_event(item)
             _judge(event, now)
         except InvalidEvent as error:
-            batch.rejected.append(Rejection(index, error.stable_code, error.detail[:_MAX_DETAIL]))
+            batch.rejected.append(_rejection(index, error))
             continue
         _stamp(event, key, defaults, now)
         batch.records.append(Record(event.call_id.encode(), encode_event(event)))
@@ -85,16 +107,20 @@ def _judge(event: UsageEvent, now: datetime) -> None:
 
 
 def _stamp(event: UsageEvent, key: KeyRecord, defaults: _Defaults, now: datetime) -> None:
-    # Whatever a body says, it speaks for the organisation of its key.
-    event.org_id = key.org_id
-    event.key_id = key.key_id
-    if key.machine_id:
-        event.machine_id = key.machine_id
     if event.observed_at is None:
         event.observed_at = now
+    _stamp_scope(event, key, defaults)
+
+
+def _stamp_scope(said: UsageEvent | ActivityFact, key: KeyRecord, defaults: _Defaults) -> None:
+    # Whatever a body says, it speaks for the organisation of its key.
+    said.org_id = key.org_id
+    said.key_id = key.key_id
+    if key.machine_id:
+        said.machine_id = key.machine_id
     for name, value in defaults:
-        if not getattr(event, name):
-            setattr(event, name, value)
+        if not getattr(said, name):
+            setattr(said, name, value)
 
 
 def _defaults(key: KeyRecord, machine: Machine) -> _Defaults:
@@ -104,16 +130,31 @@ def _defaults(key: KeyRecord, machine: Machine) -> _Defaults:
 
 
 def _read_event(raw: msgspec.Raw) -> UsageEvent:
+    return _read(raw, decode_edge_event)
+
+
+def _read_totals(raw: msgspec.Raw) -> SessionTotals:
+    return _read(raw, decode_totals)
+
+
+def _read(raw: msgspec.Raw, decode: Callable[[msgspec.Raw], _Item]) -> _Item:
     if memoryview(raw).nbytes > MAX_EVENT_BYTES:
         raise InvalidEvent(f"the event is over {MAX_EVENT_BYTES} bytes", code="event_too_large")
     try:
-        return decode_edge_event(raw)
+        return decode(raw)
     except RecursionError:
         raise InvalidEvent("the event is nested too deeply") from None
 
 
-def _open(body: bytes | bytearray) -> tuple[Machine, tuple[Any, ...]]:
-    """Return the machine and 1000 slots: events if all are well-formed, else raw; UNSET after the last."""
+def _rejection(index: int, error: InvalidEvent) -> Rejection:
+    return Rejection(index, error.stable_code, error.detail[:_MAX_DETAIL])
+
+
+def _open(body: bytes | bytearray) -> tuple[Machine, tuple[Any, ...], tuple[Any, ...]]:
+    """Return the machine and two times 1000 slots, for events and for totals.
+
+    They are decoded if all are well-formed, else raw; UNSET after the last.
+    """
     if len(body) <= _ONE_PASS_BYTES:
         # One bad event fails the whole pass; the second pass finds out which one.
         with contextlib.suppress(*_DECODE_ERRORS):
@@ -123,31 +164,43 @@ def _open(body: bytes | bytearray) -> tuple[Machine, tuple[Any, ...]]:
     except _DECODE_ERRORS as exc:
         reason = str(exc)
         if _TOO_MANY in reason:
-            raise TooLarge(f"a batch has at most {MAX_EVENTS} events", code="too_many_events") from None
+            raise TooLarge(
+                f"a batch has at most {MAX_EVENTS} events and {MAX_EVENTS} totals", code="too_many_events"
+            ) from None
         if isinstance(exc, msgspec.ValidationError):
             raise InvalidRequest(f"not a batch: {reason[:_MAX_DETAIL]}", code="malformed_body") from None
         raise InvalidRequest("the body is not JSON", code="malformed_body") from None
 
 
-def _parts(decoder: msgspec.json.Decoder[Any], body: bytes | bytearray) -> tuple[Machine, tuple[Any, ...]]:
+def _parts(
+    decoder: msgspec.json.Decoder[Any], body: bytes | bytearray
+) -> tuple[Machine, tuple[Any, ...], tuple[Any, ...]]:
     decoded = decoder.decode(body)
-    return decoded.machine, msgspec.structs.astuple(decoded.events)
+    return (
+        decoded.machine,
+        msgspec.structs.astuple(decoded.events),
+        msgspec.structs.astuple(decoded.totals) if decoded.totals else (),
+    )
 
 
-def _body_decoder(item: type) -> msgspec.json.Decoder[Any]:
-    """Return a decoder for a body whose events are decoded as `item`; slots without an event are UNSET.
+def _body_decoder(event: type, totals: type) -> msgspec.json.Decoder[Any]:
+    """Return a decoder for a body whose events are decoded as `event`; slots without an event are UNSET.
 
     A list with a maximum length is measured only when all of it has been built, which for ten megabytes of
     `0,0,0…` takes half a gigabyte. A struct laid out as an array stops at the first item too many.
     """
-    slots = [(f"event_{index}", item, msgspec.UNSET) for index in range(MAX_EVENTS)]
-    array = msgspec.defstruct("Events", slots, array_like=True, forbid_unknown_fields=True)
     fields: list[tuple[str, Any, Any]] = [
-        ("events", array, msgspec.NODEFAULT),
+        ("events", _slots("Events", event), msgspec.NODEFAULT),
         ("machine", Machine, Machine()),
+        ("totals", _slots("Totals", totals) | None, None),
     ]
     return msgspec.json.Decoder(msgspec.defstruct("Body", fields, forbid_unknown_fields=True))
 
 
-_whole_decoder = _body_decoder(EdgeEvent)
-_raw_decoder = _body_decoder(msgspec.Raw)
+def _slots(name: str, item: type) -> type:
+    slots = [(f"{name.lower()}_{index}", item, msgspec.UNSET) for index in range(MAX_EVENTS)]
+    return msgspec.defstruct(name, slots, array_like=True, forbid_unknown_fields=True)
+
+
+_whole_decoder = _body_decoder(EdgeEvent, SessionTotals)
+_raw_decoder = _body_decoder(msgspec.Raw, msgspec.Raw)
