@@ -31,6 +31,7 @@ CounterName = Literal[
     "tokentide_broker_publish_failures_total",
     "tokentide_dlq_events_total",
     "tokentide_ingest_events_total",
+    "tokentide_ingest_forward_requests_total",
     "tokentide_ingest_requests_total",
     "tokentide_query_requests_total",
     "tokentide_rank_recomputed_total",
@@ -41,6 +42,8 @@ GaugeName = Literal[
     "tokentide_aggregator_partitions_stopped",
     "tokentide_build_info",
     "tokentide_ingest_bytes_in_flight",
+    "tokentide_ingest_forward_queue_bytes",
+    "tokentide_ingest_forward_queue_requests",
     "tokentide_ingest_requests_waiting",
     "tokentide_kafka_consumer_lag_records",
     "tokentide_rank_last_success_timestamp_seconds",
@@ -103,6 +106,16 @@ METRICS: Final = (
     ),
     _gauge("tokentide_ingest_bytes_in_flight", "Decompressed bytes of the requests in work."),
     _gauge("tokentide_ingest_requests_waiting", "Requests that wait until their events are stored."),
+    _counter(
+        "tokentide_ingest_forward_requests_total",
+        "Copies for the collector behind us (queue mirror), our copies of what it answers (aside), and its "
+        "answers (relay); outcome is delivered, retried, or the loss: refused, too_old, queue_full, "
+        "disk_error, damaged.",
+        "queue",
+        "outcome",
+    ),
+    _gauge("tokentide_ingest_forward_queue_bytes", "Disk that waiting copies take.", "queue"),
+    _gauge("tokentide_ingest_forward_queue_requests", "Copies that wait on disk.", "queue"),
     # broker
     _histogram(
         "tokentide_broker_publish_duration_seconds",
