@@ -82,8 +82,11 @@ def stated_nanos(attributes: Attributes) -> int:
 
 
 def event_name(said: str | None, attributes: Attributes) -> str:
-    """Return the event's name: the record's own, else the attribute `event.name`."""
-    name = said or attributes.get("event.name")
+    """Return the event's name: the attribute `event.name`, else the record's own.
+
+    In this order, since Codex names the event in the attribute and a line of its source in the record.
+    """
+    name = attributes.get("event.name") or said
     return name if isinstance(name, str) and len(name) <= MAX_NAME else ""
 
 
