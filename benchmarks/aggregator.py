@@ -116,7 +116,9 @@ async def run_aggregator(
     metrics = Metrics()
     engine = open_database(f"sqlite:///{path}/claims.db")
     names = ("counted", "upgraded", "duplicate", "rejected")
-    counters = {n: metrics.counter("tokentide_aggregator_events_total", outcome=n) for n in names}
+    counters = {
+        n: metrics.counter("tokentide_aggregator_events_total", topic=USAGE, outcome=n) for n in names
+    }
     async with running(settings, store=store, engine=engine, metrics=metrics) as (_, task):
         await _counted(counters, warm, task)
         meter, done = Meter(), int(_sum(counters))

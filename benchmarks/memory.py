@@ -27,8 +27,12 @@ from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.database import open_database
 
 ORG = "org_0000"
-_COUNTED = re.compile(r'^tokentide_aggregator_events_total\{outcome="\w+"\} ([0-9.e+]+)$', re.MULTILINE)
-_FILTER = re.compile(r"^tokentide_aggregator_filter_bytes ([0-9.e+]+)$", re.MULTILINE)
+_COUNTED = re.compile(
+    r'^tokentide_aggregator_events_total\{.*topic="tokentide.usage".*\} ([0-9.e+]+)$', re.MULTILINE
+)
+_FILTER = re.compile(
+    r'^tokentide_aggregator_filter_bytes\{topic="tokentide.usage"\} ([0-9.e+]+)$', re.MULTILINE
+)
 LIMIT_MB = 200
 
 

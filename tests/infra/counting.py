@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tokentide_aggregator.block import Price
+from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.price_event import price_of
@@ -64,17 +65,16 @@ class Counter:
         self, failpoint: Failpoint = lambda _point: None, *, price: Price | None = None, publisher: Any = None
     ) -> None:
         """Be a new process: nothing but what the databases hold survives."""
-        self._counted = CountedCalls(self._store)
+        self._counted = CountedCalls(self._store, CallLedger.index)
         self._recent = RecentRows(1 << 20)
         prices = Prices.load()
         self.price = price or price_of(prices)
+        version = prices.version if price is None else "other"
         self._processor = Processor(
-            topic=self._topic,
+            ledger=CallLedger(self.price, version, topic=self._topic),
             store=self._store,
             engine=self._engine,
             publisher=publisher or Publisher("kafka://127.0.0.1:1"),
-            price=self.price,
-            price_version=prices.version if price is None else "other",
             counted=self._counted,
             metrics=Metrics(),
             failpoint=failpoint,
@@ -126,6 +126,8 @@ def expected_sums(events: Iterable[UsageEvent], price: Any) -> dict[str, int]:
 
 def _sums(state: Any, price: Any) -> dict[str, int]:
     record, _ = merged(state)
+    if record.same_as:  # counted under another id, or only concluded and not seen yet
+        return dict.fromkeys(SUMS, 0)
     cost = price(record)
     own = {name: getattr(record, name) for name in SUMS if hasattr(record, name)}
     return own | {
@@ -157,7 +159,7 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
         "unpriced_calls": "sum(l.sign * l.unpriced)",
     }
     columns = ", ".join(f"{expression} AS {name}" for name, expression in signed.items())
-    sql = f"SELECT {columns} FROM ledger AS l WHERE l.org_id = {{org:String}}"
+    sql = f"SELECT {columns} FROM ledger AS l WHERE l.org_id = {{org:String}} AND l.same_as = ''"
     (said["ledger"],) = await rows(store, sql, {"org": org_id})
     return said
 

@@ -34,8 +34,9 @@ async def test_a_full_filter_is_built_anew_even_if_that_takes_longer_than_a_turn
     )
     store, engine, traffic = Store(url), open_database(database), Traffic(tansu.url)
     try:
-        async with running(settings, store=store, engine=engine, metrics=Metrics()) as (consumer, _):
-            await until(consumer.ready, within_s=30, what="partitions owned")
+        async with running(settings, store=store, engine=engine, metrics=Metrics()) as (consumers, _):
+            (consumer, *_) = consumers._members
+            await until(consumers.ready, within_s=30, what="partitions owned")
             await traffic.start()
             clickhouse_process.fault(delay=0.6, containing="call_hash >=")
             events = [

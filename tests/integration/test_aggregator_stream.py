@@ -16,7 +16,7 @@ from infra.observations import NOON
 from infra.topics import all_records
 from infra.waiting import until
 from tokentide_aggregator.app import running
-from tokentide_aggregator.consumer import Consumer
+from tokentide_aggregator.consumers import Consumers
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.broker import Publisher, Record
 from tokentide_common.database import open_database
@@ -47,12 +47,12 @@ async def publisher(tansu: Broker) -> AsyncIterator[Publisher]:
 @contextlib.asynccontextmanager
 async def aggregator(
     tansu: Broker, store: Store, folder: Path, **settings: object
-) -> AsyncIterator[Consumer]:
+) -> AsyncIterator[Consumers]:
     chosen = AggregatorSettings(broker_url=tansu.url, embedded=True, batch_linger_ms=20, **settings)
     engine = open_database(f"sqlite:///{folder}/accounts.db")
-    async with running(chosen, store=store, engine=engine, metrics=Metrics()) as (consumer, _task):
-        await until(consumer.ready, what="partitions")
-        yield consumer
+    async with running(chosen, store=store, engine=engine, metrics=Metrics()) as (consumers, _task):
+        await until(consumers.ready, what="partitions")
+        yield consumers
     engine.dispose()
 
 

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.observations import NOON, observations
-from tokentide_aggregator.block import Block, build
-from tokentide_aggregator.fold import FoldedCall, Waiting, fold
+from tokentide_aggregator.block import FoldedCall, build
+from tokentide_aggregator.call_ledger import fold_calls
+from tokentide_aggregator.fold import Waiting
+from tokentide_aggregator.ledger import Block
 from tokentide_aggregator.rows import decode_row, encode_row, row_of_state, state_of_row, taken_back
 from tokentide_common.events import MAX_COUNT, UsageEvent, encode_event
 from tokentide_common.identity import call_hash
@@ -30,7 +32,7 @@ def folded(events: list[UsageEvent], waiting: dict[int, Waiting] | None = None) 
 
 
 def built(events: list[UsageEvent], known: Block | None = None) -> Block:
-    rows = {change.call: decode_row(change.row) for change in known.changes} if known else {}
+    rows = {change.key: decode_row(change.row) for change in known.changes} if known else {}
     return build(folded(events), rows, price, "v1")
 
 
@@ -150,8 +152,8 @@ def test_whatever_extremes_an_event_holds_it_is_a_dead_letter_or_can_be_written_
     known = {}
     for offset, event in enumerate(events):
         for _ in range(2):
-            block = build(fold([Consumed(offset, encode_event(event))]).calls, known, price, "v1")
-            known |= {change.call: decode_row(change.row) for change in block.changes}
+            block = build(fold_calls([Consumed(offset, encode_event(event))]).groups, known, price, "v1")
+            known |= {change.key: decode_row(change.row) for change in block.changes}
         assert block.changes == []
 
 
@@ -163,6 +165,6 @@ def test_what_was_said_is_written_the_same_whether_it_was_read_back_from_the_tab
     from_table = decode_row(
         change.row[:-1] + b',"status":"ok","observations":"","agent":"","unpriced":false}'
     )
-    (upgraded,) = build(folded([second]), {change.call: from_table}, price, "v1").changes
+    (upgraded,) = build(folded([second]), {change.key: from_table}, price, "v1").changes
     (at_once,) = built([first, second]).changes
     assert decode_row(upgraded.row).observations == decode_row(at_once.row).observations

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokentide_aggregator.fold import fingerprint, fold
+from tokentide_aggregator.call_ledger import fold_calls as fold
+from tokentide_aggregator.fold import fingerprint
 from tokentide_common.events import UsageEvent, encode_event
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -34,12 +35,12 @@ def test_events_of_one_call_are_grouped_in_order_of_offset():
     folded = fold(
         [Consumed(0, said(output_tokens=1)), Consumed(1, said("req_2")), Consumed(2, said(output_tokens=2))]
     )
-    assert [[e.output_tokens for e in c.events] for c in folded.calls.values()] == [[1, 2], [0]]
+    assert [[e.output_tokens for e in c.events] for c in folded.groups.values()] == [[1, 2], [0]]
     assert folded.dead == []
 
 
 def test_the_same_call_id_in_two_organisations_is_two_calls():
-    assert len(fold([Consumed(0, said()), Consumed(1, said(org_id="other"))]).calls) == 2
+    assert len(fold([Consumed(0, said()), Consumed(1, said(org_id="other"))]).groups) == 2
 
 
 @pytest.mark.parametrize(
@@ -65,24 +66,24 @@ def test_the_same_call_id_in_two_organisations_is_two_calls():
 def test_a_record_that_cannot_be_read_is_a_dead_letter_and_its_neighbours_are_counted(value, reason):
     folded = fold([Consumed(7, said("req_a")), Consumed(8, value), Consumed(9, said("req_b"))])
     assert [(d.offset, d.reason, len(d.digest)) for d in folded.dead] == [(8, reason, 64)]
-    assert [key[1] for c in folded.calls.values() for key in [c.key]] == ["req_a", "req_b"]
+    assert [key[1] for c in folded.groups.values() for key in [c.key]] == ["req_a", "req_b"]
 
 
 def test_fields_of_a_newer_version_are_ignored_on_the_topic():
     value = said()[:-1] + b',"field_of_tomorrow":{"a":[1]}}'
-    assert len(fold([Consumed(0, value)]).calls) == 1
+    assert len(fold([Consumed(0, value)]).groups) == 1
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_on_the_topic_can_break_the_fold(value):
     folded = fold([Consumed(0, value), Consumed(1, said())])
-    assert "o" in {c.key[0] for c in folded.calls.values()}
+    assert "o" in {c.key[0] for c in folded.groups.values()}
 
 
 def test_a_waiting_sender_is_remembered_per_event_and_for_dead_letters():
     headers = (("reply-to", b"ingest-1"), ("batch", b"b7"), ("index", b"3"))
     folded = fold([Consumed(0, said(), headers=headers), Consumed(1, b"{", headers=headers)])
-    (call,) = folded.calls.values()
+    (call,) = folded.groups.values()
     assert call.waiting[0] == (b"ingest-1", "b7", 3)
     assert folded.dead[0].waiting == (b"ingest-1", "b7", 3)
 
@@ -105,5 +106,5 @@ def test_a_topic_made_anew_has_other_fingerprints_for_the_same_offsets_and_conte
     ],
 )
 def test_headers_that_make_no_sense_ask_for_no_verdict_and_the_event_is_counted(headers):
-    (call,) = fold([Consumed(0, said(), headers=headers)]).calls.values()
+    (call,) = fold([Consumed(0, said(), headers=headers)]).groups.values()
     assert call.waiting == {}

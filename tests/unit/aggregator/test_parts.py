@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.observations import NOON
-from tokentide_aggregator.block import CallChange
 from tokentide_aggregator.dead_letters import Brake, dead_letter_records
 from tokentide_aggregator.failpoints import failpoint
 from tokentide_aggregator.filter import CallFilter
 from tokentide_aggregator.fold import DeadLetter
+from tokentide_aggregator.ledger import Change
 from tokentide_aggregator.recent import RecentRows
 from tokentide_common.errors import TokentideError
 
@@ -70,7 +69,7 @@ def test_a_dead_letter_says_why_and_where_and_holds_no_content():
 
 def test_recent_rows_stay_within_their_bound_and_keep_the_newest():
     recent = RecentRows(limit_bytes=100)
-    recent.remember([CallChange(bytes([n]), 1, NOON, b"x" * 30, None) for n in range(5)])
+    recent.remember([Change(bytes([n]), b"", b"x" * 30, None) for n in range(5)], lambda change: change.row)
     assert [recent.get(bytes([n])) is not None for n in range(5)] == [False, False, True, True, True]
 
 

@@ -136,6 +136,7 @@ METRICS: Final = (
     _counter(
         "tokentide_aggregator_events_total",
         "Events consumed; outcome is counted, upgraded, duplicate or rejected.",
+        "topic",
         "outcome",
     ),
     _histogram("tokentide_aggregator_block_records", _ROWS, "Records folded into one block."),
@@ -153,9 +154,11 @@ METRICS: Final = (
         "Calls that the filter in memory could not rule out; result is known or unknown.",
         "result",
     ),
-    _gauge("tokentide_aggregator_filter_bytes", "Memory of the filter."),
+    _gauge("tokentide_aggregator_filter_bytes", "Memory of the filter.", "topic"),
     _gauge(
-        "tokentide_aggregator_partitions_stopped", "Partitions stopped by the brake: too many bad records."
+        "tokentide_aggregator_partitions_stopped",
+        "Partitions stopped by the brake: too many bad records.",
+        "topic",
     ),
     _histogram(
         "tokentide_event_end_to_end_latency_seconds",

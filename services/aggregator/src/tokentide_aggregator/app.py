@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from faststream import FastStream
 from faststream.kafka import KafkaBroker
 
+from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.consumer import Consumer
+from tokentide_aggregator.consumers import Consumers
 from tokentide_aggregator.failpoints import failpoint
 from tokentide_aggregator.filter import CountedCalls
+from tokentide_aggregator.ledger import Ledger
 from tokentide_aggregator.price_event import price_of
 from tokentide_aggregator.processing import Processor
 from tokentide_aggregator.retry import until_available
@@ -26,14 +30,13 @@ from tokentide_common.metrics import Metrics
 from tokentide_common.migrate import migrate
 from tokentide_common.pricing import Prices
 from tokentide_common.store import Store
-from tokentide_common.topics import USAGE
 
 
 @contextlib.asynccontextmanager
 async def running(
     settings: AggregatorSettings, *, store: Store, engine: Engine, metrics: Metrics
-) -> AsyncIterator[tuple[Consumer, asyncio.Task[None]]]:
-    """Run an aggregator over `store` and `engine`; leave the group in good order at the end.
+) -> AsyncIterator[tuple[Consumers, asyncio.Task[None]]]:
+    """Run an aggregator over `store` and `engine`; leave its groups in good order at the end.
 
     The task ends with an error if something unforeseen happens: let it end the process.
     """
@@ -41,25 +44,27 @@ async def running(
     await until_available("schema", lambda: migrate(store))
     prices = Prices.load(settings.price_overrides or None)
     publisher = Publisher(settings.broker_url, deadline_s=10)
-    counted = CountedCalls(store)
-    processor = Processor(
-        topic=USAGE,
-        store=store,
-        engine=engine,
-        publisher=publisher,
-        price=price_of(prices),
-        price_version=prices.version,
-        counted=counted,
-        metrics=metrics,
-        failpoint=failpoint(settings.failpoint),
-    )
-    consumer = Consumer(settings, USAGE, processor, counted, metrics)
+
+    def consumer(ledger: Ledger[Any, Any], group: str) -> Consumer:
+        counted = CountedCalls(store, ledger.index)
+        processor = Processor(
+            ledger=ledger,
+            store=store,
+            engine=engine,
+            publisher=publisher,
+            counted=counted,
+            metrics=metrics,
+            failpoint=failpoint(settings.failpoint),
+        )
+        return Consumer(settings, group, processor, counted, metrics)
+
+    consumers = Consumers([consumer(CallLedger(price_of(prices), prices.version), settings.consumer_group)])
     await publisher.start()
-    task = asyncio.create_task(consumer.run(), name="aggregator")
+    task = asyncio.create_task(consumers.run(), name="aggregator")
     try:
-        yield consumer, task
+        yield consumers, task
     finally:
-        consumer.stop()
+        consumers.stop()
         # Whoever awaits the task has its error; here it only ends, however the driver takes a broker's death.
         await asyncio.wait({task})
         await publisher.stop()
@@ -74,17 +79,17 @@ class AggregatorApp(FastStream):
         super().__init__(broker, logger=None, lifespan=self._lifespan)
         self.metrics = Metrics()
         self._settings = settings
-        self._consumer: Consumer | None = None
+        self._consumers: Consumers | None = None
         self.failure: BaseException | None = None
         """The error that ended the app, if one did."""
 
     async def checks(self) -> Mapping[str, bool]:
-        """Tell whether it owns partitions, none of them stopped."""
-        return {"partitions": self._consumer is not None and self._consumer.ready()}
+        """Tell whether it owns partitions of every topic, none of them stopped."""
+        return {"partitions": self._consumers is not None and self._consumers.ready()}
 
     def alive(self) -> bool:
-        """Tell whether its loop turns."""
-        return self._consumer is None or self._consumer.alive()
+        """Tell whether its loops turn."""
+        return self._consumers is None or self._consumers.alive()
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -93,8 +98,8 @@ class AggregatorApp(FastStream):
         try:
             yield
         finally:
-            if self._consumer is not None:
-                self._consumer.stop()  # finish the batch in work, commit, leave the group
+            if self._consumers is not None:
+                self._consumers.stop()  # finish the batch in work, commit, leave the group
             else:
                 serving.cancel()  # still waiting for the broker or the store
             await asyncio.wait({serving})
@@ -109,7 +114,7 @@ class AggregatorApp(FastStream):
             )
             stack.callback(engine.dispose)
             parts = running(settings, store=store, engine=engine, metrics=self.metrics)
-            self._consumer, ended = await stack.enter_async_context(parts)
+            self._consumers, ended = await stack.enter_async_context(parts)
             await ended
 
     def _ended(self, serving: asyncio.Task[None]) -> None:

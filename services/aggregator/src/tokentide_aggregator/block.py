@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final
 
-import msgspec
-
-from tokentide_aggregator.fold import FoldedCall, Waiting
+from tokentide_aggregator.fold import Group
+from tokentide_aggregator.ledger import Block, Change, Verdict
 from tokentide_aggregator.rows import (
     LedgerRow,
     encode_row,
@@ -25,32 +25,8 @@ Price = Callable[[UsageEvent], int | None]
 """Cost of a merged record in nano-dollars; None: no price is known."""
 
 
-class CallChange(msgspec.Struct, gc=False):
-    """What one call contributes to a block."""
-
-    call: bytes
-    version: int
-    occurred_at: datetime
-    row: bytes
-    """The +1 row."""
-    taken_back: bytes | None
-    """The -1 row of an upgraded call; it goes before the +1 row."""
-
-
-class Verdict(NamedTuple):
-    """What became of an event whose sender waits."""
-
-    waiting: Waiting
-    verdict: str
-
-
-class Block(NamedTuple):
-    """Everything a batch changes."""
-
-    changes: list[CallChange]
-    verdicts: list[Verdict]
-    days: set[tuple[str, int]]
-    """(org_id, ordinal of the UTC day) whose numbers change."""
+FoldedCall = Group[UsageEvent]
+_SEEN_ROW: Final = struct.Struct("<16sIq")
 
 
 def build(
@@ -61,7 +37,7 @@ def build(
     The order is that of first sight and every row has one canonical form, so that a replay of the same
     records over the same `known` gives the same bytes.
     """
-    changes: list[CallChange] = []
+    changes: list[Change] = []
     verdicts: list[Verdict] = []
     days: set[tuple[str, int]] = set()
     for call, folded in calls.items():
@@ -69,7 +45,7 @@ def build(
         first = folded.events[0]
         if old is None and len(folded.events) == 1 and is_plain(first):
             row = plain_row(first, price(first), price_version, 1)
-            changes.append(CallChange(call, 1, first.occurred_at, row, None))
+            changes.append(Change(call, _index_row(call, 1, first.occurred_at), row, None))
             days.add((first.org_id, first.occurred_at.toordinal()))
             if folded.waiting:
                 verdicts.append(Verdict(folded.waiting[0], "counted"))
@@ -79,9 +55,9 @@ def build(
         verdicts.extend(said)
         if state == before:
             continue
-        change = _change(call, old, state, price, price_version)
+        occurred_at, change = _change(call, old, state, price, price_version)
         changes.append(change)
-        days.add((first.org_id, change.occurred_at.toordinal()))
+        days.add((first.org_id, occurred_at.toordinal()))
         if old is not None:
             days.add((first.org_id, old.occurred_at.toordinal()))
     return Block(changes, verdicts, days)
@@ -99,14 +75,17 @@ def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict]]:
     return state, verdicts
 
 
-def _change(call: bytes, old: LedgerRow | None, state: State, price: Price, price_version: str) -> CallChange:
+def _change(
+    call: bytes, old: LedgerRow | None, state: State, price: Price, price_version: str
+) -> tuple[datetime, Change]:
     version = 1 if old is None else old.version + 1
     back = None if old is None else taken_back(old)
     if len(state) == 1:
         (event,) = state.values()
         if is_plain(event):
             row = plain_row(event, price(event), price_version, version)
-            return CallChange(call, version, event.occurred_at, row, back)
+            index = _index_row(call, version, event.occurred_at)
+            return event.occurred_at, Change(call, index, row, back)
     record, token_source = merged(state)
     whole = row_of_state(
         state,
@@ -116,4 +95,9 @@ def _change(call: bytes, old: LedgerRow | None, state: State, price: Price, pric
         price_version=price_version,
         version=version,
     )
-    return CallChange(call, version, whole.occurred_at, encode_row(whole), back)
+    index = _index_row(call, version, whole.occurred_at)
+    return whole.occurred_at, Change(call, index, encode_row(whole), back)
+
+
+def _index_row(call: bytes, version: int, occurred_at: datetime) -> bytes:
+    return _SEEN_ROW.pack(call, version, round(occurred_at.timestamp() * 1000))

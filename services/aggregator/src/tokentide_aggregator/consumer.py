@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import msgspec
 import structlog
@@ -56,17 +57,18 @@ class Partition(msgspec.Struct):
 
 
 class Consumer:
-    """A member of the group of aggregators."""
+    """A member of the group of aggregators that share one topic."""
 
     def __init__(
         self,
         settings: AggregatorSettings,
-        topic: str,
-        processor: Processor,
+        group: str,
+        processor: Processor[Any, Any],
         counted: CountedCalls,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
+        self._group_id = group
         self._processor = processor
         self._counted = counted
         self._metrics = metrics
@@ -76,8 +78,8 @@ class Consumer:
         self._beat = time.monotonic()
         self._group = GroupConsumer(
             settings.broker_url,
-            topic,
-            settings.consumer_group,
+            processor.topic,
+            group,
             session_timeout_ms=settings.session_timeout_ms,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
@@ -230,32 +232,34 @@ class Consumer:
             raise LostPartition(f"partition {partition.number} was revoked")
 
     def _report(self, partition: Partition, outcome: Outcome, batch: list[ConsumedRecord]) -> None:
+        topic = self._group.topic
         lag = max(0, self._group.end_offset(partition.number) - outcome.end)
         self._metrics.gauge(
             "tokentide_kafka_consumer_lag_records",
-            group=self._settings.consumer_group,
-            topic=self._group.topic,
+            group=self._group_id,
+            topic=topic,
             partition=str(partition.number),
         ).set(lag)
         self._metrics.histogram("tokentide_aggregator_block_records").observe(outcome.records)
         upgraded = sum(1 for c in outcome.block.changes if c.taken_back is not None)
-        new = len(outcome.block.changes) - upgraded
+        new, dead = len(outcome.block.changes) - upgraded, len(outcome.dead)
         for name, number in (
             ("counted", new),
             ("upgraded", upgraded),
-            ("rejected", len(outcome.dead)),
-            ("duplicate", outcome.records - new - upgraded - len(outcome.dead)),
+            ("rejected", dead),
+            ("duplicate", outcome.records - new - upgraded - dead),
         ):
-            self._metrics.counter("tokentide_aggregator_events_total", outcome=name).inc(max(0, number))
+            counter = self._metrics.counter("tokentide_aggregator_events_total", topic=topic, outcome=name)
+            counter.inc(max(0, number))
         arrived = batch[0].timestamp / 1000
         self._metrics.histogram("tokentide_event_end_to_end_latency_seconds").observe(
             max(0, time.time() - arrived)
         )
-        _log.info("block_stored", records=outcome.records, new=new, upgraded=upgraded, dead=len(outcome.dead))
+        _log.info("block_stored", topic=topic, records=outcome.records, new=new, upgraded=upgraded, dead=dead)
 
     def _count_stopped(self) -> None:
         stopped = sum(p.stopped for p in self._partitions.values())
-        self._metrics.gauge("tokentide_aggregator_partitions_stopped").set(stopped)
+        self._metrics.gauge("tokentide_aggregator_partitions_stopped", topic=self._group.topic).set(stopped)
 
     async def _on_assigned(self, numbers: set[int]) -> None:
         settings = self._settings
@@ -302,4 +306,5 @@ class Consumer:
             # Without a filter every call is looked up: slower, and right.
             _log.error("filter_not_built", code=exc.stable_code)
             await asyncio.sleep(_REBUILD_AGAIN_S)
-        self._metrics.gauge("tokentide_aggregator_filter_bytes").set(self._counted.size_bytes)
+        size = self._counted.size_bytes
+        self._metrics.gauge("tokentide_aggregator_filter_bytes", topic=self._group.topic).set(size)

@@ -1,6 +1,6 @@
 """The filter of counted calls: says "certainly new" for most calls, so that only the rest are looked up.
 
-A pure accelerator: built from `seen`, never persisted, no false negatives.
+A pure accelerator: built from the index, never persisted, no false negatives.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class CountedCalls:
     before that, another member may have counted calls that the filter has not heard of.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, index: str) -> None:
         self._store = store
+        self._index = index
         self._filter = CallFilter(0)
         self._building: CallFilter | None = None
         self._covered: set[int] = set()
@@ -85,19 +86,20 @@ class CountedCalls:
         return self._filter.maybe(hashes)
 
     def add(self, hashes: bytes) -> None:
-        """Remember calls; call it only after `seen` has them."""
+        """Remember calls; call it only after the index has them."""
         self._filter.add(hashes)
         if self._building is not None:
             self._building.add(hashes)
 
     async def rebuild(self, partitions: Iterable[int]) -> None:
-        """Build a new filter from `seen`; then answer for `partitions`, which must be ours by now.
+        """Build a new filter from the index; then answer for `partitions`, which must be ours by now.
 
-        Memory is bounded: `seen` is read in slices of the hash space.
+        Memory is bounded: the index is read in slices of the hash space.
         """
-        count = int(await self._store.read("SELECT count() FROM seen", fmt="TSV"))
+        sql = f"SELECT count() FROM {self._index}"  # noqa: S608 -- our own name
+        count = int(await self._store.read(sql, fmt="TSV"))
         mine = set(partitions)
-        # From here on `add` reaches the new filter too; what was added before is in `seen` already.
+        # From here on `add` reaches the new filter too; what was added before is in the index already.
         self._building = building = CallFilter(count)
         slices = min(_SLICES, 1 + count // 500_000)
         for n in range(slices):
@@ -107,7 +109,7 @@ class CountedCalls:
         self._covered |= mine
 
     async def _slice(self, low: int, high: int) -> bytes:
-        sql = "SELECT call_hash FROM seen WHERE call_hash >= unhex({low:String})"
+        sql = f"SELECT call_hash FROM {self._index} WHERE call_hash >= unhex({{low:String}})"  # noqa: S608 -- our own name
         if high < 256:
             sql += " AND call_hash < unhex({high:String})"
         bounds = {"low": f"{low:02x}" + "00" * 15, "high": f"{min(high, 255):02x}" + "00" * 15}

@@ -1,23 +1,19 @@
-"""Folding: what a batch of records says, grouped by call. Pure."""
+"""Folding: what a batch of records says, grouped by what is counted once. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from tokentide_aggregator.known import CallKey
 from tokentide_common.errors import InvalidEvent
-from tokentide_common.events import EARLIEST, MAX_COUNT, UsageEvent, decode_wire_event
 from tokentide_common.identity import call_hash
-from tokentide_common.merge import canonical
 
-# A clock further ahead than this is a mistake whatever today is: the bound must not depend on "now",
-# or a replay could judge a record differently.
-_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+E = TypeVar("E")
+Key = tuple[str, str]
+"""(org_id, the id inside the organisation)."""
 _MAX_POSITION: Final = 2**31
 
 
@@ -48,45 +44,47 @@ class DeadLetter(NamedTuple):
     waiting: Waiting | None
 
 
-class FoldedCall(msgspec.Struct, gc=False):
-    """All that a batch says of one call, in order of offset."""
+class Group(msgspec.Struct, Generic[E], gc=False):
+    """All that a batch says of one key, in order of offset."""
 
-    key: CallKey
+    key: Key
     offset: int
     """Where the batch first speaks of it."""
-    events: list[UsageEvent]
+    events: list[E]
     waiting: dict[int, Waiting]
     """Position in `events` → who waits for its verdict."""
 
 
-class Folded(NamedTuple):
-    """A batch, grouped: calls by hash in order of first sight, and what could not be read."""
+class Folded(NamedTuple, Generic[E]):
+    """A batch, grouped: by hash of the key in order of first sight, and what could not be read."""
 
-    calls: dict[bytes, FoldedCall]
+    groups: dict[bytes, Group[E]]
     dead: list[DeadLetter]
 
 
-def fold(records: Sequence[ConsumedRecord]) -> Folded:
-    """Decode every record and group the events by call; unreadable ones become dead letters."""
-    by_key: dict[CallKey, FoldedCall] = {}
+def fold(
+    records: Sequence[ConsumedRecord], read: Callable[[bytes | None], E], key_of: Callable[[E], Key]
+) -> Folded[E]:
+    """Read every record and group what they say by key; where `read` raises `InvalidEvent`, a dead letter."""
+    by_key: dict[Key, Group[E]] = {}
     dead: list[DeadLetter] = []
     for record in records:
         waiting = _waiting(record.headers) if record.headers else None
         try:
-            event = _event(record.value)
+            event = read(record.value)
         except InvalidEvent as exc:
             digest = hashlib.sha256(record.value or b"").hexdigest()
             dead.append(DeadLetter(record.offset, exc.stable_code, digest, waiting))
             continue
-        key = (event.org_id, event.call_id)
-        call = by_key.get(key)
-        if call is None:
-            call = by_key[key] = FoldedCall(key, record.offset, [event], {})
+        key = key_of(event)
+        group = by_key.get(key)
+        if group is None:
+            group = by_key[key] = Group(key, record.offset, [event], {})
         else:
-            call.events.append(event)
+            group.events.append(event)
         if waiting is not None:
-            call.waiting[len(call.events) - 1] = waiting
-    return Folded({call_hash(*key): call for key, call in by_key.items()}, dead)
+            group.waiting[len(group.events) - 1] = waiting
+    return Folded({call_hash(*key): group for key, group in by_key.items()}, dead)
 
 
 def fingerprint(records: Sequence[ConsumedRecord]) -> str:
@@ -100,22 +98,6 @@ def fingerprint(records: Sequence[ConsumedRecord]) -> str:
         digest.update(b"%d:%d:%b:" % (record.offset, record.timestamp, record.key or b""))
         digest.update(record.value or b"")
     return digest.hexdigest()
-
-
-def _event(value: bytes | None) -> UsageEvent:
-    if value is None:
-        raise InvalidEvent("a tombstone is not an event", code="empty_record")
-    event = decode_wire_event(value)
-    if not event.org_id:
-        raise InvalidEvent("no organisation was stamped on the event", code="no_organization")
-    # Checked before anything is done with them: what the doors let through must not end the process here.
-    for moment in (event.occurred_at, event.observed_at, event.session_started_at):
-        if moment is not None and not EARLIEST <= moment < _LATEST:
-            raise InvalidEvent("a time is out of range", code="timestamp_out_of_range")
-    if canonical(event).cache_write_tokens > MAX_COUNT:
-        # It could be written beside other observations, but never be read back.
-        raise InvalidEvent("the cache writes together are out of range", code="unreadable_record")
-    return event
 
 
 def _waiting(headers: Sequence[tuple[str, bytes]]) -> Waiting | None:

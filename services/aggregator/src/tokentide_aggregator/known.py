@@ -10,14 +10,12 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
+from tokentide_aggregator.fold import Key
 from tokentide_aggregator.rows import COLUMNS, LedgerRow, decode_row
 from tokentide_common.errors import Unavailable
 from tokentide_common.store import Store
 
 T = TypeVar("T")
-
-CallKey = tuple[str, str]
-"""(org_id, call_id)."""
 
 _SEEN: Final = """
 SELECT call_hash, max(version), argMax(occurred_ms, version) FROM seen
@@ -42,7 +40,7 @@ _PLAIN: Final = re.compile(r"[ -&(-\[\]-~]*")
 _MOST_BYTES: Final = 4  # of one character, in UTF-8 or escaped
 
 
-async def known_rows(store: Store, asked: Mapping[bytes, CallKey]) -> dict[bytes, LedgerRow]:
+async def known_rows(store: Store, asked: Mapping[bytes, Key]) -> dict[bytes, LedgerRow]:
     """Return the current row of each asked call that is counted, by call hash.
 
     "Current" is what `seen` says, never the newest row of the ledger: after a crash the ledger may hold

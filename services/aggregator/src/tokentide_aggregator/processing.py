@@ -8,9 +8,11 @@
     6 publish  dead letters, verdicts, touched days; the caller then commits the offset
 
 A crash or a stalled twin at any point repeats the same records, hence the same token (1), over the same
-`seen` (5 comes after 4): step 4 then completes what is missing in any table and changes nothing twice.
+index (5 comes after 4): step 4 then completes what is missing in any table and changes nothing twice.
 Where the broker forgets (embedded) nobody repeats the records, so the block itself is kept from before 4
 until after 5.
+
+What is particular to calls is in `CallLedger`; activity facts bring a `Ledger` of their own.
 """
 
 from __future__ import annotations
@@ -22,21 +24,18 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
-import numpy as np
 import structlog
 
-from tokentide_aggregator.block import Block, CallChange, Price, Verdict, build
 from tokentide_aggregator.dead_letters import dead_letter_records
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
-from tokentide_aggregator.fold import ConsumedRecord, DeadLetter, Folded, fingerprint, fold
-from tokentide_aggregator.known import CallKey, known_rows
+from tokentide_aggregator.fold import ConsumedRecord, DeadLetter, Folded, Group, fingerprint
+from tokentide_aggregator.ledger import Block, Change, E, K, Ledger, Verdict
 from tokentide_aggregator.recent import RecentRows
 from tokentide_aggregator.retry import until_available
-from tokentide_aggregator.rows import LedgerRow, decode_row
 from tokentide_common.broker import Publisher, Record
 from tokentide_common.claims import claim, forget_claims
 from tokentide_common.database import Engine
@@ -51,9 +50,8 @@ _TIDY_EVERY: Final = 500
 # A token protects for as many inserts as the store remembers. Whoever was stalled or cut off for longer than
 # this looks up again before it inserts: what a successor has counted meanwhile is then known.
 LOOKUP_HOLDS_S: Final = 30.0
-_changes: Final = msgspec.msgpack.Decoder(list[CallChange])
+_changes: Final = msgspec.msgpack.Decoder(list[Change])
 _log = structlog.get_logger(__name__)
-_SEEN_DTYPE: Final = np.dtype([("call_hash", "V16"), ("version", "<u4"), ("occurred_ms", "<i8")])
 
 
 class MoreNeeded(Exception):
@@ -68,11 +66,11 @@ class _Outdated(Exception):
     """What was looked up is too old to insert a block that was built on it."""
 
 
-class Claimed(NamedTuple):
+class Claimed(NamedTuple, Generic[E]):
     """The records of a claimed batch, what they say, and whether nobody can have counted them before."""
 
     records: Sequence[ConsumedRecord]
-    folded: Folded
+    folded: Folded[E]
     anew: bool
 
 
@@ -85,34 +83,31 @@ class Outcome(msgspec.Struct, frozen=True):
     block: Block
 
 
-class Processor:
-    """Runs batches of one topic; everything it shares between partitions is safe to share."""
+class Processor(Generic[E, K]):
+    """Runs batches of one kind of record; everything it shares between partitions is safe to share."""
 
     def __init__(
         self,
         *,
-        topic: str,
+        ledger: Ledger[E, K],
         store: Store,
         engine: Engine,
         publisher: Publisher,
-        price: Price,
-        price_version: str,
         counted: CountedCalls,
         metrics: Metrics,
         failpoint: Failpoint,
     ) -> None:
-        self._topic = topic
+        self._ledger = ledger
+        self.topic = ledger.topic
         self._store = store
         self._engine = engine
         self._publisher = publisher
-        self._price = price
-        self._price_version = price_version
         self._counted = counted
         self._metrics = metrics
         self._failpoint = failpoint
         self._commits: dict[int, int] = defaultdict(int)
 
-    async def fold(self, partition: int, records: Sequence[ConsumedRecord]) -> Claimed:
+    async def fold(self, partition: int, records: Sequence[ConsumedRecord]) -> Claimed[E]:
         """Steps 1 and 2: return the records of the claimed batch, and what they say."""
         start, end = records[0].offset, records[-1].offset + 1
         # Put-if-absent, before anything is written: a dead or stalled owner's boundary is obeyed,
@@ -120,7 +115,7 @@ class Processor:
         agreed, anew = await self._timed(
             "claim",
             lambda: asyncio.to_thread(
-                claim, self._engine, self._topic, partition, start, fingerprint(records[:1]), end
+                claim, self._engine, self.topic, partition, start, fingerprint(records[:1]), end
             ),
         )
         if agreed > end:
@@ -130,13 +125,13 @@ class Processor:
             records = [r for r in records if r.offset < agreed]
         self._failpoint("after_claim")
         # In a thread: a large batch must not keep the loop from its heartbeats and, embedded, its requests.
-        folded = await self._timed("fold", lambda: asyncio.to_thread(fold, records))
+        folded = await self._timed("fold", lambda: asyncio.to_thread(self._ledger.fold, records))
         return Claimed(records, folded, anew)
 
     async def store(
         self,
         partition: int,
-        claimed: Claimed,
+        claimed: Claimed[E],
         recent: RecentRows,
         owns: Callable[[], None],
         *,
@@ -150,7 +145,7 @@ class Processor:
         """
         records, folded, anew = claimed
         start, end = records[0].offset, records[-1].offset + 1
-        token = f"{self._topic}-{partition}-{start}-{end}-{fingerprint(records)}"
+        token = f"{self.topic}-{partition}-{start}-{end}-{fingerprint(records)}"
         memory = recent if sure else None
         while True:
             try:
@@ -164,25 +159,25 @@ class Processor:
         await self._timed("seen", lambda: self._remember(kept, recent, trusted=anew))
         self._failpoint("after_seen")
         if keep:
-            await self._in_database(drop_block, self._engine, self._topic, partition)
+            await self._in_database(drop_block, self._engine, self.topic, partition)
         refused, block = _as_stored(folded, block, kept)
         return Outcome(end, len(records), [*folded.dead, *refused], block)
 
     async def _count(
         self,
         partition: int,
-        folded: Folded,
+        folded: Folded[E],
         token: str,
         memory: RecentRows | None,
         owns: Callable[[], None],
         *,
         keep: bool,
-    ) -> tuple[Block, Sequence[CallChange]]:
+    ) -> tuple[Block, Sequence[Change]]:
         """Steps 3 and 4: return the block and what the store took of it."""
         looked_up = time.monotonic()
         known = await self._timed("lookup", lambda: self._known(partition, folded, memory))
         block = await self._timed(
-            "merge", lambda: asyncio.to_thread(build, folded.calls, known, self._price, self._price_version)
+            "merge", lambda: asyncio.to_thread(self._ledger.build, folded.groups, known)
         )
 
         def holds() -> None:
@@ -192,24 +187,24 @@ class Processor:
 
         if keep and block.changes:
             content = msgspec.msgpack.encode(block.changes)
-            await self._in_database(keep_block, self._engine, self._topic, partition, token, content)
+            await self._in_database(keep_block, self._engine, self.topic, partition, token, content)
         self._failpoint("before_insert")
         return block, await self._timed("insert", lambda: self._insert(block.changes, token, holds))
 
     async def finish_kept(self) -> None:
         """Complete what a crash left behind, before anything else is counted."""
-        for block in await self._in_database(kept_blocks, self._engine, self._topic):
+        for block in await self._in_database(kept_blocks, self._engine, self.topic):
             # The same bytes under the same token: what is there already stays, what is missing is added.
             kept = await self._insert(_changes.decode(block.content), block.token, lambda: None)
             await self._remember(kept, RecentRows(0), trusted=False)
-            await self._in_database(drop_block, self._engine, self._topic, block.partition)
-            await self._announce(_days_of(kept))
-            _log.warning("unfinished_block_completed", calls=len(kept))
+            await self._in_database(drop_block, self._engine, self.topic, block.partition)
+            await self._announce(self._ledger.days(kept))
+            _log.warning("unfinished_block_completed", changes=len(kept))
 
     async def publish(self, partition: int, outcome: Outcome) -> None:
         """Step 6, before the commit: whoever waits, ranks or repairs hears of it at least once."""
         if outcome.dead:
-            letters = dead_letter_records(self._topic, partition, outcome.dead)
+            letters = dead_letter_records(self.topic, partition, outcome.dead)
             await until_available("publish", lambda: self._publisher.publish(DEAD_LETTERS, letters))
             for letter in outcome.dead:
                 self._metrics.counter("tokentide_dlq_events_total", reason=letter.reason).inc()
@@ -230,23 +225,21 @@ class Processor:
         self._commits[partition] += 1
         if self._commits[partition] % _TIDY_EVERY == 1:
             with contextlib.suppress(Unavailable):  # the next time will do
-                await asyncio.to_thread(forget_claims, self._engine, self._topic, partition, end)
+                await asyncio.to_thread(forget_claims, self._engine, self.topic, partition, end)
 
-    async def _known(
-        self, partition: int, folded: Folded, recent: RecentRows | None
-    ) -> dict[bytes, LedgerRow]:
-        """Return the rows of the calls that are counted; without `recent`, by what the store says alone."""
-        hashes = list(folded.calls)
+    async def _known(self, partition: int, folded: Folded[E], recent: RecentRows | None) -> dict[bytes, K]:
+        """Return what is known of keys that are counted; without `recent`, by what the store says alone."""
+        hashes = list(folded.groups)
         if recent is not None and self._counted.covers(partition):
             hashes = [hashes[i] for i in self._counted.maybe(b"".join(hashes))]
-        known: dict[bytes, LedgerRow] = {}
+        known: dict[bytes, K] = {}
         asked = {}
-        for call in hashes:
-            row = None if recent is None else recent.get(call)
-            if row is not None:
-                known[call] = decode_row(row)
+        for key in hashes:
+            kept = None if recent is None else recent.get(key)
+            if kept is not None:
+                known[key] = self._ledger.recall(kept)
             else:
-                asked[call] = folded.calls[call].key
+                asked[key] = folded.groups[key]
         if asked:
             found = await until_available("lookup", lambda: self._look_up(asked))
             self._metrics.counter("tokentide_aggregator_lookups_total", result="known").inc(len(found))
@@ -256,9 +249,9 @@ class Processor:
             known |= found
         return known
 
-    async def _look_up(self, asked: Mapping[bytes, CallKey]) -> dict[bytes, LedgerRow]:
+    async def _look_up(self, asked: Mapping[bytes, Group[E]]) -> dict[bytes, K]:
         try:
-            return await known_rows(self._store, asked)
+            return await self._ledger.known(self._store, asked)
         except InvalidRequest as exc:
             # Our own question: what a store refuses for want of memory or time, it answers later.
             raise Unavailable(exc.detail, code=exc.stable_code) from exc
@@ -267,9 +260,9 @@ class Processor:
         return await until_available("database", lambda: asyncio.to_thread(work, *arguments))
 
     async def _insert(
-        self, changes: Sequence[CallChange], token: str, holds: Callable[[], None]
-    ) -> Sequence[CallChange]:
-        """Insert a block and return what the store took of it: all, or all but calls it cannot read.
+        self, changes: Sequence[Change], token: str, holds: Callable[[], None]
+    ) -> Sequence[Change]:
+        """Insert a block and return what the store took of it: all, or all but what it cannot read.
 
         `holds` raises when the block must not be inserted any more; it is asked before every attempt.
         """
@@ -278,23 +271,26 @@ class Processor:
 
         async def attempt() -> None:
             holds()
-            await self._store.insert("ledger", data, token=token)
+            await self._store.insert(self._ledger.table, data, token=token)
 
-        rows = [row for change in changes for row in (change.taken_back, change.row) if row is not None]
+        rows = [row for change in changes for row in (change.taken_back, change.row) if row]
         data = b"\n".join(rows)
+        if not data:  # of some kinds the index alone may change
+            return changes
         try:
             # Exactly once: the same bytes under the same token, however often and by whomever, until the
             # store says yes. Ledger and views each know the token, so a partial insert completes.
             await until_available("insert", attempt)
         except InvalidEvent:
             return await self._insert_halves(changes, token, holds)
-        self._metrics.histogram("tokentide_clickhouse_insert_rows", table="ledger").observe(len(rows))
+        count = data.count(b"\n") + 1
+        self._metrics.histogram("tokentide_clickhouse_insert_rows", table=self._ledger.table).observe(count)
         return changes
 
     async def _insert_halves(
-        self, changes: Sequence[CallChange], token: str, holds: Callable[[], None]
-    ) -> Sequence[CallChange]:
-        """The store cannot read a block that we took for valid: find the call, keep its neighbours.
+        self, changes: Sequence[Change], token: str, holds: Callable[[], None]
+    ) -> Sequence[Change]:
+        """The store cannot read a block that we took for valid: find the change, keep its neighbours.
 
         The halves are the same at every replay, with tokens of their own; of the whole nothing was written.
         """
@@ -305,20 +301,16 @@ class Processor:
         second = await self._insert(changes[middle:], f"{token}/1", holds)
         return [*first, *second]
 
-    async def _remember(self, changes: Sequence[CallChange], recent: RecentRows, *, trusted: bool) -> None:
+    async def _remember(self, changes: Sequence[Change], recent: RecentRows, *, trusted: bool) -> None:
         if not changes:
             return
-        hashes = b"".join([change.call for change in changes])
-        rows = np.empty(len(changes), dtype=_SEEN_DTYPE)
-        rows["call_hash"] = np.frombuffer(hashes, dtype="V16")
-        rows["version"] = [change.version for change in changes]
-        rows["occurred_ms"] = [round(change.occurred_at.timestamp() * 1000) for change in changes]
-        # Repeatable without a token: the table keeps the highest version of a call.
-        await until_available("seen", lambda: self._store.insert("seen", rows.tobytes(), fmt="RowBinary"))
-        # Only now: what the filter and the recent rows claim to know must be what `seen` knows.
-        self._counted.add(hashes)
+        index = b"".join([change.index for change in changes])
+        # Repeatable without a token: the table keeps the highest version of a key.
+        await until_available("seen", lambda: self._store.insert(self._ledger.index, index, fmt="RowBinary"))
+        # Only now: what the filter and the recent rows claim to know must be what the index knows.
+        self._counted.add(b"".join([change.key for change in changes]))
         if trusted:
-            recent.remember(changes)
+            recent.remember(changes, self._ledger.keep)
         else:
             recent.forget(changes)
 
@@ -330,18 +322,18 @@ class Processor:
         return done
 
 
-def _as_stored(folded: Folded, block: Block, kept: Sequence[CallChange]) -> tuple[list[DeadLetter], Block]:
-    """Return dead letters for the calls that the store could not read, and the block without them."""
+def _as_stored(folded: Folded[E], block: Block, kept: Sequence[Change]) -> tuple[list[DeadLetter], Block]:
+    """Return dead letters for what the store could not read, and the block without them."""
     if len(kept) == len(block.changes):
         return [], block
-    stored = {change.call for change in kept}
-    refused = [change for change in block.changes if change.call not in stored]
+    stored = {change.key for change in kept}
+    refused = [change for change in block.changes if change.key not in stored]
     letters = [
-        DeadLetter(folded.calls[c.call].offset, "block_rejected", hashlib.sha256(c.row).hexdigest(), None)
+        DeadLetter(folded.groups[c.key].offset, "block_rejected", hashlib.sha256(c.row).hexdigest(), None)
         for c in refused
     ]
     # Whoever waits for one of them must not hear that it was counted.
-    lost = {waiting for change in refused for waiting in folded.calls[change.call].waiting.values()}
+    lost = {waiting for change in refused for waiting in folded.groups[change.key].waiting.values()}
     verdicts = [Verdict(v.waiting, "rejected") if v.waiting in lost else v for v in block.verdicts]
     return letters, Block(list(kept), verdicts, block.days)
 
@@ -355,11 +347,6 @@ def _verdict_records(outcome: Outcome) -> list[Record]:
         Record(key=reply_to, value=msgspec.json.encode(Verdicts(batch, said)))
         for (reply_to, batch), said in grouped.items()
     ]
-
-
-def _days_of(changes: Sequence[CallChange]) -> set[tuple[str, int]]:
-    raw = [row for change in changes for row in (change.taken_back, change.row) if row is not None]
-    return {(row.org_id, row.occurred_at.toordinal()) for row in map(decode_row, raw)}
 
 
 def _period_records(touched: set[tuple[str, int]]) -> list[Record]:

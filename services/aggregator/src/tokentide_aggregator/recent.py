@@ -1,14 +1,14 @@
-"""The rows written last, kept in memory: most repeats of a call come soon after the first."""
+"""The calls written last, kept in memory: most repeats of a call come soon after the first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from tokentide_aggregator.block import CallChange
+from tokentide_aggregator.ledger import Change
 
 
 class RecentRows:
-    """The newest rows of one partition's calls, at most `limit_bytes` of them."""
+    """What was written last of one partition's calls, at most `limit_bytes` of it."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -16,28 +16,30 @@ class RecentRows:
         self._rows: dict[bytes, bytes] = {}
 
     def get(self, call: bytes) -> bytes | None:
-        """Return the current +1 row of a call, if it is remembered."""
+        """Return what was kept of a call at its last change, if it is remembered."""
         return self._rows.get(call)
 
-    def remember(self, changes: Sequence[CallChange]) -> None:
-        """Keep rows that the store has acknowledged, `seen` included; the oldest fall out."""
+    def remember(self, changes: Sequence[Change], keep: Callable[[Change], bytes]) -> None:
+        """Keep changes that the store has acknowledged, the index included; the oldest fall out."""
         room = self._limit
         newest = []
         for change in reversed(changes):
-            if change.taken_back is not None:
-                self._drop(change.call)  # what it was before must never be answered again
-            room -= len(change.row)
-            if room >= 0:
-                newest.append(change)
-        for change in reversed(newest):
-            self._rows[change.call] = change.row
-            self._size += len(change.row)
+            self._drop(change.key)  # what it was before must never be answered again
+            if room > 0:
+                kept = keep(change)
+                room -= len(kept)
+                newest.append((change.key, kept))
+        if room < 0:
+            newest.pop()
+        for key, kept in reversed(newest):
+            self._rows[key] = kept
+            self._size += len(kept)
         self._shrink()
 
-    def forget(self, changes: Sequence[CallChange]) -> None:
-        """Drop calls whose newest row is known to the store alone."""
+    def forget(self, changes: Sequence[Change]) -> None:
+        """Drop calls whose newest state is known to the store alone."""
         for change in changes:
-            self._drop(change.call)
+            self._drop(change.key)
 
     def _shrink(self) -> None:
         # One pass from the oldest: asking a dict for its first key again and again gets slow with its size.
