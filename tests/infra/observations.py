@@ -16,12 +16,18 @@ times = st.integers(0, 3).map(lambda s: NOON + timedelta(seconds=s))
 
 
 @st.composite
-def observations(draw: st.DrawFn, call_id: str = "req_1", org_id: str = "o") -> UsageEvent:
-    """An observation out of few values, so that observations of one call agree, differ and contradict."""
+def observations(
+    draw: st.DrawFn, call_id: str = "req_1", org_id: str = "o", links: tuple[str, ...] = ()
+) -> UsageEvent:
+    """An observation out of few values, so that observations of one call agree, differ and contradict.
+
+    It may be one that was only concluded, and may say that the call is one of `links`.
+    """
     words = {
         n: draw(few_words)
         for n in ("session_id", "machine_id", "user_id", "project", "model", "stop_reason", "agent")
     }
+    words |= {n: draw(few_words) for n in ("user_email", "account_id", "team")}
     counts = {
         n: draw(few_counts)
         for n in (
@@ -39,7 +45,8 @@ def observations(draw: st.DrawFn, call_id: str = "req_1", org_id: str = "o") -> 
         UsageEvent(
             call_id=call_id,
             org_id=org_id,
-            source=draw(st.sampled_from(["cli", "otlp", "proxy", "api"])),
+            source=draw(st.sampled_from(["cli", "otlp", "proxy", "api", "link"])),
+            same_as=draw(st.sampled_from(["", "", "", *links])),
             status=draw(st.sampled_from(["ok", "error", "aborted"])),
             occurred_at=draw(times),
             observed_at=draw(st.none() | times),

@@ -13,7 +13,11 @@ from tokentide_aggregator.rows import decode_row, is_plain, plain_row, row_of_st
 from tokentide_common.merge import add, merged
 
 
-@given(st.lists(observations(), min_size=1, max_size=4), st.integers(1, 9), st.none() | st.integers(0, 10**9))
+@given(
+    st.lists(observations(links=("a", "b")), min_size=1, max_size=4),
+    st.integers(1, 9),
+    st.none() | st.integers(0, 10**9),
+)
 def test_the_short_way_gives_the_row_of_the_long_way(events, version, cost_nano):
     state = dict(reduce(add, events, {}))
     assume(len(state) == 1)

@@ -9,11 +9,17 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.observations import observations
+from infra.observations import observations as any_observations
 from tokentide_common.events import UsageEvent, decode_wire_event, encode_event
-from tokentide_common.merge import add, canonical, join, merged, nano_usd, sources, speaker, usd_text
+from tokentide_common.identity import alias_and_call
+from tokentide_common.merge import UNSEEN, add, canonical, join, merged, nano_usd, sources, speaker, usd_text
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SOME_IDS = st.sampled_from(["a", "b", "req_1", "x_1", "x_2", ""])
+
+
+def observations() -> st.SearchStrategy[UsageEvent]:
+    return any_observations(links=("a", "req_0", "x_9"))
 
 
 def state_of(events: list[UsageEvent]) -> dict[str, UsageEvent]:
@@ -28,7 +34,7 @@ def test_any_order_and_repetition_of_observations_gives_the_same_state(events, r
     assert merged(state_of(shuffled)) == merged(state_of(events))
 
 
-@given(observations(), observations(), observations(), st.sampled_from(["cli", "proxy"]))
+@given(observations(), observations(), observations(), st.sampled_from(["cli", "proxy", "link"]))
 def test_join_is_commutative_associative_and_idempotent(a, b, c, source):
     a, b, c = (msgspec.structs.replace(e, source=source, status="ok") for e in (a, b, c))
     assert join(a, b) == join(b, a)
@@ -52,8 +58,9 @@ def test_a_state_survives_being_written_and_read(events):
 @given(st.lists(observations(), min_size=1, max_size=5))
 def test_a_known_value_is_never_beaten_by_an_empty_one(events):
     record, _ = merged(state_of(events))
-    for name in ("model", "stop_reason"):
+    for name in ("model", "stop_reason", "user_id", "user_email"):
         assert bool(getattr(record, name)) == any(getattr(e, name) for e in events)
+    events = [e for e in events if e.source != "link"] or events
     names = ("output_tokens", "input_tokens", "cache_read_tokens", "cache_write_tokens")
     assert any(getattr(record, n) for n in names) == any(getattr(e, n) for e in events for n in names)
 
@@ -111,6 +118,62 @@ def test_sources_are_named_once_each():
         "cli",
         "proxy",
     ]
+
+
+def test_what_was_only_concluded_names_people_and_counts_for_nothing_else():
+    log = event("cli", output_tokens=6, user_id="machine 7", team="a", observed_at=NOON)
+    early = NOON - timedelta(days=1)
+    person = {"user_id": "zoe@x.io", "user_email": "zoe@x.io", "team": "b"}
+    link = canonical(UsageEvent(call_id="req_1", source="link", occurred_at=early, output_tokens=9, **person))
+    record, token_source = merged(state_of([log, link]))
+    assert (record.user_id, record.user_email, record.team) == ("zoe@x.io", "zoe@x.io", "b")
+    assert (record.output_tokens, token_source, record.source) == (6, "cli", "cli")
+    assert (record.occurred_at, record.observed_at) == (NOON, NOON)
+    assert sources(state_of([log, link])) == ["cli"]
+
+
+def test_telemetry_of_the_call_itself_names_its_user_before_what_was_concluded():
+    telemetry = event("otlp", user_id="abe@x.io", user_email="abe@x.io", account_id="acc")
+    link = event("link", user_id="zoe@x.io", user_email="zoe@x.io")
+    assert merged(state_of([telemetry, link]))[0].user_id == "abe@x.io"
+
+
+def test_an_account_or_a_device_stands_for_a_user_only_where_nobody_names_one():
+    device = event("otlp", user_id="f00", device_id="f00")
+    account = event("otlp", user_id="acc", account_id="acc", device_id="f00")
+    named = event("cli", user_id="zoe")
+    for said, user in (([device, named], "zoe"), ([account, named], "zoe"), ([account], "acc")):
+        assert merged(state_of(said))[0].user_id == user
+
+
+def test_of_two_persons_the_smaller_address_is_concluded_with_what_belongs_to_it():
+    zoe = event("link", user_email="zoe@x.io", user_id="zoe@x.io", team="z", department="y")
+    abe = event("link", user_email="abe@x.io", user_id="abe@x.io")
+    abe_known = event("link", user_email="abe@x.io", user_id="abe@x.io", team="b")
+    for said in ([zoe, abe, abe_known], [abe_known, zoe, abe], [abe, abe_known, zoe]):
+        record, _ = merged(state_of(said))
+        assert (record.user_id, record.team, record.department) == ("abe@x.io", "b", "")
+
+
+def test_a_call_of_which_something_was_only_concluded_is_not_counted_yet():
+    link = event("link", user_id="zoe@x.io", user_email="zoe@x.io")
+    assert merged(state_of([link]))[0].same_as == UNSEEN
+    assert sources(state_of([link])) == []
+    assert merged(state_of([link, event("cli")]))[0].same_as == ""
+
+
+def test_a_call_is_absorbed_whoever_says_so_and_by_the_id_that_ranks_first():
+    first, second = event("otlp", same_as="x_5"), event("link", same_as="req_7")
+    record, _ = merged(state_of([event("cli", output_tokens=3), first, second]))
+    assert record.same_as == "req_7"
+
+
+@given(SOME_IDS, SOME_IDS, SOME_IDS)
+def test_links_lead_down_one_order_of_ids_and_never_in_a_circle(a, b, c):
+    assert alias_and_call(a, b) == alias_and_call(b, a)
+    if alias_and_call(a, b)[1] == a and alias_and_call(b, c)[1] == b:
+        assert alias_and_call(a, c)[1] == a
+    assert alias_and_call("x_0", "zz:1") == ("x_0", "zz:1")
 
 
 @given(st.integers(0, 10**15))

@@ -55,8 +55,8 @@ def is_derived(call_id: str) -> bool:
 def alias_and_call(one: str, other: str) -> tuple[str, str]:
     """Return, of two ids of one call, the one that is given up and the one that the call is counted under.
 
-    An id that somebody issued is kept before a derived one, then the smaller one. It is a total order: whoever
-    says that two ids are one call, and in which direction, links only ever lead down it, never in a circle.
+    An id that somebody issued is kept before a derived one, then the smaller one. It is a total order:
+    whoever says that two ids are one call, and in which direction, links lead down it and never in a circle.
     """
     kept = min(one, other, key=lambda call_id: (is_derived(call_id), call_id))
     return (other if kept == one else one), kept

@@ -8,6 +8,9 @@ the map is joined pointwise; so the whole is a lattice whatever the order, the r
 that knows it. It is a pure function of the state, so it needs no laws of its own.
 
 Empty strings and zeros mean "not known" and never beat a known value.
+
+The speaker `link` saw nothing: it says who made a call, or which other call it is, as concluded from what
+others saw. So it fills in names and counts for nothing else.
 """
 
 from __future__ import annotations
@@ -15,25 +18,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import reduce
 from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 
 from tokentide_common.events import UsageEvent
+from tokentide_common.identity import alias_and_call
 
 State = Mapping[str, UsageEvent]
 """What is known of one call: speaker → the join of its observations, in order of precedence."""
 
-# A finished observation of the proxy saw the provider's last word; telemetry has it from the client;
-# a log may hold placeholders; an aborted observation is a lower bound.
+# A finished observation of the proxy saw the provider's last word; telemetry has it from the client, and what
+# is concluded for a call comes from the telemetry of its neighbours; a log may hold placeholders; an aborted
+# observation is a lower bound.
 SPEAKERS: Final = (
-    *("proxy", "otlp", "api", "cli"),
+    *("proxy", "otlp", "link", "api", "cli"),
     *("proxy-aborted", "otlp-aborted", "api-aborted", "cli-aborted"),
 )
 _RANK: Final = {name: rank for rank, name in enumerate(SPEAKERS)}
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _MAX_TAGS: Final = 32
+UNSEEN: Final = "?"
+"""In `same_as` of a record: nobody saw this call yet, something was only concluded about it."""
 # Nine digits of dollars, as an event may say: what rounds up to a tenth must be readable when it comes back.
 _MOST_NANO: Final = 10**18 - 1
 
@@ -57,7 +65,7 @@ _PEAKS: Final = ("duration_ms", "ttft_ms", "reasoning_tokens", "web_search_reque
 _SCALARS: Final = tuple(
     name
     for name in (*_PLACE, *_WORDS, *_PEAKS)
-    if name not in ("session_id", "session_started_at", "observed_at")
+    if name not in ("session_id", "session_started_at", "observed_at", "same_as")
 )
 _words: Final = attrgetter(*_WORDS)
 _peaks: Final = attrgetter(*_PEAKS)
@@ -66,7 +74,9 @@ _place_texts: Final = attrgetter(*(name for name in _PLACE if not name.endswith(
 
 def speaker(event: UsageEvent) -> str:
     """Return who speaks: the source, or `<source>-aborted`."""
-    return f"{event.source}-aborted" if event.status == "aborted" else event.source
+    if event.status == "aborted" and event.source != "link":
+        return f"{event.source}-aborted"
+    return event.source
 
 
 def add(state: State, event: UsageEvent) -> State:
@@ -91,7 +101,9 @@ def join(a: UsageEvent, b: UsageEvent) -> UsageEvent:
         news |= {name: getattr(b, name) for name in _TOKENS}
     if _split_order(b) > _split_order(a):
         news |= {name: getattr(b, name) for name in _SPLIT}
-    if _comes_first(b, a):
+    if a.source == "link":
+        news |= _joined_people(a, b)
+    elif _comes_first(b, a):
         news |= {name: getattr(b, name) for name in _PLACE}
     if _words(a) != _words(b):
         news |= {name: _smallest(getattr(a, name), getattr(b, name)) for name in _WORDS}
@@ -113,22 +125,28 @@ def merged(state: State) -> tuple[UsageEvent, str]:
 
     The record's `source` is the most trusted one, its cache writes are split without remainder:
     what the winning total exceeds the finest known split by counts as 5-minute writes.
+    A record with `same_as` is not counted: it is the call with that id.
     """
     said = list(state.values())
-    best = said[0]
-    counted = next((e for e in said if sum(_token_vector(e))), best)
-    write_5m, write_1h = _split(said, counted.cache_write_tokens)
-    session = next((e for e in said if e.session_id), best)
+    saw = [e for e in said if e.source != "link"]
+    same_as = absorbed_by(state) or ("" if saw else UNSEEN)
+    saw = saw or said
+    best = saw[0]
+    counted = next((e for e in saw if sum(_token_vector(e))), best)
+    write_5m, write_1h = _split(saw, counted.cache_write_tokens)
+    session = next((e for e in saw if e.session_id), best)
     fields = {
         name: next((v for e in said if (v := getattr(e, name))), getattr(best, name)) for name in _SCALARS
     }
+    fields["user_id"] = next((e.user_id for e in said if _names_person(e)), fields["user_id"])
     fields["reasoning_tokens"] = min(fields["reasoning_tokens"], counted.output_tokens)
     record = UsageEvent(
         call_id=best.call_id,
         source=best.source,
         org_id=best.org_id,
-        occurred_at=min(e.occurred_at for e in said),
-        observed_at=min((e.observed_at for e in said if e.observed_at), default=None),
+        occurred_at=min(e.occurred_at for e in saw),
+        observed_at=min((e.observed_at for e in saw if e.observed_at), default=None),
+        same_as=same_as,
         session_id=session.session_id,
         session_started_at=session.session_started_at,
         status=best.status,
@@ -142,12 +160,20 @@ def merged(state: State) -> tuple[UsageEvent, str]:
         tags=_ranked_tags(said),
         **fields,
     )
-    return record, counted.source
+    return record, counted.source if counted.source != "link" else ""
 
 
 def sources(state: State) -> list[str]:
     """Return the sources that saw the call, sorted."""
-    return sorted({e.source for e in state.values()})
+    return sorted({e.source for e in state.values() if e.source != "link"})
+
+
+def absorbed_by(state: State) -> str:
+    """Return the id of the call that this one is by what is said of it, "" if it stands for itself."""
+    said = [e.same_as for e in state.values() if e.same_as]
+    if len(said) < 2:
+        return said[0] if said else ""
+    return reduce(lambda one, other: alias_and_call(one, other)[1], said)
 
 
 def canonical(event: UsageEvent) -> UsageEvent:
@@ -200,6 +226,19 @@ def _comes_first(a: UsageEvent, b: UsageEvent) -> bool:
         return order_a < order_b
     texts_a, texts_b = _place_texts(a), _place_texts(b)
     return texts_a != texts_b and [*map(str, texts_a)] < [*map(str, texts_b)]
+
+
+def _joined_people(a: UsageEvent, b: UsageEvent) -> dict[str, Any]:
+    """Of two persons that were concluded the one with the smaller address; of one, all that is known."""
+    order_a, order_b = ([(not v, v) for v in (e.user_email, e.user_id)] for e in (a, b))
+    if order_a != order_b:
+        return {n: getattr(b, n) for n in _PLACE} if order_b < order_a else {}
+    return {n: min(known) for n in _PLACE if (known := [v for v in (getattr(a, n), getattr(b, n)) if v])}
+
+
+def _names_person(e: UsageEvent) -> bool:
+    """Tell whether the user is more than the account or device that stands for one for want of a name."""
+    return e.user_id not in ("", e.account_id, e.device_id)
 
 
 def _place_order(e: UsageEvent) -> tuple[bool, datetime, datetime]:

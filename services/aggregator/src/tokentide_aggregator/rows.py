@@ -82,7 +82,7 @@ _observations_decoder = msgspec.json.Decoder(list[UsageEvent])
 # A call seen by one source is its event plus what the aggregator adds: no second struct, no copy.
 _TAIL: Final = {
     source: f',"sources":["{source}"],"token_source":"{source}","version":'.encode()
-    for source in {name.split("-")[0] for name in SPEAKERS}
+    for source in {name.split("-")[0] for name in SPEAKERS} - {"link"}
 }
 
 
@@ -102,9 +102,13 @@ def taken_back(row: LedgerRow) -> bytes:
 
 
 def is_plain(event: UsageEvent) -> bool:
-    """Tell whether a single observation is its own record: nothing to split, clamp or keep beside it."""
+    """Tell whether a single observation is its own record: nothing to split, clamp or keep beside it.
+
+    What was only concluded is no call at all: its record says so, which the observation does not.
+    """
     return (
-        event.cache_write_tokens == event.cache_write_5m_tokens + event.cache_write_1h_tokens
+        event.source != "link"
+        and event.cache_write_tokens == event.cache_write_5m_tokens + event.cache_write_1h_tokens
         and event.reasoning_tokens <= event.output_tokens
     )
 
@@ -141,7 +145,7 @@ def row_of_state(
         price_version=price_version,
         version=version,
     )
-    if len(state) > 1 or state_of_row(row) != state:
+    if len(state) > 1 or not row.sources or state_of_row(row) != state:
         row.observations = _row_encoder.encode(list(state.values())).decode()
     return row
 

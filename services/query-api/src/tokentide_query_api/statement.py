@@ -142,9 +142,12 @@ class Statement:
             columns += [_histogram(part.table, name) for name in ("duration", "ttft")]
         return f"SELECT {', '.join(columns)} {self._scoped(part)}"
 
-    def _scoped(self, part: Part) -> str:
+    def _scoped(self, part: Part, filters: Sequence[Filter] | None = None) -> str:
         """Return FROM and WHERE: the organisation first, whatever else is asked."""
-        where = ["x.org_id = {org:String}", self._within(part), *map(self._condition, self.scope.filters)]
+        conditions = self.scope.filters if filters is None else filters
+        where = ["x.org_id = {org:String}", self._within(part), *map(self._condition, conditions)]
+        if part.table is LEDGER:
+            where.append("x.same_as = ''")  # what is counted under another id is no call of its own
         return f"FROM {part.table.name} AS x WHERE {' AND '.join(where)}"
 
     def _within(self, part: Part) -> str:

@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS ledger (
   call_id             String CODEC(ZSTD(1)),
   message_id          String CODEC(ZSTD(1)),
   request_id          String CODEC(ZSTD(1)),
-  -- Not empty: this call is counted under that id, and in no rollup under its own.
+  -- Not empty: this call is counted under that id, and in no rollup under its own ('?': nobody saw it yet).
   same_as             String CODEC(ZSTD(1)),
   sources             Array(LowCardinality(String)) CODEC(ZSTD(1)),
   token_source        LowCardinality(String),

@@ -1,5 +1,6 @@
 -- Rollups: each an incremental materialized view of the ledger that sums sign * measure,
--- so that at every moment a rollup equals the sum over the merged calls.
+-- so that at every moment a rollup equals the sum over the merged calls. A row with `same_as` is a call that is
+-- counted under another id: no view may sum it.
 -- Always read with sum(...) GROUP BY: a SummingMergeTree may hold several rows for one key.
 -- Minimum, maximum and distinct states cannot be taken back by a -1 row and are not here.
 -- Latency is a histogram with logarithmic buckets (bucket k holds (1.02^(k-1), 1.02^k] ms, so a quantile
@@ -67,7 +68,7 @@ SELECT
   sum(l.sign * toInt64(l.unpriced)) AS unpriced_calls,
   sumMapIf(map(toInt16(ceil(log(greatest(l.duration_ms, 1)) / log(1.02))), toInt64(l.sign)), l.duration_ms > 0) AS duration_histogram,
   sumMapIf(map(toInt16(ceil(log(greatest(l.ttft_ms, 1)) / log(1.02))), toInt64(l.sign)), l.ttft_ms > 0) AS ttft_histogram
-FROM ledger AS l
+FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, bucket, user_id, machine_id, project, client, provider, model, key_id, team, department, token_source, agent;
 
 -- Per minute, for rate analysis: requests and tokens per minute by user and model.
@@ -110,7 +111,7 @@ SELECT
   sum(l.sign * l.cost_nano) AS cost_nano,
   sum(l.sign * l.reported_cost_nano) AS reported_cost_nano,
   sum(l.sign * toInt64(l.unpriced)) AS unpriced_calls
-FROM ledger AS l
+FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, bucket, user_id, model;
 
 -- Per session and UTC day; `seen_by` names the sources that saw a call, e.g. 'cli+otlp'.
@@ -163,7 +164,7 @@ SELECT
   sum(l.sign * l.cost_nano) AS cost_nano,
   sum(l.sign * l.reported_cost_nano) AS reported_cost_nano,
   sum(l.sign * toInt64(l.unpriced)) AS unpriced_calls
-FROM ledger AS l
+FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, day, session_id, user_id, machine_id, project, client, model, seen_by;
 
 -- Per UTC day, for rankings and long periods: whole days come from here, a period's edges from usage_15m.
@@ -222,7 +223,7 @@ SELECT
   sum(l.sign * toInt64(l.unpriced)) AS unpriced_calls,
   sumMapIf(map(toInt16(ceil(log(greatest(l.duration_ms, 1)) / log(1.02))), toInt64(l.sign)), l.duration_ms > 0) AS duration_histogram,
   sumMapIf(map(toInt16(ceil(log(greatest(l.ttft_ms, 1)) / log(1.02))), toInt64(l.sign)), l.ttft_ms > 0) AS ttft_histogram
-FROM ledger AS l
+FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, day, user_id, project, machine_id, team, department, client, provider, model;
 
 -- Per UTC day and few dimensions: what organisation-wide rankings and breakdowns are read from.
@@ -266,7 +267,7 @@ SELECT
   sum(l.sign * l.cost_nano) AS cost_nano,
   sum(l.sign * l.reported_cost_nano) AS reported_cost_nano,
   sum(l.sign * toInt64(l.unpriced)) AS unpriced_calls
-FROM ledger AS l
+FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, day, user_id;
 
 CREATE TABLE IF NOT EXISTS usage_day_machine (
@@ -306,7 +307,7 @@ SELECT
   sum(l.sign * l.cost_nano) AS cost_nano,
   sum(l.sign * l.reported_cost_nano) AS reported_cost_nano,
   sum(l.sign * toInt64(l.unpriced)) AS unpriced_calls
-FROM ledger AS l
+FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, day, machine_id;
 
 CREATE TABLE IF NOT EXISTS usage_day_project (
@@ -352,7 +353,7 @@ SELECT
   sum(l.sign * l.cost_nano) AS cost_nano,
   sum(l.sign * l.reported_cost_nano) AS reported_cost_nano,
   sum(l.sign * toInt64(l.unpriced)) AS unpriced_calls
-FROM ledger AS l
+FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, day, project, client, provider, model;
 
 CREATE TABLE IF NOT EXISTS usage_day_team (
@@ -400,5 +401,5 @@ SELECT
   sum(l.sign * l.cost_nano) AS cost_nano,
   sum(l.sign * l.reported_cost_nano) AS reported_cost_nano,
   sum(l.sign * toInt64(l.unpriced)) AS unpriced_calls
-FROM ledger AS l
+FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, day, team, department, client, provider, model;
