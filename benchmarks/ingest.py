@@ -35,14 +35,15 @@ from tokentide_common.metrics import Metrics
 from tokentide_common.serving import serving, stop_requested
 from tokentide_ingest.__main__ import run, tune_garbage_collection
 from tokentide_ingest.app import create_app
-from tokentide_ingest.limits import RateLimit
+from tokentide_ingest.dispatch import Dispatch
+from tokentide_ingest.limits import ByteBudget, RateLimit
 from tokentide_ingest.receiver import BatchReceiver
 from tokentide_ingest.routes import BATCHES, batch_routes
 from tokentide_ingest.settings import IngestSettings
 from tokentide_ingest.verdicts import VerdictReader
 
 EVENTS = 1000
-LOAD = {"ingest_requests_per_s": 1e6, "ingest_burst_requests": 10**6}
+LOAD = {"ingest_requests_per_s": 1e6, "ingest_burst_requests": 10**6, "otlp_grpc_port": 0}
 CLIENTS = 1
 
 
@@ -87,7 +88,9 @@ async def without_broker(settings: IngestSettings) -> AsyncIterator[int]:
     metrics = Metrics()
     keys = KeyDirectory(open_database(settings.database_url))
     await keys.start()
-    receiver = BatchReceiver(settings, TakesEverything(), VerdictReader(settings.broker_url), metrics)
+    dispatch = Dispatch(settings, TakesEverything(), VerdictReader(settings.broker_url), metrics)
+    budget = ByteBudget(settings.ingest_bytes_in_flight)
+    receiver = BatchReceiver(dispatch, budget, metrics, read_timeout_s=settings.ingest_read_timeout_s)
     rate = RateLimit(settings.ingest_requests_per_s, settings.ingest_burst_requests)
     app = Litestar(batch_routes(receiver, lambda: keys, rate, metrics), logging_config=None)
     async with serving(app, host="127.0.0.1", port=0) as port:

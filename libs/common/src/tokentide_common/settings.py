@@ -167,7 +167,8 @@ def settings_table(cls: type[SharedSettings]) -> str:
     """Return the settings of a service as a Markdown table, for the reference page."""
     lines = ["| variable | default | accepts | meaning |", "|---|---|---|---|"]
     for field in msgspec.structs.fields(cls):
-        default = "required" if field.required else f"`{_text(field.default)}`" if field.default != "" else ""
+        shown = "" if field.required else _text(field.default)
+        default = "required" if field.required else f"`{shown}`" if shown else ""
         accepts = _accepts(field.type).replace("|", "\\|")
         meaning = _meta(field.type, "extra_json_schema").get("description", "").replace("|", "\\|")
         lines.append(f"| `{variable(field.name)}` | {default} | {accepts} | {meaning} |")

@@ -14,7 +14,8 @@ from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics
 from tokentide_common.problem import exception_handlers
 from tokentide_ingest.connections import Connections
-from tokentide_ingest.limits import RateLimit
+from tokentide_ingest.dispatch import Dispatch
+from tokentide_ingest.limits import ByteBudget, RateLimit
 from tokentide_ingest.receiver import BatchReceiver
 from tokentide_ingest.routes import batch_routes
 from tokentide_ingest.settings import IngestSettings
@@ -29,7 +30,10 @@ def create_app(
     publisher = Publisher(settings.broker_url)
     verdicts = VerdictReader(settings.broker_url)
     connections = Connections(settings, publisher, verdicts, keys)
-    receiver = BatchReceiver(settings, publisher, verdicts, metrics)
+    budget = ByteBudget(settings.ingest_bytes_in_flight)
+    metrics.gauge("tokentide_ingest_bytes_in_flight").set_function(lambda: budget.held)
+    dispatch = Dispatch(settings, publisher, verdicts, metrics)
+    receiver = BatchReceiver(dispatch, budget, metrics, read_timeout_s=settings.ingest_read_timeout_s)
     rate = RateLimit(settings.ingest_requests_per_s, settings.ingest_burst_requests)
 
     @contextlib.asynccontextmanager
