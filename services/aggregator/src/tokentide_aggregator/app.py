@@ -14,6 +14,7 @@ from typing import Any
 from faststream import FastStream
 from faststream.kafka import KafkaBroker
 
+from tokentide_aggregator.activity_ledger import ActivityLedger
 from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.consumer import Consumer
 from tokentide_aggregator.consumers import Consumers
@@ -58,7 +59,14 @@ async def running(
         )
         return Consumer(settings, group, processor, counted, metrics)
 
-    consumers = Consumers([consumer(CallLedger(price_of(prices), prices.version), settings.consumer_group)])
+    calls = CallLedger(price_of(prices), prices.version)
+    consumers = Consumers(
+        [
+            consumer(calls, settings.consumer_group),
+            # A group of its own: a group whose members want different topics rebalances at every start.
+            consumer(ActivityLedger(), f"{settings.consumer_group}-activity"),
+        ]
+    )
     await publisher.start()
     task = asyncio.create_task(consumers.run(), name="aggregator")
     try:

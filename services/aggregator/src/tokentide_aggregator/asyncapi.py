@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from faststream.kafka import KafkaBroker
 
+from tokentide_common.activity import ActivityFact
 from tokentide_common.asyncapi import asyncapi_document, describe_publishers
 from tokentide_common.events import UsageEvent
-from tokentide_common.topics import PERIODS, USAGE, VERDICTS, PeriodsTouched, Verdicts
+from tokentide_common.topics import ACTIVITY, PERIODS, USAGE, VERDICTS, PeriodsTouched, Verdicts
 
 
 def document() -> bytes:
     """Return the document; it depends neither on settings nor on a broker."""
     broker = KafkaBroker("broker:9092", apply_types=False)
-    # The hot loop reads this topic with the driver's own batches; to the outside it is a subscriber.
-    subscriber = broker.subscriber(
-        USAGE, group_id="tokentide-aggregator", title="usage", description="usage events, keyed by call id"
-    )(_described_only)
+    # The hot loops read these topics with the driver's own batches; to the outside they are subscribers.
+    subscribers = [
+        broker.subscriber(
+            USAGE,
+            group_id="tokentide-aggregator",
+            title="usage",
+            description="usage events, keyed by call id",
+        )(_described_only),
+        broker.subscriber(
+            ACTIVITY,
+            group_id="tokentide-aggregator-activity",
+            title="activity",
+            description="activity facts, keyed by series id",
+        )(_described_only),
+    ]
     describe_publishers(broker, {VERDICTS: "verdicts", PERIODS: "periods"})
-    payloads = {"usage": UsageEvent, "verdicts": Verdicts, "periods": PeriodsTouched}
+    payloads = {
+        "usage": UsageEvent,
+        "activity": ActivityFact,
+        "verdicts": Verdicts,
+        "periods": PeriodsTouched,
+    }
     described = asyncapi_document(broker, "Tokentide aggregator", payloads)
-    del subscriber  # the broker holds it weakly: it had to live until here
+    del subscribers  # the broker holds them weakly: they had to live until here
     return described
 
 

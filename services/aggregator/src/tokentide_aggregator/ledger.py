@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from tokentide_aggregator.fold import ConsumedRecord, Folded, Group, Waiting
+from tokentide_aggregator.fold import ConsumedRecord, DeadLetter, Folded, Group, Waiting
 from tokentide_common.store import Store
 
 E = TypeVar("E")
@@ -46,6 +46,8 @@ class Block(NamedTuple):
     verdicts: list[Verdict]
     days: set[tuple[str, int]]
     """(org_id, ordinal of the UTC day) whose rankings change."""
+    dead: Sequence[DeadLetter] = ()
+    """What could be read, but not be joined with what is known."""
 
 
 class Ledger(Protocol[E, K]):

@@ -161,7 +161,7 @@ class Processor(Generic[E, K]):
         if keep:
             await self._in_database(drop_block, self._engine, self.topic, partition)
         refused, block = _as_stored(folded, block, kept)
-        return Outcome(end, len(records), [*folded.dead, *refused], block)
+        return Outcome(end, len(records), [*folded.dead, *block.dead, *refused], block)
 
     async def _count(
         self,
@@ -335,7 +335,7 @@ def _as_stored(folded: Folded[E], block: Block, kept: Sequence[Change]) -> tuple
     # Whoever waits for one of them must not hear that it was counted.
     lost = {waiting for change in refused for waiting in folded.groups[change.key].waiting.values()}
     verdicts = [Verdict(v.waiting, "rejected") if v.waiting in lost else v for v in block.verdicts]
-    return letters, Block(list(kept), verdicts, block.days)
+    return letters, Block(list(kept), verdicts, block.days, block.dead)
 
 
 def _verdict_records(outcome: Outcome) -> list[Record]:

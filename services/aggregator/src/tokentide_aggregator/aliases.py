@@ -1,0 +1,98 @@
+"""One call under two ids: what is said under the one that is given up goes on to the other. Pure.
+
+Whatever is said of a pair of ids ends in the same place, in any order: links lead down one order of ids, each id
+that is given up passes on all it knows, and passing on is a join, so that doing it again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from tokentide_aggregator.fold import Waiting
+from tokentide_common.broker import Record
+from tokentide_common.events import UsageEvent, encode_event
+from tokentide_common.identity import alias_and_call
+from tokentide_common.merge import State, absorbed_by
+
+# What an observation says of the call itself. Without any of it, and without a person, it only links.
+_OF_THE_CALL: Final = (
+    *("model", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens"),
+    *("duration_ms", "ttft_ms", "http_status", "error_type", "stop_reason", "reported_cost_usd"),
+)
+
+
+def directed(events: Iterable[UsageEvent]) -> tuple[list[UsageEvent], list[UsageEvent]]:
+    """Return the events with links that lead down only, and the links that must be told to the other id."""
+    kept, turned = [], []
+    for event in events:
+        alias, call = alias_and_call(event.call_id, event.same_as or event.call_id)
+        if event.same_as and (alias, call) != (event.call_id, event.same_as):
+            if alias != call:
+                turned.append(link(event, alias, call))
+            event = replace(event, same_as="")  # noqa: PLW2901 -- the same event, without what is turned
+        kept.append(event)
+    return kept, turned
+
+
+def link(event: UsageEvent, call_id: str, same_as: str) -> UsageEvent:
+    """Return the statement that one call is another one, as far as `event` tells."""
+    return UsageEvent(
+        call_id=call_id,
+        source="link",
+        org_id=event.org_id,
+        occurred_at=event.occurred_at,
+        observed_at=event.observed_at,
+        same_as=same_as,
+    )
+
+
+def passed_on(state: State) -> list[UsageEvent]:
+    """Return what a call that is given up passes on to the call that it is; nothing for any other call."""
+    target = absorbed_by(state)
+    if not target:
+        return []
+    return [
+        part
+        for event in state.values()
+        if event.user_email or any(getattr(event, name) for name in _OF_THE_CALL) or event.status == "error"
+        for part in _parts(replace(event, call_id=target, same_as=""))
+    ]
+
+
+def other_links(events: Iterable[UsageEvent], state: State) -> list[UsageEvent]:
+    """Return, where a call was said to be several others, that these are one."""
+    target = absorbed_by(state)
+    others = {e.same_as: e for e in (*state.values(), *events) if e.same_as and e.same_as != target}
+    return [link(event, *alias_and_call(other, target)) for other, event in sorted(others.items())]
+
+
+def records_of(events: Sequence[UsageEvent], waiting: Iterable[Waiting] = ()) -> list[Record]:
+    """Return records for the topic of usage. Whoever waits hears when the last one is counted."""
+    records = [Record(event.call_id.encode(), encode_event(event)) for event in events]
+    asked = [Record(records[-1].key, records[-1].value, _headers(sender)) for sender in waiting if records]
+    return [*records[:-1], *asked] if asked else records
+
+
+def _parts(event: UsageEvent) -> list[UsageEvent]:
+    """Return events whose join is the given one, each in canonical form.
+
+    A joined observation can know a finer split than its tokens hold: said at once, the split would be taken for a
+    larger total.
+    """
+    split = event.cache_write_5m_tokens + event.cache_write_1h_tokens
+    if split <= event.cache_write_tokens:
+        return [event]
+    tokens = replace(event, cache_write_5m_tokens=0, cache_write_1h_tokens=0)
+    nothing = {"input_tokens": 0, "cache_read_tokens": 0, "output_tokens": 0}
+    return [tokens, replace(event, **nothing, cache_write_tokens=split)]
+
+
+def _headers(sender: Waiting) -> list[tuple[str, bytes]]:
+    return [
+        ("reply-to", sender.reply_to),
+        ("batch", sender.batch.encode()),
+        ("index", b"%d" % sender.position),
+    ]
