@@ -1,64 +1,82 @@
 """The attributes that are read at all. The decoder builds nothing of any other: no prompt, no tool input.
 
-Resource attributes that a user configured as tags are added when the receiver starts.
+Whatever a mapping reads is named here, and nothing is named that holds content: a test watches both.
+Attributes that a user configured as tags are added when the receiver starts.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-_IDENTITY: Final = (
-    "service.name",
-    "service.version",
-    "app.version",
-    "session.id",
-    "conversation.id",
-    "user.id",
-    "user.email",
-    "user.account_uuid",
-    "user.account_id",
-    "installation.id",
-    "department",
-    "team.id",
-    "cost_center",
+_PEOPLE: Final = (
+    *("user.email", "user.account_uuid", "user.account_id", "user.id", "installation.id", "enduser.id"),
+    *("identity.source", "department", "team.id", "team", "cost_center", "project", "project.name"),
 )
-_EVENT: Final = ("event.name", "event.timestamp", "event.sequence", "event.kind", "prompt.id", "prompt_id")
+_CLIENT: Final = ("service.name", "app.entrypoint")
+_SESSION: Final = ("session.id", "conversation.id", "prompt.id", "prompt_id", "agent.name", "agent_id")
+_EVENT: Final = ("event.name", "event.timestamp", "event.sequence", "event.kind")
 _CALL: Final = (
-    "model",
-    "request_id",
-    "client_request_id",
-    "query_source",
-    "speed",
-    "effort",
-    "duration_ms",
-    "ttft_ms",
-    "cost_usd",
-    "status_code",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_creation_tokens",
-    "cache_creation_5m_tokens",
-    "cache_creation_1h_tokens",
-    "input_token_count",
-    "output_token_count",
-    "cached_token_count",
-    "cached_content_token_count",
-    "reasoning_token_count",
-    "thoughts_token_count",
-    "tool_token_count",
+    *("model", "request_id", "query_source", "role", "speed", "effort", "stop_reason", "endpoint"),
+    *("duration_ms", "ttft_ms", "cost_usd", "attempt", "success", "server_fallback_hop"),
+    *("status_code", "http.status_code", "http.response.status_code", "error_type", "error.type"),
 )
-_ACTIVITY: Final = ("type", "start_type", "tool_name", "decision", "source", "language", "prompt_length")
+_TOKENS: Final = (
+    *("input_tokens", "output_tokens", "cache_read_tokens"),
+    *("cache_creation_tokens", "cache_creation_5m_tokens", "cache_creation_1h_tokens"),
+    *("input_token_count", "output_token_count", "cached_token_count", "cache_write_token_count"),
+    *("reasoning_token_count", "cached_content_token_count", "thoughts_token_count"),
+    *("tool_token_count", "total_token_count"),
+)
+_ACTIVITY: Final = (
+    *("type", "start_type", "language", "tool_name", "function_name", "tool_use_id", "call_id"),
+    *("decision", "source", "prompt_length", "trigger", "tokens_before", "tokens_after"),
+)
+# What tells one counter from another, see `streams.py`; of most nothing but a hash is kept.
+_STREAM: Final = (
+    *("service.instance.id", "host.name", "process.pid", "app.version", "terminal.type", "interactive"),
+    *("auth_type", "vcs.repository.name", "skill.name", "plugin.name", "marketplace.name"),
+    *("mcp_server.name", "mcp_tool.name", "originator", "session_source", "is_git", "is_worktree"),
+)
 _GEN_AI: Final = (
-    "gen_ai.system",
-    "gen_ai.provider.name",
-    "gen_ai.operation.name",
-    "gen_ai.request.model",
-    "gen_ai.response.model",
-    "gen_ai.response.id",
-    "gen_ai.conversation.id",
-    "gen_ai.usage.input_tokens",
-    "gen_ai.usage.output_tokens",
+    *("gen_ai.provider.name", "gen_ai.system", "gen_ai.operation.name", "gen_ai.agent.name"),
+    *("gen_ai.request.model", "gen_ai.response.model", "gen_ai.response.id", "gen_ai.conversation.id"),
+    *("gen_ai.response.time_to_first_chunk", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"),
+    *("gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens", "llm.request.type"),
+    *("traceloop.span.kind", "openai.response.service_tier", "gen_ai.openai.response.service_tier"),
 )
+_CACHE_READS: Final = tuple(
+    f"gen_ai.usage.{name}"
+    for name in (
+        *("cache_read.input_tokens", "cache_read_input_tokens", "cache_read_tokens", "input_cached_tokens"),
+        *("cached_input_tokens", "details.cache_read_tokens", "details.cached_tokens"),
+        *("details.cache_read_input_tokens",),
+    )
+)
+_CACHE_WRITES: Final = tuple(
+    f"gen_ai.usage.{name}"
+    for name in (
+        *("cache_creation.input_tokens", "cache_creation_input_tokens", "cache_creation_tokens"),
+        *("cache_write.input_tokens", "cache_write_input_tokens", "cache_write_tokens"),
+        *("details.cache_write_tokens", "details.cache_creation_input_tokens"),
+    )
+)
+_REASONING: Final = tuple(
+    f"gen_ai.usage.{name}"
+    for name in (
+        *("reasoning.output_tokens", "reasoning_output_tokens", "reasoning_tokens"),
+        *("output_reasoning_tokens", "details.reasoning_tokens"),
+    )
+)
+# In order: the convention's own name, then what emitters have called it.
+GEN_AI_INPUT: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
+GEN_AI_OUTPUT: Final = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
+GEN_AI_CACHE_READ: Final = _CACHE_READS
+GEN_AI_CACHE_WRITE: Final = _CACHE_WRITES
+GEN_AI_REASONING: Final = _REASONING
 
-KEPT: Final = frozenset((*_IDENTITY, *_EVENT, *_CALL, *_ACTIVITY, *_GEN_AI))
+KEPT: Final = frozenset(
+    (
+        *(*_PEOPLE, *_CLIENT, *_SESSION, *_EVENT, *_CALL, *_TOKENS, *_ACTIVITY, *_STREAM, *_GEN_AI),
+        *(*_CACHE_READS, *_CACHE_WRITES, *_REASONING),
+    )
+)

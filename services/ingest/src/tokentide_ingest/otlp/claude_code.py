@@ -1,0 +1,228 @@
+"""Claude Code: its log events, and the spans of its requests (beta). Pure.
+
+The call is `api_request`, sent when the answer is complete: the call began `duration_ms` before. A span
+`llm_request` of the same request carries the same id and the same numbers, so both join into one call; a span
+without an id is left to the events. `api_retries_exhausted` repeats the last `api_error` of a request and
+names no request of its own: it is no call. Requests that failed and then succeeded at another attempt, and
+streams that broke, have no event at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tokentide_common.events import UsageEvent
+from tokentide_common.identity import call_id_for, derived_call_id
+from tokentide_common.providers import provider_of
+from tokentide_ingest.otlp.facts import (
+    Place,
+    Told,
+    decider,
+    decision_fact,
+    fact,
+    prompt_facts,
+    result_fact,
+    stamp,
+)
+from tokentide_ingest.otlp.origin import Origins
+from tokentide_ingest.otlp.reading import (
+    MAX_TEXT,
+    count,
+    dollars,
+    flag,
+    identifier,
+    millis,
+    moment,
+    status_code,
+    text,
+    word,
+)
+from tokentide_ingest.otlp.telemetry import Attributes, LogRecord, Span
+
+CLIENT: Final = "claude-code"
+LLM_SPAN: Final = "claude_code.llm_request"
+_NOT_A_CALL: Final = "<synthetic>"
+# The API's own words for its statuses; the event has only the number and a message, which is never read.
+_ERRORS: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def api_request(record: LogRecord, origins: Origins) -> Told:
+    """Return the call that an answered request is."""
+    said = record.attributes
+    if said.get("model") == _NOT_A_CALL:
+        return []
+    tokens = _tokens(said)
+    call_id = _call_id(record, "", *tokens.values())
+    return [_call(record, origins, call_id, {"reported_cost_usd": dollars(said, "cost_usd"), **tokens})]
+
+
+def api_error(record: LogRecord, origins: Origins) -> Told:
+    """Return the failed call that a request given up is."""
+    status = status_code(record.attributes, "status_code")
+    error = _ERRORS.get(status) or (f"http_{status}" if status else "connection_error")
+    failure = {"status": "error", "http_status": status, "error_type": error}
+    return [_call(record, origins, _call_id(record, "api_error"), failure)]
+
+
+def api_refusal(record: LogRecord, origins: Origins) -> Told:
+    """Return what a refusal adds to the call that it answers, or nothing if another model then took over."""
+    if flag(record.attributes, "server_fallback_hop"):
+        return []
+    refusal = {"status": "error", "error_type": "refusal", "stop_reason": "refusal"}
+    return [_call(record, origins, _call_id(record, "api_refusal"), refusal)]
+
+
+def api_retries_exhausted(record: LogRecord, origins: Origins) -> Told:
+    """Return the failed call if the event names its request; without an id it repeats an `api_error`."""
+    return api_error(record, origins) if text(record.attributes, "request_id") else []
+
+
+def user_prompt(record: LogRecord, origins: Origins) -> Told:
+    """Return that there was a prompt, and how long it was."""
+    return prompt_facts(record, _place(record, origins))
+
+
+def tool_result(record: LogRecord, origins: Origins) -> Told:
+    """Return that a tool ran, and whether it succeeded."""
+    return [result_fact(record, _place(record, origins), text(record.attributes, "tool_name"))]
+
+
+def tool_decision(record: LogRecord, origins: Origins) -> Told:
+    """Return that somebody or something decided whether a tool may run."""
+    tool = text(record.attributes, "tool_name")
+    return [decision_fact(record, _place(record, origins), tool, decider(record))]
+
+
+def compaction(record: LogRecord, origins: Origins) -> Told:
+    """Return that a conversation was summed up, if it was."""
+    said = record.attributes
+    if flag(said, "success") is False:
+        return []
+    return [fact(record, _place(record, origins), "compactions", kind=word(said, "trigger"))]
+
+
+def llm_span(span: Span, origins: Origins) -> Told:
+    """Return what a request's span says of the call; its end and its reason to stop no event has.
+
+    The span's place is not stamped with its time: the events, which know the prompt too, go before it.
+    """
+    said = span.attributes
+    if not (request_id := identifier(said, "request_id")):
+        return []
+    session_id = identifier(said, "session.id")
+    failed = span.failed or flag(said, "success") is False
+    return [
+        UsageEvent(
+            call_id=_fitting(call_id_for(request_id=request_id, session_id=session_id)),
+            source="otlp",
+            client=CLIENT,
+            occurred_at=moment(span.start_ns),
+            request_id=request_id,
+            session_id=session_id,
+            status="error" if failed else "ok",
+            duration_ms=millis(said, "duration_ms"),
+            stop_reason=word(said, "stop_reason"),
+            **_described(said),
+            **({} if failed else _tokens(said)),
+            **origins.of(span.resource, said),
+        )
+    ]
+
+
+TELLERS: Final[dict[str, Callable[[LogRecord, Origins], Told]]] = {
+    "api_request": api_request,
+    "api_error": api_error,
+    "api_refusal": api_refusal,
+    "api_retries_exhausted": api_retries_exhausted,
+    "user_prompt": user_prompt,
+    "tool_result": tool_result,
+    "tool_decision": tool_decision,
+    "compaction": compaction,
+}
+"""By the event's name without `claude_code.`; all other events mean nothing here."""
+
+
+def _call(record: LogRecord, origins: Origins, call_id: str, told: dict[str, Any]) -> UsageEvent:
+    said = record.attributes
+    at, duration_ms = moment(record.time_ns), millis(said, "duration_ms")
+    return UsageEvent(
+        call_id=call_id,
+        source="otlp",
+        client=CLIENT,
+        occurred_at=_start(at, duration_ms),
+        observed_at=at,
+        request_id=identifier(said, "request_id"),
+        session_id=identifier(said, "session.id"),
+        prompt_id=text(said, "prompt.id"),
+        query_source=text(said, "query_source"),
+        identity_provider=text(said, "identity.source"),
+        duration_ms=duration_ms,
+        **_described(said),
+        **told,
+        **origins.of(record.resource, said),
+    )
+
+
+def _described(said: Attributes) -> dict[str, Any]:
+    """Return what events and spans say of a call in the same words."""
+    model, speed, agent_id = identifier(said, "model"), word(said, "speed"), text(said, "agent_id")
+    return {
+        "model": model,
+        "provider": provider_of(model),
+        "agent": text(said, "agent.name") or agent_id,
+        "is_sidechain": bool(agent_id),
+        # The API and the log call it standard.
+        "speed": "standard" if speed == "normal" else speed,
+        "effort": word(said, "effort"),
+        "ttft_ms": millis(said, "ttft_ms"),
+    }
+
+
+def _tokens(said: Attributes) -> dict[str, int]:
+    """Return the disjoint buckets: Claude Code's input leaves out what was cached."""
+    write_5m, write_1h = count(said, "cache_creation_5m_tokens"), count(said, "cache_creation_1h_tokens")
+    return {
+        "input_tokens": count(said, "input_tokens"),
+        "output_tokens": count(said, "output_tokens"),
+        "cache_read_tokens": count(said, "cache_read_tokens"),
+        # Some versions say nothing but the total, some say 0 where they know the parts.
+        "cache_write_tokens": max(count(said, "cache_creation_tokens"), write_5m + write_1h),
+        "cache_write_5m_tokens": write_5m,
+        "cache_write_1h_tokens": write_1h,
+    }
+
+
+def _call_id(record: LogRecord, *told: str | int) -> str:
+    """Return the request's id; old versions know none: then what is in the record tells calls apart."""
+    said = record.attributes
+    session_id = identifier(said, "session.id")
+    if request_id := identifier(said, "request_id"):
+        return _fitting(call_id_for(request_id=request_id, session_id=session_id))
+    whose = (session_id, text(said, "user.id"), text(said, "event.sequence"), text(said, "model"))
+    return derived_call_id("otlp", CLIENT, stamp(record), *whose, *told)
+
+
+def _fitting(call_id: str) -> str:
+    return call_id if len(call_id) <= MAX_TEXT else derived_call_id(CLIENT, call_id)
+
+
+def _start(end: datetime, duration_ms: int) -> datetime:
+    return end - timedelta(milliseconds=duration_ms)
+
+
+def _place(record: LogRecord, origins: Origins) -> Place:
+    said = record.attributes
+    return Place(CLIENT, identifier(said, "session.id"), origins.of(record.resource, said))

@@ -1,0 +1,91 @@
+"""Log records and spans into usage events and activity facts: one view of each call, whoever tells it. Pure.
+
+    claude_code.py  codex.py  gemini_cli.py   the events of these clients
+    gen_ai.py                                 spans of all others
+    origin.py  reading.py  facts.py           what they have in common
+    kept.py                                   the only attributes that any of them can see
+
+Events and facts come without organisation and key: the receiver stamps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from tokentide_common.activity import ActivityFact
+from tokentide_common.errors import InvalidEvent
+from tokentide_common.events import EARLIEST, MAX_CLOCK_AHEAD, check_event
+from tokentide_ingest.otlp import claude_code, codex, gemini_cli, gen_ai
+from tokentide_ingest.otlp.facts import Told
+from tokentide_ingest.otlp.mapped import Mapped
+from tokentide_ingest.otlp.origin import Origins
+from tokentide_ingest.otlp.telemetry import LogRecord, Span
+
+_CLAUDE_CODE: Final = "claude_code."
+_CLAUDE_CODE_SCOPE: Final = "com.anthropic.claude_code"
+_DETAILS: Final = "gen_ai.client.inference.operation.details"
+# Their events tell each call; their spans repeat the tokens.
+_TELL_BY_EVENTS: Final = ("codex_", "codex-cli", "codex-app-server", "gemini-cli")
+
+
+def map_logs(items: Iterable[LogRecord], now: datetime, tag_attributes: Mapping[str, str]) -> Mapped:
+    """Return what log records amount to. Each is judged on its own; most mean nothing here."""
+    mapped, origins = Mapped(), Origins(tag_attributes)
+    for record in items:
+        if (tell := _teller(record)) is not None:
+            try:
+                _add(mapped, tell(record, origins), now)
+            except InvalidEvent as error:
+                mapped.reject(error.detail)
+    return mapped
+
+
+def map_spans(items: Iterable[Span], now: datetime, tag_attributes: Mapping[str, str]) -> Mapped:
+    """Return what spans amount to. Each is judged on its own; most are no calls."""
+    mapped, origins = Mapped(), Origins(tag_attributes)
+    for span in items:
+        if (tell := _span_teller(span)) is not None:
+            try:
+                _add(mapped, tell(span, origins), now)
+            except InvalidEvent as error:
+                mapped.reject(error.detail)
+    return mapped
+
+
+def _teller(record: LogRecord) -> Callable[[LogRecord, Origins], Told] | None:
+    # Codex puts a line of its source code where the event's name belongs.
+    said = record.attributes.get("event.name")
+    name = said if isinstance(said, str) else record.name
+    if name.startswith(_CLAUDE_CODE) or record.scope.startswith(_CLAUDE_CODE_SCOPE):
+        return claude_code.TELLERS.get(name.removeprefix(_CLAUDE_CODE))
+    if name == _DETAILS and record.scope != gemini_cli.CLIENT:
+        # Other SDKs send it beside a span, which tells the call.
+        return None
+    return codex.TELLERS.get(name) or gemini_cli.TELLERS.get(name)
+
+
+def _span_teller(span: Span) -> Callable[[Span, Origins], Told] | None:
+    if span.name == claude_code.LLM_SPAN:
+        return claude_code.llm_span
+    service = span.resource.get("service.name")
+    if span.name.startswith(_CLAUDE_CODE) or (
+        isinstance(service, str) and service.startswith(_TELL_BY_EVENTS)
+    ):
+        return None
+    return gen_ai.call
+
+
+def _add(mapped: Mapped, told: Told, now: datetime) -> None:
+    """Take in what a record says, or raise `InvalidEvent` and take in nothing of it."""
+    for one in told:
+        if not isinstance(one, ActivityFact):
+            check_event(one, now)
+        elif not EARLIEST <= one.at <= now + MAX_CLOCK_AHEAD:
+            raise InvalidEvent("the time is out of range", code="timestamp_out_of_range")
+    for one in told:
+        if isinstance(one, ActivityFact):
+            mapped.facts.append(one)
+        else:
+            mapped.events.append(one)
