@@ -37,6 +37,12 @@ _STREAM: Final = (
     *("auth_type", "vcs.repository.name", "skill.name", "plugin.name", "marketplace.name"),
     *("mcp_server.name", "mcp_tool.name", "originator", "session_source", "is_git", "is_worktree"),
 )
+# What tells one stream of points from another; it goes no further than into a hash.
+_STREAMS: Final = (
+    *("service.instance.id", "host.name", "process.pid", "app.version", "terminal.type", "interactive"),
+    *("auth_type", "vcs.repository.name", "skill.name", "plugin.name", "marketplace.name"),
+    *("mcp_server.name", "mcp_tool.name", "originator", "session_source", "is_git", "is_worktree"),
+)
 _GEN_AI: Final = (
     *("gen_ai.provider.name", "gen_ai.system", "gen_ai.operation.name", "gen_ai.agent.name"),
     *("gen_ai.request.model", "gen_ai.response.model", "gen_ai.response.id", "gen_ai.conversation.id"),
