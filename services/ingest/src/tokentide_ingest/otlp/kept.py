@@ -37,20 +37,16 @@ _STREAM: Final = (
     *("auth_type", "vcs.repository.name", "skill.name", "plugin.name", "marketplace.name"),
     *("mcp_server.name", "mcp_tool.name", "originator", "session_source", "is_git", "is_worktree"),
 )
-# What tells one stream of points from another; it goes no further than into a hash.
-_STREAMS: Final = (
-    *("service.instance.id", "host.name", "process.pid", "app.version", "terminal.type", "interactive"),
-    *("auth_type", "vcs.repository.name", "skill.name", "plugin.name", "marketplace.name"),
-    *("mcp_server.name", "mcp_tool.name", "originator", "session_source", "is_git", "is_worktree"),
-)
 _GEN_AI: Final = (
     *("gen_ai.provider.name", "gen_ai.system", "gen_ai.operation.name", "gen_ai.agent.name"),
     *("gen_ai.request.model", "gen_ai.response.model", "gen_ai.response.id", "gen_ai.conversation.id"),
-    *("gen_ai.response.time_to_first_chunk", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"),
-    *("gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens", "llm.request.type"),
-    *("traceloop.span.kind", "openai.response.service_tier", "gen_ai.openai.response.service_tier"),
+    *("gen_ai.response.time_to_first_chunk", "llm.request.type", "traceloop.span.kind"),
+    *("openai.response.service_tier", "gen_ai.openai.response.service_tier"),
 )
-_CACHE_READS: Final = tuple(
+# In order: the convention's own name, then what emitters have called it.
+GEN_AI_INPUT: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
+GEN_AI_OUTPUT: Final = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
+GEN_AI_CACHE_READ: Final = tuple(
     f"gen_ai.usage.{name}"
     for name in (
         *("cache_read.input_tokens", "cache_read_input_tokens", "cache_read_tokens", "input_cached_tokens"),
@@ -58,7 +54,7 @@ _CACHE_READS: Final = tuple(
         *("details.cache_read_input_tokens",),
     )
 )
-_CACHE_WRITES: Final = tuple(
+GEN_AI_CACHE_WRITE: Final = tuple(
     f"gen_ai.usage.{name}"
     for name in (
         *("cache_creation.input_tokens", "cache_creation_input_tokens", "cache_creation_tokens"),
@@ -66,23 +62,16 @@ _CACHE_WRITES: Final = tuple(
         *("details.cache_write_tokens", "details.cache_creation_input_tokens"),
     )
 )
-_REASONING: Final = tuple(
+GEN_AI_REASONING: Final = tuple(
     f"gen_ai.usage.{name}"
     for name in (
         *("reasoning.output_tokens", "reasoning_output_tokens", "reasoning_tokens"),
         *("output_reasoning_tokens", "details.reasoning_tokens"),
     )
 )
-# In order: the convention's own name, then what emitters have called it.
-GEN_AI_INPUT: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
-GEN_AI_OUTPUT: Final = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
-GEN_AI_CACHE_READ: Final = _CACHE_READS
-GEN_AI_CACHE_WRITE: Final = _CACHE_WRITES
-GEN_AI_REASONING: Final = _REASONING
-
 KEPT: Final = frozenset(
     (
         *(*_PEOPLE, *_CLIENT, *_SESSION, *_EVENT, *_CALL, *_TOKENS, *_ACTIVITY, *_STREAM, *_GEN_AI),
-        *(*_CACHE_READS, *_CACHE_WRITES, *_REASONING),
+        *(*GEN_AI_INPUT, *GEN_AI_OUTPUT, *GEN_AI_CACHE_READ, *GEN_AI_CACHE_WRITE, *GEN_AI_REASONING),
     )
 )
