@@ -19,7 +19,7 @@ _GRACE_S: Final = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class Delivery:
+class Courier:
     """Empties a queue in the background, one request of a lane at a time."""
 
     def __init__(

@@ -19,7 +19,7 @@ from tokentide_common.accounts import KeyRecord
 from tokentide_common.errors import Retryable, TokentideError, Unavailable
 from tokentide_common.metrics import Metrics
 from tokentide_ingest.otlp.forward_collector import SIGNALS, Collector
-from tokentide_ingest.otlp.forward_delivery import Delivery
+from tokentide_ingest.otlp.forward_delivery import Courier
 from tokentide_ingest.otlp.forward_outcomes import Outcomes
 from tokentide_ingest.otlp.forward_queue import DiskQueue
 from tokentide_ingest.otlp.forward_settings import ForwardSettings
@@ -68,7 +68,7 @@ class Tee:
             max_bytes=settings.otlp_forward_queue_bytes,
             dropped=self._outcomes.lost,
         )
-        self._delivery = Delivery(
+        self._courier = Courier(
             self._queue,
             self._forward if self.mode == "mirror" else self._take_in,
             self._outcomes,
@@ -88,12 +88,12 @@ class Tee:
     async def start(self) -> None:
         """Begin to empty the queue; what the last process left comes first."""
         if self.mode != "off":
-            await self._delivery.start()
+            await self._courier.start()
 
     async def stop(self) -> None:
         """Stop; what waits stays on disk for the next start."""
         if self.mode != "off":
-            await self._delivery.stop()
+            await self._courier.stop()
         await self._collector.close()
 
     async def mirror(self, signal: Signal, request: WireRequest, key: KeyRecord) -> None:
