@@ -104,7 +104,7 @@ class Embedded:
     def __init__(self, folder: Path, **ports: int) -> None:
         self.data_dir = folder / "data"
         self._folder = folder
-        chosen = {"ingest": 0, "query": 0, "broker": 0} | ports
+        chosen = {"ingest": 0, "otlp-grpc": 0, "query": 0, "broker": 0} | ports
         flags = [text for name, port in chosen.items() for text in (f"--{name}-port", str(port))]
         self.command = [COMMAND, "up", "--data-dir", str(self.data_dir), "--json", *flags]
         self.ready: dict[str, Any] = {}

@@ -61,7 +61,7 @@ async def ingest_service(broker_url: str, folder: Path, **options: Any) -> Async
     secret, record = issue_key(engine, org_id, "m")
     engine.dispose()
     settings = IngestSettings(
-        broker_url=broker_url, database_url=database_url, **{"ingest_port": 0, **options}
+        broker_url=broker_url, database_url=database_url, **{"ingest_port": 0, "otlp_grpc_port": 0, **options}
     )
     async with (
         serving(create_app(settings), host="127.0.0.1", port=0, drain_s=2) as port,

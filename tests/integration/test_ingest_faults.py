@@ -116,6 +116,7 @@ class Process:
             "TOKENTIDE_BROKER_URL": broker_url,
             "TOKENTIDE_DATABASE_URL": database_url,
             "TOKENTIDE_INGEST_PORT": "0",
+            "TOKENTIDE_OTLP_GRPC_PORT": "0",
             **options,
         }
 

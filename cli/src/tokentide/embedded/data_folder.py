@@ -24,6 +24,7 @@ class DataFolder:
         self.credentials = root / "credentials.json"
         self.addresses = root / "addresses.json"
         self.broker_log = root / "broker.log"
+        self.forward_queue = root / "forward-queue"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

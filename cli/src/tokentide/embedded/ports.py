@@ -13,6 +13,7 @@ class Ports(msgspec.Struct, frozen=True):
     """Where to listen on the loopback interface; 0 is any free port."""
 
     ingest: int
+    otlp_grpc: int
     query: int
     broker: int
 
@@ -26,7 +27,7 @@ def refuse_taken(ports: Ports) -> None:
     try:
         for name, port in msgspec.structs.asdict(ports).items():
             if port:
-                probes.append(_probe(f"--{name}-port", port))
+                probes.append(_probe(f"--{name.replace('_', '-')}-port", port))
     finally:
         for probe in probes:
             probe.close()

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from tokentide.embedded.broker import embedded_broker
-from tokentide.embedded.credentials import ensure_credentials
+from tokentide.embedded.credentials import Credentials, ensure_credentials
 from tokentide.embedded.data_folder import DataFolder
 from tokentide.embedded.ports import Ports
 from tokentide_aggregator.app import running as aggregator_running
@@ -55,11 +55,11 @@ async def embedded_system(
     async with contextlib.AsyncExitStack() as stack:
         engine = open_database(f"sqlite:///{folder.accounts}")
         stack.callback(engine.dispose)
-        ensure_credentials(folder, engine, time_zone)
+        credentials = ensure_credentials(folder, engine, time_zone)
         broker_url, broker_ended = await stack.enter_async_context(
             embedded_broker(ports.broker, folder.broker_log)
         )
-        environ = _environment(folder, broker_url)
+        environ = _environment(folder, broker_url, ports, credentials)
         store = Store(environ["TOKENTIDE_CLICKHOUSE_URL"], connections=8)
         stack.push_async_callback(store.close)
         consumer, aggregator_ended = await stack.enter_async_context(
@@ -85,7 +85,7 @@ async def embedded_system(
             Ready(
                 ready=True,
                 ingest=f"http://127.0.0.1:{ingest_port}",
-                otlp_grpc=None,
+                otlp_grpc=f"127.0.0.1:{ingest.state.otlp_grpc_port}",
                 proxy=None,
                 query=f"http://127.0.0.1:{query_port}",
                 broker=broker_url,
@@ -101,11 +101,16 @@ async def _first_end(broker: asyncio.Task[int], aggregator: asyncio.Task[None]) 
         task.result()
 
 
-def _environment(folder: DataFolder, broker_url: str) -> Mapping[str, str]:
+def _environment(
+    folder: DataFolder, broker_url: str, ports: Ports, credentials: Credentials
+) -> Mapping[str, str]:
     """Return the settings of the embedded system: what it decides, and the caller's choice for the rest."""
     suggested = {
         # Tansu lets the first member of a group wait for half of this; no other member will ever come.
         "TOKENTIDE_SESSION_TIMEOUT_MS": "3000",
+        # Telemetry of this machine without a key is that of the user who started us.
+        "TOKENTIDE_OTLP_LOOPBACK_KEY": credentials.machine_key,
+        "TOKENTIDE_OTLP_FORWARD_QUEUE_DIR": str(folder.forward_queue.absolute()),
     }
     decided = {
         "TOKENTIDE_BROKER_URL": broker_url,
@@ -113,5 +118,7 @@ def _environment(folder: DataFolder, broker_url: str) -> Mapping[str, str]:
         "TOKENTIDE_DATABASE_URL": f"sqlite:///{folder.accounts.absolute()}",
         # The broker forgets: acknowledge only what is stored.
         "TOKENTIDE_EMBEDDED": "true",
+        "TOKENTIDE_BIND_HOST": "127.0.0.1",
+        "TOKENTIDE_OTLP_GRPC_PORT": str(ports.otlp_grpc),
     }
     return {**suggested, **os.environ, **decided}

@@ -29,7 +29,7 @@ def up(
         int, Parameter(validator=_PORT, help="Port of the ingest service; 0: any free one.")
     ] = 4318,
     otlp_grpc_port: Annotated[
-        int, Parameter(validator=_PORT, help="Port for OTLP over gRPC; not served yet.")
+        int, Parameter(validator=_PORT, help="Port for OTLP over gRPC; 0: any free one.")
     ] = 4317,
     proxy_port: Annotated[
         int, Parameter(validator=_PORT, help="Port of the API proxy; not served yet.")
@@ -50,7 +50,7 @@ def up(
     """
     logging.configure("console", level="warning")
     folder = DataFolder((data_dir or default_data_dir()).expanduser())
-    ports = Ports(ingest=ingest_port, query=query_port, broker=broker_port)
+    ports = Ports(ingest=ingest_port, otlp_grpc=otlp_grpc_port, query=query_port, broker=broker_port)
     with folder.locked():
         refuse_taken(ports)
         try:

@@ -35,6 +35,7 @@ async def serving(
         access_log=False,
         lifespan="on",
         server_header=False,
+        proxy_headers=False,  # the peer is who is connected, whatever a header says
         timeout_graceful_shutdown=drain_s,
         **(options or {}),
     )

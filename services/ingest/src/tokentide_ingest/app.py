@@ -16,6 +16,7 @@ from tokentide_common.problem import exception_handlers
 from tokentide_ingest.connections import Connections
 from tokentide_ingest.dispatch import Dispatch
 from tokentide_ingest.limits import ByteBudget, RateLimit
+from tokentide_ingest.otlp.doors import OtlpDoors
 from tokentide_ingest.receiver import BatchReceiver
 from tokentide_ingest.routes import batch_routes
 from tokentide_ingest.settings import IngestSettings
@@ -25,27 +26,35 @@ from tokentide_ingest.verdicts import VerdictReader
 def create_app(
     settings: IngestSettings, *, keys: KeyDirectory | None = None, metrics: Metrics | None = None
 ) -> Litestar:
-    """Return the app. Keys that are passed in stay the caller's to start and stop; else it opens its own."""
+    """Return the app. Keys that are passed in stay the caller's to start and stop; else it opens its own.
+
+    Once it is started, `app.state.otlp_grpc_port` is where it takes OTLP over gRPC.
+    """
     metrics = metrics or Metrics()
     publisher = Publisher(settings.broker_url)
     verdicts = VerdictReader(settings.broker_url)
     connections = Connections(settings, publisher, verdicts, keys)
     budget = ByteBudget(settings.ingest_bytes_in_flight)
     metrics.gauge("tokentide_ingest_bytes_in_flight").set_function(lambda: budget.held)
-    dispatch = Dispatch(settings, publisher, verdicts, metrics)
-    receiver = BatchReceiver(dispatch, budget, metrics, read_timeout_s=settings.ingest_read_timeout_s)
     rate = RateLimit(settings.ingest_requests_per_s, settings.ingest_burst_requests)
+    dispatch = Dispatch(settings, publisher, verdicts, metrics)
+    batches = BatchReceiver(dispatch, budget, metrics, read_timeout_s=settings.ingest_read_timeout_s)
+    doors = OtlpDoors(settings, dispatch, budget, keys=connections.keys, rate=rate, metrics=metrics)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with connections.open():
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with connections.open(), doors.open() as app.state.otlp_grpc_port:
             yield
 
     async def checks() -> Mapping[str, bool]:
         return connections.checks()
 
     return Litestar(
-        [*batch_routes(receiver, connections.keys, rate, metrics), *health_routes(metrics, checks)],
+        [
+            *batch_routes(batches, connections.keys, rate, metrics),
+            *doors.routes(),
+            *health_routes(metrics, checks),
+        ],
         lifespan=[lifespan],
         exception_handlers=exception_handlers(),
         openapi_config=OpenAPIConfig(title="Tokentide ingest", version="1"),

@@ -1,0 +1,109 @@
+"""An export request becomes records for the topics: bytes, key and time in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from tokentide_common.accounts import KeyRecord
+from tokentide_common.activity import ActivityFact, encode_fact
+from tokentide_common.broker import Record
+from tokentide_common.errors import InvalidEvent
+from tokentide_common.events import EARLIEST, MAX_CLOCK_AHEAD, UsageEvent, check_event, encode_event
+from tokentide_ingest.otlp.answers import Encoding
+from tokentide_ingest.otlp.decoding import decode_logs, decode_metrics, decode_traces
+from tokentide_ingest.otlp.forward_wire import Signal
+from tokentide_ingest.otlp.kept import KEPT
+from tokentide_ingest.otlp.mapped import Mapped
+from tokentide_ingest.otlp.mapping import map_logs, map_spans
+from tokentide_ingest.otlp.points import map_points
+from tokentide_ingest.otlp.telemetry import Decoded
+
+_MAX_REASONS: Final = 10
+_KEY_DEFAULTS: Final = ("user_id", "user_email", "team", "department", "project")
+TagAttributes = Mapping[str, str]
+"""Attribute → tag."""
+
+
+class Export(msgspec.Struct):
+    """What a request holds: records by topic, and what of it was refused."""
+
+    events: list[Record]
+    facts: list[Record]
+    rejected: int = 0
+    reasons: list[str] = []
+
+    def reject(self, count: int, reasons: Iterable[str]) -> None:
+        """Count what is refused and keep why: each reason once, and few."""
+        self.rejected += count
+        new = [reason for reason in reasons if reason not in self.reasons]
+        self.reasons = [*self.reasons, *new][:_MAX_REASONS]
+
+
+def tags_of(setting: Iterable[str]) -> TagAttributes:
+    """Return the tag of each attribute that the setting names: `attribute` or `attribute=tag`."""
+    pairs = (entry.partition("=") for entry in setting)
+    return {attribute: tag or attribute for attribute, _, tag in pairs}
+
+
+def read_export(
+    signal: Signal, body: bytes, encoding: Encoding, key: KeyRecord, *, now: datetime, tags: TagAttributes
+) -> Export:
+    """Decode a request, map it to events and facts, and stamp them with what the key stands for.
+
+    Raises `InvalidRequest` when the body as a whole is unreadable.
+    """
+    decoded, mapped = _read(signal, body, encoding, now, tags)
+    export = Export([], [])
+    export.reject(decoded.rejected, decoded.reasons)
+    export.reject(mapped.rejected, mapped.reasons)
+    defaults = [(name, value) for name in _KEY_DEFAULTS if (value := getattr(key, name))]
+    for event in mapped.events:
+        try:
+            check_event(event, now)
+        except InvalidEvent as error:
+            export.reject(1, [error.detail])
+            continue
+        if event.observed_at is None:
+            event.observed_at = now
+        _stamp(event, key, defaults)
+        export.events.append(Record(event.call_id.encode(), encode_event(event)))
+    for fact in mapped.facts:
+        if not EARLIEST <= fact.at <= now + MAX_CLOCK_AHEAD:
+            export.reject(1, ["a time is out of range"])
+            continue
+        _stamp(fact, key, defaults)
+        export.facts.append(Record(fact.series_id.encode(), encode_fact(fact)))
+    return export
+
+
+def _read(
+    signal: Signal, body: bytes, encoding: Encoding, now: datetime, tags: TagAttributes
+) -> tuple[Decoded[Any], Mapped]:
+    kept = KEPT.union(tags)
+    match signal:
+        case "logs":
+            logs = decode_logs(body, encoding, kept)
+            return logs, map_logs(logs.items, now, tags)
+        case "metrics":
+            points = decode_metrics(body, encoding, kept)
+            return points, map_points(points.items, now, tags)
+        case "traces":
+            spans = decode_traces(body, encoding, kept)
+            return spans, map_spans(spans.items, now, tags)
+
+
+def _stamp(said: UsageEvent | ActivityFact, key: KeyRecord, defaults: list[tuple[str, str]]) -> None:
+    # Whatever telemetry says, it speaks for the organisation of its key.
+    said.org_id = key.org_id
+    said.key_id = key.key_id
+    if key.machine_id:
+        said.machine_id = key.machine_id
+    for name, value in defaults:
+        if not getattr(said, name):
+            setattr(said, name, value)
+    if not said.user_id:
+        said.user_id = said.account_id or said.device_id
