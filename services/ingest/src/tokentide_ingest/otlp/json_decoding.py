@@ -237,6 +237,6 @@ def _add_span(decoded: Decoded[Span], origin: Origin, span: SpanShape, found: At
             attributes=found,
         )
     except ValueError:
-        refuse(decoded, "a span has no valid spanId or traceId, or a malformed time")
+        refuse(decoded, "a span's spanId, traceId or time is malformed")
         return
     add_span(decoded, flat)

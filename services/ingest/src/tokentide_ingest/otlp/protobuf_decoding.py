@@ -106,9 +106,12 @@ def decode_traces(body: bytes, kept: frozenset[str]) -> Decoded[Span]:
 def _scopes(
     signal: _Signal, body: bytes, kept: frozenset[str], decoded: Decoded[Any]
 ) -> Iterator[tuple[Origin, Iterable[Any]]]:
-    request = _parsed(signal.request, body) if len(body) <= _ONE_PASS_BYTES else None
+    small = len(body) <= _ONE_PASS_BYTES
+    request = _parsed(signal.request, body) if small else None
     if request is None:
         yield from _scopes_apart(signal, body, kept, decoded)
+        if small and not decoded.rejected:
+            raise malformed("the body is not readable protobuf")  # and none of its records is to blame
         return
     for container in getattr(request, signal.containers):
         resource = _attributes(container.resource.attributes, kept)
@@ -198,7 +201,7 @@ def _add_points(
 
 def _add_span(decoded: Decoded[Span], origin: Origin, span: trace_pb2.Span, found: Attributes) -> None:
     if len(span.span_id) != 8 or len(span.trace_id) != 16:
-        refuse(decoded, "a span has no valid spanId or traceId")
+        refuse(decoded, "a span's spanId, traceId or time is malformed")
         return
     flat = Span(
         resource=origin.resource,

@@ -64,6 +64,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     while at < len(message):
         tag, at = _varint(message, at)
         kind = tag & 7
+        if tag < 8:
+            raise malformed("the body is not protobuf")
         if kind == _VARINT:
             _, at = _varint(message, at)
             continue

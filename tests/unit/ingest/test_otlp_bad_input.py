@@ -1,0 +1,329 @@
+"""Bad input has a specified answer, costs bounded memory, and never the records next to it."""
+
+import time
+import tracemalloc
+from typing import Any
+
+import msgspec
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from infra.otlp_bodies import DECODE, parsed
+from tokentide_common.errors import InvalidRequest, TooLarge
+from tokentide_ingest.otlp.decoding import Encoding, decode_logs, decode_metrics
+from tokentide_ingest.otlp.telemetry import Decoded, Point
+from tokentide_ingest.otlp.telemetry import LogRecord as Flat
+
+KEPT = frozenset({"event.name", "model", "gen_ai.system"})
+ENCODINGS: tuple[Encoding, ...] = ("json", "protobuf")
+SECRET = "the-users-prompt"
+
+
+def logs_json(*records: bytes) -> bytes:
+    return b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + b",".join(records) + b"]}]}]}"
+
+
+def logs_protobuf(*records: bytes) -> bytes:
+    return field(1, field(2, b"".join(field(2, record) for record in records)))
+
+
+def field(number: int, content: bytes) -> bytes:
+    size, head = len(content), bytearray([number << 3 | 2])
+    while size > 127:
+        head.append(size & 127 | 128)
+        size >>= 7
+    return bytes(head) + bytes([size]) + content
+
+
+def good(name: str, encoding: Encoding) -> bytes:
+    if encoding == "json":
+        return msgspec.json.encode({"eventName": name, "timeUnixNano": "5"})
+    return LogRecord(event_name=name, time_unix_nano=5).SerializeToString()
+
+
+def nested(levels: int, encoding: Encoding) -> bytes:
+    if encoding == "json":
+        deep = b'{"arrayValue":{"values":[' * levels + b"{}" + b"]}}" * levels
+        return b'{"eventName":"deep","attributes":[{"key":"model","value":' + deep + b"}]}"
+    value = b""
+    for _ in range(levels):
+        value = field(5, field(1, value))  # AnyValue.array_value, ArrayValue.values
+    pair = field(1, b"model") + field(2, value)
+    return LogRecord(event_name="deep").SerializeToString() + field(6, pair)
+
+
+def with_neighbours(bad: bytes, encoding: Encoding) -> Decoded[Flat]:
+    body = logs_json if encoding == "json" else logs_protobuf
+    return decode_logs(body(good("before", encoding), bad, good("after", encoding)), encoding, KEPT)
+
+
+def names(decoded: Decoded[Flat]) -> list[str]:
+    return [item.name for item in decoded.items]
+
+
+@pytest.mark.parametrize("signal", DECODE)
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("json", b""),
+        ("json", b"null"),
+        ("json", b"[]"),
+        ("json", b"{"),
+        ("json", b'{"resourceLogs":[{'),
+        ("json", b'{"a":NaN}'),
+        ("json", b'{"a":Infinity}'),
+        ("json", b"{} {}"),
+        ("json", b"\xef\xbb\xbf{}"),
+        ("json", b"\x1f\x8b\x08\x00"),
+        ("json", b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
+        ("protobuf", b"\x0a\x05\x12"),
+        ("protobuf", b"\x0a"),
+        ("protobuf", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+        ("protobuf", b'{"resourceLogs":[]}'),
+        ("protobuf", b"\x1f\x8b\x08\x00"),
+        ("protobuf", b"\x0b\x0b\x0b"),
+        ("protobuf", b"\x00" * 4),
+        ("protobuf", field(1, field(1, b"\xff") + field(2, b""))),
+        ("protobuf", field(1, field(1, field(1, field(1, b"\xff"))))),
+    ],
+)
+def test_a_body_that_is_unreadable_as_a_whole_is_malformed(
+    signal: str, encoding: Encoding, body: bytes
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        DECODE[signal](body, encoding, KEPT)
+    assert (refused.value.status, refused.value.stable_code) == (400, "malformed_body")
+
+
+@pytest.mark.parametrize("signal", DECODE)
+def test_an_empty_protobuf_body_is_an_empty_request(signal: str) -> None:
+    assert DECODE[signal](b"", "protobuf", KEPT).items == []
+
+
+def test_a_request_cut_anywhere_is_refused_or_read_up_to_a_boundary() -> None:
+    body = logs_protobuf(good("a", "protobuf"), good("b", "protobuf"))
+    for end in range(1, len(body)):
+        with pytest.raises(InvalidRequest):
+            decode_logs(body[:end], "protobuf", KEPT)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_bytearray_is_a_body_too(encoding: Encoding) -> None:
+    body = (logs_json if encoding == "json" else logs_protobuf)(good("a", encoding))
+    assert names(decode_logs(bytearray(body), encoding, KEPT)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"timeUnixNano":{}}',
+        b'{"timeUnixNano":"soon"}',
+        b'{"timeUnixNano":-1}',
+        b'{"timeUnixNano":1e99}',
+        b'{"timeUnixNano":"99999999999999999999"}',
+        b'{"timeUnixNano":' + b"9" * 5000 + b"}",
+        b'{"attributes":{"a":1}}',
+        b'{"attributes":[1]}',
+        b'{"attributes":[{"key":"model","value":"the-users-prompt"}]}',
+        b'{"attributes":[{"key":"model","value":{"boolValue":"the-users-prompt"}}]}',
+        b'{"attributes":[{"key":"model","value":{"doubleValue":1e999}}]}',
+        b'{"eventName":5}',
+        b'{"eventName":"\xff"}',
+        b'{"eventName":"\xed\xa0\x80"}',
+        b"7",
+        b"null",
+    ],
+)
+def test_a_malformed_record_in_json_costs_itself_alone_and_is_not_quoted(bad: bytes) -> None:
+    decoded = with_neighbours(bad, "json")
+    assert names(decoded) == ["before", "after"]
+    assert decoded.rejected == 1
+    assert len(decoded.reasons) == 1
+    assert SECRET not in decoded.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        field(12, b"\xff"),  # a name that is not UTF-8
+        field(6, field(1, b"\xed\xa0\x80")),  # a key that is half a surrogate pair
+        field(6, b"\x0a"),  # a truncated attribute
+        b"\x09\x01",  # a truncated time
+        b"\xff",
+    ],
+)
+def test_a_malformed_record_in_protobuf_costs_itself_alone(bad: bytes) -> None:
+    decoded = with_neighbours(bad, "protobuf")
+    assert names(decoded) == ["before", "after"]
+    assert decoded.rejected == 1
+    assert decoded.reasons == ["a LogRecord is not readable: too large, too deep, or not UTF-8"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_values_nested_within_reason_are_left_out_and_the_record_kept(encoding: Encoding) -> None:
+    decoded = with_neighbours(nested(20, encoding), encoding)
+    assert names(decoded) == ["before", "deep", "after"]
+    assert [item.attributes for item in decoded.items] == [{}, {}, {}]
+
+
+def test_values_nested_too_deeply_cost_their_record_in_protobuf() -> None:
+    decoded = with_neighbours(nested(5_000, "protobuf"), "protobuf")
+    assert (names(decoded), decoded.rejected) == (["before", "after"], 1)
+
+
+def test_values_nested_too_deeply_make_json_unreadable() -> None:
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        with_neighbours(nested(5_000, "json"), "json")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_ten_thousand_attributes_hide_none_that_is_named(encoding: Encoding) -> None:
+    junk = [{"key": f"junk.{i}", "value": {"stringValue": SECRET}} for i in range(10_000)]
+    named = {"key": "model", "value": {"stringValue": "m"}}
+    body = logs_json(msgspec.json.encode({"eventName": "e", "attributes": [*junk, named, *junk]}))
+    sent = body if encoding == "json" else parsed("logs", body).SerializeToString()
+    [only] = decode_logs(sent, encoding, KEPT).items
+    assert only.attributes == {"model": "m"}
+
+
+def sum_point(encoding: Encoding, temporality: int = 1, **fields: Any) -> Decoded[Point]:
+    points = [{"timeUnixNano": "5", "asInt": "1"}, fields, {"timeUnixNano": "6", "asInt": "2"}]
+    sums = [
+        {"name": "good", "sum": {"isMonotonic": True, "aggregationTemporality": 1, "dataPoints": points[:1]}},
+        {
+            "name": "m",
+            "sum": {"isMonotonic": True, "aggregationTemporality": temporality, "dataPoints": [fields]},
+        },
+        {"name": "good", "sum": {"isMonotonic": True, "aggregationTemporality": 2, "dataPoints": points[2:]}},
+    ]
+    body = msgspec.json.encode({"resourceMetrics": [{"scopeMetrics": [{"metrics": sums}]}]})
+    sent = body if encoding == "json" else parsed("metrics", body).SerializeToString()
+    decoded = decode_metrics(sent, encoding, KEPT)
+    assert [p.value for p in decoded.items if p.metric == "good"] == [1, 2]
+    return decoded
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"asInt": "-1", "timeUnixNano": "5"}, "a point of a monotonic sum is negative"),
+        ({"asDouble": -0.5, "timeUnixNano": "5"}, "a point of a monotonic sum is negative"),
+        ({"asDouble": "NaN", "timeUnixNano": "5"}, "a point's value is not a finite number"),
+        ({"asDouble": "Infinity", "timeUnixNano": "5"}, "a point's value is not a finite number"),
+        ({"asInt": "1"}, "a point has no timeUnixNano"),
+        ({"timeUnixNano": "5"}, "a point has no value"),
+        (
+            {"asInt": "1", "timeUnixNano": "5", "temporality": 0},
+            "a sum's aggregationTemporality is neither delta nor cumulative",
+        ),
+        (
+            {"asInt": "1", "timeUnixNano": "5", "temporality": 9},
+            "a sum's aggregationTemporality is neither delta nor cumulative",
+        ),
+    ],
+)
+def test_a_point_that_cannot_be_counted_is_refused_alone(
+    encoding: Encoding, fields: dict[str, Any], reason: str
+) -> None:
+    decoded = sum_point(encoding, **fields)
+    assert (decoded.rejected, decoded.reasons) == (1, [reason])
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_point_that_says_that_nothing_was_measured_is_passed_over(encoding: Encoding) -> None:
+    decoded = sum_point(encoding, timeUnixNano="5", flags=1)
+    assert (len(decoded.items), decoded.rejected) == (2, 0)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_metrics_that_do_not_add_up_are_passed_over(encoding: Encoding) -> None:
+    point = {"timeUnixNano": "5", "asInt": "1"}
+    metrics = [
+        {"name": "gauge", "gauge": {"dataPoints": [point]}},
+        {"name": "up and down", "sum": {"aggregationTemporality": 1, "dataPoints": [point]}},
+        {"name": "h", "histogram": {"aggregationTemporality": 1, "dataPoints": [{"timeUnixNano": "5"}]}},
+        {"name": "e", "exponentialHistogram": {"dataPoints": [{"timeUnixNano": "5"}]}},
+        {"name": "s", "summary": {"dataPoints": [{"timeUnixNano": "5"}]}},
+        {"name": "none"},
+    ]
+    body = msgspec.json.encode({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]})
+    sent = body if encoding == "json" else parsed("metrics", body).SerializeToString()
+    assert decode_metrics(sent, encoding, KEPT) == Decoded([])
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"spanId": "", "traceId": "ab" * 16, "endTimeUnixNano": "5"},
+        {"spanId": "ab" * 8, "traceId": "ab" * 15, "endTimeUnixNano": "5"},
+        {"spanId": "ab" * 8, "traceId": "ab" * 16},
+    ],
+)
+def test_a_span_without_identity_or_end_is_refused_alone(encoding: Encoding, fields: dict[str, Any]) -> None:
+    whole = {"name": "claude_code.a", "spanId": "ab" * 8, "traceId": "ab" * 16, "endTimeUnixNano": "5"}
+    spans = [whole, {"name": "claude_code.b"} | fields, whole]
+    body = msgspec.json.encode({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
+    sent = body if encoding == "json" else parsed("traces", body).SerializeToString()
+    decoded = DECODE["traces"](sent, encoding, KEPT)
+    assert (len(decoded.items), decoded.rejected, len(decoded.reasons)) == (2, 1, 1)
+
+
+def test_reasons_are_few_however_much_is_refused() -> None:
+    bad = [b'{"timeUnixNano":%d.5}' % i for i in range(50)]
+    bad += [msgspec.json.encode({"attributes": [None] * i + [i]}) for i in range(50)]
+    decoded = decode_logs(logs_json(*bad), "json", KEPT)
+    assert decoded.rejected == 100
+    assert len(decoded.reasons) <= 10
+    assert max(map(len, decoded.reasons)) <= 200
+
+
+HOSTILE = {
+    "empty records": (b"{}", b""),
+    "records of nothing but a name": (b'{"eventName":"a"}', LogRecord(event_name="a").SerializeToString()),
+    "records of empty attributes": (
+        b'{"attributes":[' + b",".join([b"{}"] * 50) + b"]}",
+        field(6, b"") * 50,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_hostile_body_of_ten_megabytes_is_refused_in_bounded_memory(kind: str, encoding: Encoding) -> None:
+    unit = HOSTILE[kind][ENCODINGS.index(encoding)]
+    size = 10 * 2**20
+    count = size // (len(unit) + 2)
+    body = (logs_json if encoding == "json" else logs_protobuf)(*([unit] * count))[: size + 100]
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        with pytest.raises(TooLarge) as refused:
+            decode_logs(body, encoding, KEPT)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refused.value.stable_code == "too_many_records"
+    assert peak < 150 * 2**20
+    assert time.process_time() - started < 20
+
+
+def test_one_record_of_ten_megabytes_is_refused_alone_in_protobuf() -> None:
+    huge = KeyValue(key="prompt", value=AnyValue(string_value="a" * 10 * 2**20))
+    bad = LogRecord(event_name="huge", attributes=[huge]).SerializeToString()
+    decoded = with_neighbours(bad, "protobuf")
+    assert (names(decoded), decoded.rejected) == (["before", "after"], 1)
+
+
+def test_a_large_request_is_read_like_a_small_one() -> None:
+    records = [
+        LogRecord(event_name=f"e{i}", attributes=[KeyValue(key="a", value=AnyValue(string_value="x" * 900))])
+        for i in range(2_500)
+    ]
+    body = logs_protobuf(*(record.SerializeToString() for record in records))
+    assert len(body) > 2**21
+    assert ExportLogsServiceRequest.FromString(body).resource_logs
+    assert names(decode_logs(body, "protobuf", KEPT)) == [f"e{i}" for i in range(2_500)]
