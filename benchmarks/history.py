@@ -14,16 +14,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 import workload
+from tokentide_aggregator.counted_call import index_row, joined
 from tokentide_aggregator.rows import plain_row
 from tokentide_common.identity import call_hash
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, rows
 
 _BLOCK: Final = 200_000
-_SEEN: Final = np.dtype([("call_hash", "V16"), ("version", "<u4"), ("occurred_ms", "<i8")])
 
 
 def block(first: int, count: int, org_id: str = "") -> tuple[bytes, bytes]:
@@ -35,12 +33,10 @@ def block(first: int, count: int, org_id: str = "") -> tuple[bytes, bytes]:
     for event, _ in sights:
         event.org_id = org_id or event.org_id
     data = b"\n".join([plain_row(event, cost, "bench", 1) for event, cost in sights])
-    index = np.empty(len(sights), dtype=_SEEN)
-    hashes = b"".join([call_hash(event.org_id, event.call_id) for event, _ in sights])
-    index["call_hash"] = np.frombuffer(hashes, dtype="V16")
-    index["version"] = 1
-    index["occurred_ms"] = [round(event.occurred_at.timestamp() * 1000) for event, _ in sights]
-    return data, index.tobytes()
+    index = [
+        index_row(call_hash(e.org_id, e.call_id), 1, e.occurred_at, *joined(None, (e,))) for e, _ in sights
+    ]
+    return data, b"".join(index)
 
 
 async def prefill(store: Store, first: int, count: int, org_id: str = "") -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from infra.observations import NOON, observations
 from tokentide_aggregator.block import FoldedCall, build
 from tokentide_aggregator.call_ledger import fold_calls
+from tokentide_aggregator.counted_call import CountedCall
 from tokentide_aggregator.fold import Waiting
 from tokentide_aggregator.ledger import Block
 from tokentide_aggregator.rows import decode_row, encode_row, row_of_state, state_of_row, taken_back
@@ -31,9 +32,13 @@ def folded(events: list[UsageEvent], waiting: dict[int, Waiting] | None = None) 
     return {call_hash(*key): FoldedCall(key, 0, events, waiting or {})}
 
 
+def in_ledger(row: bytes) -> CountedCall:
+    return CountedCall(decode_row(row))
+
+
 def built(events: list[UsageEvent], known: Block | None = None) -> Block:
-    rows = {change.key: decode_row(change.row) for change in known.changes} if known else {}
-    return build(folded(events), rows, price, "v1")
+    counted = {change.key: in_ledger(change.row) for change in known.changes} if known else {}
+    return build(folded(events), counted, price, "v1")
 
 
 @given(st.lists(observations(), min_size=1, max_size=5))
@@ -153,7 +158,7 @@ def test_whatever_extremes_an_event_holds_it_is_a_dead_letter_or_can_be_written_
     for offset, event in enumerate(events):
         for _ in range(2):
             block = build(fold_calls([Consumed(offset, encode_event(event))]).groups, known, price, "v1")
-            known |= {change.key: decode_row(change.row) for change in block.changes}
+            known |= {change.key: in_ledger(change.row) for change in block.changes}
         assert block.changes == []
 
 
@@ -162,9 +167,7 @@ def test_what_was_said_is_written_the_same_whether_it_was_read_back_from_the_tab
     second = msgspec.structs.replace(first, source="otlp")
     (change,) = built([first]).changes
     # The table names every column, the row in memory only what is not the default.
-    from_table = decode_row(
-        change.row[:-1] + b',"status":"ok","observations":"","agent":"","unpriced":false}'
-    )
+    from_table = in_ledger(change.row[:-1] + b',"status":"ok","observations":"","agent":"","unpriced":false}')
     (upgraded,) = build(folded([second]), {change.key: from_table}, price, "v1").changes
     (at_once,) = built([first, second]).changes
     assert decode_row(upgraded.row).observations == decode_row(at_once.row).observations

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final
 
+from tokentide_aggregator.counted_call import NOTHING_TOLD, CountedCall, index_row, joined
 from tokentide_aggregator.fold import Group
 from tokentide_aggregator.ledger import Block, Change, Verdict
 from tokentide_aggregator.rows import (
-    LedgerRow,
     encode_row,
     is_plain,
     plain_row,
+    plain_row_of,
     row_of_state,
     state_of_row,
     taken_back,
 )
-from tokentide_common.events import UsageEvent
+from tokentide_common.events import UsageEvent, encode_event
+from tokentide_common.identity import call_hash
 from tokentide_common.merge import State, add, merged
 
 Price = Callable[[UsageEvent], int | None]
@@ -26,11 +26,10 @@ Price = Callable[[UsageEvent], int | None]
 
 
 FoldedCall = Group[UsageEvent]
-_SEEN_ROW: Final = struct.Struct("<16sIq")
 
 
 def build(
-    calls: Mapping[bytes, FoldedCall], known: Mapping[bytes, LedgerRow], price: Price, price_version: str
+    calls: Mapping[bytes, FoldedCall], known: Mapping[bytes, CountedCall], price: Price, price_version: str
 ) -> Block:
     """Join each call with what is known of it and return what changes.
 
@@ -41,21 +40,24 @@ def build(
     verdicts: list[Verdict] = []
     days: set[tuple[str, int]] = set()
     for call, folded in calls.items():
-        old = known.get(call)
+        counted = known.get(call)
         first = folded.events[0]
-        if old is None and len(folded.events) == 1 and is_plain(first):
-            row = plain_row(first, price(first), price_version, 1)
-            changes.append(Change(call, _index_row(call, 1, first.occurred_at), row, None))
+        if counted is None and len(folded.events) == 1 and is_plain(first):
+            changes.append(_first_change(call, first, price, price_version))
             days.add((first.org_id, first.occurred_at.toordinal()))
             if folded.waiting:
                 verdicts.append(Verdict(folded.waiting[0], "counted"))
             continue
+        if counted is not None and counted.row is None:  # the index alone says that all of it is repeats
+            verdicts.extend(Verdict(waiting, "duplicate") for waiting in folded.waiting.values())
+            continue
+        old = None if counted is None else counted.row
         before: State = {} if old is None else state_of_row(old)
         state, said = _joined(before, folded)
         verdicts.extend(said)
         if state == before:
             continue
-        occurred_at, change = _change(call, old, state, price, price_version)
+        occurred_at, change = _change(counted, folded, state, price, price_version)
         changes.append(change)
         days.add((first.org_id, occurred_at.toordinal()))
         if old is not None:
@@ -75,19 +77,33 @@ def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict]]:
     return state, verdicts
 
 
+def _first_change(call: bytes, event: UsageEvent, price: Price, price_version: str) -> Change:
+    encoded = encode_event(event)
+    row = plain_row_of(event, encoded, price(event), price_version, 1)
+    told = NOTHING_TOLD if event.same_as else joined(None, (event,), encoded=encoded)
+    return Change(call, index_row(call, 1, event.occurred_at, *told), row, None)
+
+
 def _change(
-    call: bytes, old: LedgerRow | None, state: State, price: Price, price_version: str
+    counted: CountedCall | None, folded: FoldedCall, state: State, price: Price, price_version: str
 ) -> tuple[datetime, Change]:
+    old = None if counted is None else counted.row
     version = 1 if old is None else old.version + 1
+    record, row = _record_and_row(state, price, price_version, version)
+    # What is counted under another id must be told there whatever repeats it: it is looked up every time.
+    told = NOTHING_TOLD if record.same_as else joined(counted, folded.events)
+    call = call_hash(*folded.key)
     back = None if old is None else taken_back(old)
+    return record.occurred_at, Change(call, index_row(call, version, record.occurred_at, *told), row, back)
+
+
+def _record_and_row(state: State, price: Price, price_version: str, version: int) -> tuple[UsageEvent, bytes]:
     if len(state) == 1:
         (event,) = state.values()
         if is_plain(event):
-            row = plain_row(event, price(event), price_version, version)
-            index = _index_row(call, version, event.occurred_at)
-            return event.occurred_at, Change(call, index, row, back)
+            return event, plain_row(event, price(event), price_version, version)
     record, token_source = merged(state)
-    whole = row_of_state(
+    row = row_of_state(
         state,
         record,
         token_source=token_source,
@@ -95,9 +111,4 @@ def _change(
         price_version=price_version,
         version=version,
     )
-    index = _index_row(call, version, whole.occurred_at)
-    return whole.occurred_at, Change(call, index, encode_row(whole), back)
-
-
-def _index_row(call: bytes, version: int, occurred_at: datetime) -> bytes:
-    return _SEEN_ROW.pack(call, version, round(occurred_at.timestamp() * 1000))
+    return record, encode_row(row)

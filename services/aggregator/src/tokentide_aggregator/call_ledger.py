@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final
 
+from tokentide_aggregator import counted_call
 from tokentide_aggregator.block import FoldedCall, Price, build
+from tokentide_aggregator.counted_call import CountedCall
 from tokentide_aggregator.fold import ConsumedRecord, Folded, fold
-from tokentide_aggregator.known import known_rows
+from tokentide_aggregator.known import known_calls
 from tokentide_aggregator.ledger import Block, Change
-from tokentide_aggregator.rows import LedgerRow, decode_row
+from tokentide_aggregator.rows import decode_row
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.events import EARLIEST, MAX_COUNT, UsageEvent, decode_wire_event
 from tokentide_common.merge import canonical
@@ -39,19 +41,20 @@ class CallLedger:
         """Decode every record and group the events by call."""
         return fold_calls(records)
 
-    async def known(self, store: Store, asked: Mapping[bytes, FoldedCall]) -> dict[bytes, LedgerRow]:
-        """Return the current rows of the calls that are counted."""
-        return await known_rows(store, {call: folded.key for call, folded in asked.items()})
+    async def known(self, store: Store, asked: Mapping[bytes, FoldedCall]) -> dict[bytes, CountedCall]:
+        """Return what is known of the calls that are counted."""
+        return await known_calls(store, asked)
 
     def keep(self, change: Change) -> bytes:
-        """Return the call's row as it is in the ledger."""
-        return change.row
+        """Return the call's rows as they are in index and ledger."""
+        return counted_call.kept(change.index, change.row)
 
-    def recall(self, kept: bytes) -> LedgerRow:
-        """Return a kept row."""
-        return decode_row(kept)
+    def recall(self, kept: bytes) -> CountedCall:
+        """Return what was kept, read."""
+        observed_ms, digests, row = counted_call.recalled(kept)
+        return CountedCall(decode_row(row), observed_ms, digests)
 
-    def build(self, groups: Mapping[bytes, FoldedCall], known: Mapping[bytes, LedgerRow]) -> Block:
+    def build(self, groups: Mapping[bytes, FoldedCall], known: Mapping[bytes, CountedCall]) -> Block:
         """Join each call with what is known of it."""
         return build(groups, known, self._price, self._price_version)
 

@@ -18,6 +18,8 @@ _DIGEST_BYTES: Final = 8
 # Enough for each source once and for a log line that grew. Of more the newest stay: they are sent again.
 _MOST_BYTES: Final = 4 * _DIGEST_BYTES
 _TIME_KEY: Final = b',"observed_at":"'
+NOTHING_TOLD: Final = (0, b"")
+"""`observed_ms` and digests of a call whose repeats the index must not answer."""
 
 
 class CountedCall(msgspec.Struct, gc=False):
@@ -82,7 +84,7 @@ def joined(
     if encoded is not None and old is None:
         return latest_ms(events[0]), digest(encoded)
     found = {} if old is None else dict.fromkeys(_each(old.digests))
-    found |= dict.fromkeys(digest(encode_event(event)) for event in events)
+    found |= dict.fromkeys(digest(encode_event(event)) for event in events if not is_link(event))
     latest = max(map(latest_ms, events))
     return max(latest, 0 if old is None else old.observed_ms), b"".join(found)[-_MOST_BYTES:]
 

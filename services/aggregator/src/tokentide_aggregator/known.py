@@ -10,17 +10,21 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
-from tokentide_aggregator.fold import Key
+from tokentide_aggregator.counted_call import CountedCall, says_nothing_new
+from tokentide_aggregator.fold import Group
 from tokentide_aggregator.rows import COLUMNS, LedgerRow, decode_row
 from tokentide_common.errors import Unavailable
+from tokentide_common.events import UsageEvent
 from tokentide_common.store import Store
 
 T = TypeVar("T")
 
 _SEEN: Final = """
-SELECT call_hash, max(version), argMax(occurred_ms, version) FROM seen
-WHERE call_hash IN (SELECT toFixedString(unhex(arrayJoin({hashes:Array(String)})), 16))
-GROUP BY call_hash
+SELECT call_hash, newest, said.1, said.2, toUInt8(length(said.3)), toFixedString(said.3, 32) FROM (
+  SELECT call_hash, max(version) AS newest, argMax((occurred_ms, observed_ms, digests), version) AS said
+  FROM seen WHERE call_hash IN (SELECT toFixedString(unhex(arrayJoin({hashes:Array(String)})), 16))
+  GROUP BY call_hash
+)
 """
 _ROWS: Final = f"""
 SELECT {", ".join(COLUMNS)} FROM ledger
@@ -32,7 +36,7 @@ WHERE sign = 1 AND (org_id, occurred_at, call_id) IN (
   )
 )
 """  # noqa: S608 -- the column names are our own struct's
-_SEEN_ROW: Final = struct.Struct("<16sIq")
+_SEEN_ROW: Final = struct.Struct("<16sIqqB32s")
 _PARAMETER_BYTES: Final = 100_000  # a server takes 128 KiB in one parameter
 _HASH_BYTES: Final = 40  # in hex, with quotes and comma
 _PER_CALL_BYTES: Final = 8  # quotes and comma
@@ -40,32 +44,45 @@ _PLAIN: Final = re.compile(r"[ -&(-\[\]-~]*")
 _MOST_BYTES: Final = 4  # of one character, in UTF-8 or escaped
 
 
-async def known_rows(store: Store, asked: Mapping[bytes, Key]) -> dict[bytes, LedgerRow]:
-    """Return the current row of each asked call that is counted, by call hash.
+async def known_calls(store: Store, asked: Mapping[bytes, Group[UsageEvent]]) -> dict[bytes, CountedCall]:
+    """Return what is known of each asked call that is counted, by call hash.
 
     "Current" is what `seen` says, never the newest row of the ledger: after a crash the ledger may hold
-    the very block that is about to be repeated.
+    the very block that is about to be repeated. Where `seen` itself tells that all events are repeats, no
+    row is read: a point look-up in a table of many columns is what costs most as the store grows.
     """
-    current = {
-        call: (version, occurred_ms)
-        for part in _pieces(list(asked), lambda _call: _HASH_BYTES)
-        for call, version, occurred_ms in _SEEN_ROW.iter_unpack(
-            await store.read(_SEEN, {"hashes": [h.hex() for h in part]}, fmt="RowBinary")
-        )
-    }
-    found: dict[bytes, LedgerRow] = {}
+    known: dict[bytes, CountedCall] = {}
+    current: dict[bytes, tuple[int, int, bytes]] = {}
+    wanted = []
+    for call, version, occurred_ms, observed_ms, size, padded in await _seen(store, list(asked)):
+        digests = padded[:size]
+        if says_nothing_new(asked[call].events, observed_ms, digests):
+            known[call] = CountedCall(None, observed_ms, digests)
+        else:
+            current[call] = (version, observed_ms, digests)
+            wanted.append((*asked[call].key, occurred_ms))
+    call_of = {asked[call].key: call for call in current}
     # All organisations in one query: one for each would cost three times the CPU.
-    wanted = [(*asked[call], occurred_ms) for call, (_, occurred_ms) in current.items()]
-    call_of = {asked[call]: call for call in current}
     for piece in pieces_of(wanted):
         for row in await _ledger_rows(store, piece):
             call = call_of[row.org_id, row.call_id]
-            if row.version == current[call][0]:
-                found[call] = row
-    if len(found) < len(current):
+            version, observed_ms, digests = current[call]
+            if row.version == version:
+                known[call] = CountedCall(row, observed_ms, digests)
+    if any(call not in known for call in current):
         # A replica that lags: to take such a call for new would count it twice.
         raise Unavailable("the ledger lags behind the index of seen calls", code="ledger_lags")
-    return found
+    return known
+
+
+async def _seen(store: Store, calls: Sequence[bytes]) -> list[tuple[bytes, int, int, int, int, bytes]]:
+    return [
+        found
+        for part in _pieces(calls, lambda _call: _HASH_BYTES)
+        for found in _SEEN_ROW.iter_unpack(
+            await store.read(_SEEN, {"hashes": [call.hex() for call in part]}, fmt="RowBinary")
+        )
+    ]
 
 
 def pieces_of(wanted: Sequence[tuple[str, str, int]]) -> Iterator[Sequence[tuple[str, str, int]]]:

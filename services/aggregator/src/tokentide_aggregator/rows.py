@@ -115,10 +115,17 @@ def is_plain(event: UsageEvent) -> bool:
 
 def plain_row(event: UsageEvent, cost_nano: int | None, price_version: str, version: int) -> bytes:
     """Return the +1 row of a call of which all that is known amounts to one plain observation."""
+    return plain_row_of(event, encode_event(event), cost_nano, price_version, version)
+
+
+def plain_row_of(
+    event: UsageEvent, encoded: bytes, cost_nano: int | None, price_version: str, version: int
+) -> bytes:
+    """Return the same for an event that is encoded already."""
     money = b',"unpriced":true' if cost_nano is None else b',"cost_nano":%d' % cost_nano
     if event.reported_cost_usd:
         money += b',"reported_cost_nano":%d' % nano_usd(event.reported_cost_usd)
-    head, tail = encode_event(event)[:-1], _TAIL[event.source]
+    head, tail = encoded[:-1], _TAIL[event.source]
     return b'%b%b%d%b,"price_version":"%b"}' % (head, tail, version, money, price_version.encode())
 
 

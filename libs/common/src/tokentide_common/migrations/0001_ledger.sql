@@ -78,7 +78,11 @@ SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 1024, 
 CREATE TABLE IF NOT EXISTS seen (
   call_hash   FixedString(16) CODEC(NONE),
   version     UInt32 CODEC(T64, ZSTD(1)),
-  occurred_ms Int64 CODEC(ZSTD(1))
+  occurred_ms Int64 CODEC(ZSTD(1)),
+  -- Digests, 8 bytes each, of at most four observations that the call holds, and the time by which all of them
+  -- were made: a later repeat of one says nothing new, and no row of the ledger is read to find that out.
+  observed_ms Int64 CODEC(T64, ZSTD(1)),
+  digests     String CODEC(NONE)
 ) ENGINE = ReplacingMergeTree(version)
 ORDER BY call_hash
 SETTINGS index_granularity = 512;
