@@ -168,8 +168,8 @@ def _attributes(pairs: list[Pair] | None, kept: frozenset[str]) -> Attributes:
     """Return the attributes that are read; of a key that comes twice, the last."""
     found: Attributes = {}
     for pair in pairs or ():
-        key, value = pair.key, pair.value
-        if key is None or value is None or key not in kept:
+        key = pair.key
+        if key is None or key not in kept or (value := pair.value) is None:
             continue
         text = value.string_value
         if text is None:
@@ -181,11 +181,12 @@ def _attributes(pairs: list[Pair] | None, kept: frozenset[str]) -> Attributes:
 
 
 def _number(value: Value) -> Scalar | None:
+    count, amount = value.int_value, value.double_value
     try:
-        if value.int_value is not None:
-            return int64(value.int_value)
-        if value.double_value is not None:
-            number = floating(value.double_value)
+        if count is not None:
+            return int64(count)
+        if amount is not None:
+            number = floating(amount)
             return number if finite(number) else None
     except ValueError:
         return None

@@ -26,7 +26,7 @@ class Pair(msgspec.Struct, gc=False):
     value: Value | None = None
 
 
-class Log(msgspec.Struct, rename="camel"):
+class Log(msgspec.Struct, rename="camel", gc=False):
     """A log record."""
 
     time_unix_nano: Number = None
@@ -36,7 +36,7 @@ class Log(msgspec.Struct, rename="camel"):
     attributes: list[Pair] | None = None
 
 
-class DataPoint(msgspec.Struct, rename="camel"):
+class DataPoint(msgspec.Struct, rename="camel", gc=False):
     """A point of a sum."""
 
     start_time_unix_nano: Number = None
@@ -47,7 +47,7 @@ class DataPoint(msgspec.Struct, rename="camel"):
     attributes: list[Pair] | None = None
 
 
-class Sum(msgspec.Struct, rename="camel"):
+class Sum(msgspec.Struct, rename="camel", gc=False):
     """A metric that adds up."""
 
     is_monotonic: bool | None = None
@@ -55,7 +55,7 @@ class Sum(msgspec.Struct, rename="camel"):
     data_points: list[DataPoint] | None = None
 
 
-class Metric(msgspec.Struct):
+class Metric(msgspec.Struct, gc=False):
     """A metric; only a sum is read."""
 
     name: str | None = None
@@ -63,13 +63,13 @@ class Metric(msgspec.Struct):
     sum: Sum | None = None
 
 
-class Status(msgspec.Struct):
+class Status(msgspec.Struct, gc=False):
     """How a span ended."""
 
     code: Number = None
 
 
-class SpanShape(msgspec.Struct, rename="camel"):
+class SpanShape(msgspec.Struct, rename="camel", gc=False):
     """A span."""
 
     name: str | None = None
@@ -81,11 +81,11 @@ class SpanShape(msgspec.Struct, rename="camel"):
     attributes: list[Pair] | None = None
 
 
-class _Attributed(msgspec.Struct):
+class _Attributed(msgspec.Struct, gc=False):
     attributes: list[Pair] | None = None
 
 
-class _Named(msgspec.Struct):
+class _Named(msgspec.Struct, gc=False):
     name: str | None = None
 
 

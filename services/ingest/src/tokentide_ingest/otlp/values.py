@@ -40,7 +40,7 @@ def whole(value: float | str | None) -> int:
 
 def int64(value: float | str | None) -> int:
     """Return a whole number of 64 bits. Raises `ValueError`."""
-    number = whole(value)
+    number = value if type(value) is int else whole(value)
     if not -_MAX_INT64 - 1 <= number <= _MAX_INT64:
         raise ValueError("over 64 bits")
     return number
