@@ -37,6 +37,8 @@ SPEAKERS: Final = (
     *("proxy", "otlp", "link", "api", "cli"),
     *("proxy-aborted", "otlp-aborted", "api-aborted", "cli-aborted"),
 )
+TELEMETRY: Final = ("otlp", "proxy")
+"""Sources that see who makes a call, not only that it was made."""
 _RANK: Final = {name: rank for rank, name in enumerate(SPEAKERS)}
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _MAX_TAGS: Final = 32
@@ -135,6 +137,9 @@ def merged(state: State) -> tuple[UsageEvent, str]:
     counted = next((e for e in saw if sum(_token_vector(e))), best)
     write_5m, write_1h = _split(saw, counted.cache_write_tokens)
     session = next((e for e in saw if e.session_id), best)
+    if any(e.user_email and e.source in TELEMETRY for e in saw):
+        # Whom the call's own telemetry names needs no conclusion, whichever came first.
+        said = saw
     fields = {
         name: next((v for e in said if (v := getattr(e, name))), getattr(best, name)) for name in _SCALARS
     }

@@ -1,7 +1,7 @@
 """One call under two ids: what is said under the one that is given up goes on to the other. Pure.
 
-Whatever is said of a pair of ids ends in the same place, in any order: links lead down one order of ids, each id
-that is given up passes on all it knows, and passing on is a join, so that doing it again changes nothing.
+Whatever is said of a pair of ids ends in the same place, in any order: links lead down one order of ids, each
+id that is given up passes on all it knows, and passing on is a join, so that doing it again changes nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.identity import alias_and_call
 from tokentide_common.merge import State, absorbed_by
 
-# What an observation says of the call itself. Without any of it, and without a person, it only links.
+# What an observation says of how the call went. Without any of it, and without a person, it only links: it must
+# not make a call of an id that nobody else speaks of.
 _OF_THE_CALL: Final = (
-    *("model", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens"),
-    *("duration_ms", "ttft_ms", "http_status", "error_type", "stop_reason", "reported_cost_usd"),
+    *("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reported_cost_usd"),
+    *("duration_ms", "ttft_ms", "http_status", "error_type", "stop_reason"),
 )
 
 
@@ -28,12 +29,13 @@ def directed(events: Iterable[UsageEvent]) -> tuple[list[UsageEvent], list[Usage
     """Return the events with links that lead down only, and the links that must be told to the other id."""
     kept, turned = [], []
     for event in events:
-        alias, call = alias_and_call(event.call_id, event.same_as or event.call_id)
-        if event.same_as and (alias, call) != (event.call_id, event.same_as):
-            if alias != call:
-                turned.append(link(event, alias, call))
-            event = replace(event, same_as="")  # noqa: PLW2901 -- the same event, without what is turned
-        kept.append(event)
+        down = event.same_as and alias_and_call(event.call_id, event.same_as)[1] == event.same_as
+        if down and event.same_as != event.call_id:
+            kept.append(event)
+            continue
+        kept.append(replace(event, same_as="") if event.same_as else event)
+        if event.same_as and not down:
+            turned.append(link(event, event.same_as, event.call_id))
     return kept, turned
 
 
@@ -57,7 +59,7 @@ def passed_on(state: State) -> list[UsageEvent]:
     return [
         part
         for event in state.values()
-        if event.user_email or any(getattr(event, name) for name in _OF_THE_CALL) or event.status == "error"
+        if event.user_email or any(getattr(event, name) for name in _OF_THE_CALL) or event.status != "ok"
         for part in _parts(replace(event, call_id=target, same_as=""))
     ]
 
@@ -79,8 +81,8 @@ def records_of(events: Sequence[UsageEvent], waiting: Iterable[Waiting] = ()) ->
 def _parts(event: UsageEvent) -> list[UsageEvent]:
     """Return events whose join is the given one, each in canonical form.
 
-    A joined observation can know a finer split than its tokens hold: said at once, the split would be taken for a
-    larger total.
+    A joined observation can know a finer split than its tokens hold: said at once, the split would be taken
+    for a larger total.
     """
     split = event.cache_write_5m_tokens + event.cache_write_1h_tokens
     if split <= event.cache_write_tokens:

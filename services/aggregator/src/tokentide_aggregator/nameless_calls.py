@@ -1,0 +1,54 @@
+"""Calls that telemetry saw without the request's id, found again in the log. Pure.
+
+Nothing that both carry is an id, so the rule is strict: session, model and all token counts are equal, the log's
+line was written while the call ran or right after, and exactly one call on each side fits. What fits several is
+left apart, and coverage names it as a possible double.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+from tokentide_aggregator.aliases import link
+from tokentide_aggregator.session_facts import is_logged_alone, is_nameless, session_of
+from tokentide_common.events import UsageEvent
+from tokentide_common.merge import State, merged
+
+_BEFORE: Final = timedelta(seconds=2)
+_AFTER: Final = timedelta(seconds=5)
+
+
+def pairs(states: Iterable[State]) -> list[UsageEvent]:
+    """Return the links of nameless calls to the logged ones that they are, among calls of any sessions."""
+    nameless: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
+    logged: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
+    for state in states:
+        side = nameless if is_nameless(state) else logged if is_logged_alone(state) else None
+        if side is not None:
+            record, _ = merged(state)
+            side[_what(state, record)].append(record)
+    links = []
+    for what, calls in nameless.items():
+        for call in calls:
+            fits = [line for line in logged[what] if _while(call, line)]
+            if len(fits) == 1 and sum(_while(other, fits[0]) for other in calls) == 1:
+                links.append(link(call, call.call_id, fits[0].call_id))
+    return links
+
+
+def _what(state: State, record: UsageEvent) -> tuple[object, ...]:
+    written = record.cache_write_5m_tokens + record.cache_write_1h_tokens
+    tokens = (record.input_tokens, record.cache_read_tokens, written, record.output_tokens)
+    return session_of(state), record.model, tokens
+
+
+def _while(call: UsageEvent, line: UsageEvent) -> bool:
+    """Tell whether the log has the line from the time of the call.
+
+    Several lines make one call; while only the first are there, its output is a placeholder and fits nothing.
+    """
+    end = call.occurred_at + timedelta(milliseconds=call.duration_ms)
+    return call.occurred_at - _BEFORE <= line.occurred_at <= end + _AFTER

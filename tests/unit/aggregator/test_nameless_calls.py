@@ -1,0 +1,82 @@
+"""Calls that telemetry names by no id are found in the log if exactly one fits, and else left apart."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from infra.observations import NOON
+from tokentide_aggregator.nameless_calls import pairs
+from tokentide_common.events import UsageEvent
+from tokentide_common.merge import State, canonical
+
+SECOND = timedelta(seconds=1)
+TOKENS = {"input_tokens": 9, "cache_read_tokens": 8668, "output_tokens": 192}
+
+
+def seen(call_id: str = "x_1", **fields: object) -> State:
+    said = {"source": "otlp", "duration_ms": 5000, "cache_write_tokens": 6483, "occurred_at": NOON}
+    return state(call_id, **{**said, **fields})
+
+
+def logged(call_id: str = "req_1", **fields: object) -> State:
+    said = {"source": "cli", "cache_write_1h_tokens": 6483, "occurred_at": NOON + 2 * SECOND}
+    return state(call_id, **{**said, **fields})
+
+
+def state(call_id: str, **fields: object) -> State:
+    common = {"org_id": "o", "session_id": "s", "client": "claude-code", "model": "m", **TOKENS}
+    event = canonical(UsageEvent(call_id=call_id, **{**common, **fields}))  # type: ignore[arg-type]
+    return {event.source: event}
+
+
+def linked(*states: State) -> list[tuple[str, str]]:
+    return [(e.call_id, e.same_as) for e in pairs(states)]
+
+
+def test_the_one_call_of_the_log_with_the_same_tokens_at_the_time_is_the_call():
+    assert linked(seen(), logged()) == linked(logged(), seen()) == [("x_1", "req_1")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"session_id": "t"},
+        {"org_id": "p"},
+        {"model": "n"},
+        {"output_tokens": 6},
+        {"input_tokens": 10},
+        {"cache_read_tokens": 1},
+        {"cache_write_1h_tokens": 1},
+        {"client": "codex"},
+        {"occurred_at": NOON - 3 * SECOND},
+        {"occurred_at": NOON + 11 * SECOND},
+    ],
+)
+def test_a_call_that_differs_in_anything_is_another_one(other):
+    assert linked(seen(), logged(**other)) == []
+
+
+@pytest.mark.parametrize("at", [-2, 0, 5, 10])
+def test_a_line_fits_from_just_before_the_call_to_just_after_its_end(at):
+    assert linked(seen(), logged(occurred_at=NOON + at * SECOND)) == [("x_1", "req_1")]
+
+
+def test_where_several_fit_nothing_is_guessed():
+    assert linked(seen(), logged(), logged("req_2")) == []
+    assert linked(seen(), seen("x_2"), logged()) == []
+    assert linked(seen(), seen("x_2"), logged(), logged("req_2")) == []
+
+
+def test_calls_with_the_same_tokens_at_other_times_are_told_apart():
+    later = {"occurred_at": NOON + 60 * SECOND}
+    found = linked(seen(), seen("x_2", **later), logged(), logged("req_2", **later))
+    assert found == [("x_1", "req_1"), ("x_2", "req_2")]
+
+
+def test_calls_that_name_their_request_or_were_found_already_are_left_alone():
+    assert linked(seen("req_0"), logged()) == []
+    assert linked(seen(request_id="req_1"), logged()) == []
+    assert linked(seen(same_as="req_1"), logged()) == []
+    assert linked(seen(), {**logged(), **seen("req_1")}) == []

@@ -1,0 +1,90 @@
+"""Whom telemetry names for a session, and which calls that concerns."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from functools import reduce
+
+from infra.observations import NOON
+from tokentide_aggregator.session_facts import NAMELESS, PERSON, facts_of, lacks_person, person_of
+from tokentide_common.events import UsageEvent
+from tokentide_common.merge import State, add, canonical, merged
+
+
+def event(**fields: object) -> UsageEvent:
+    said = {"call_id": "req_1", "source": "cli", "org_id": "o", "occurred_at": NOON, "session_id": "s"}
+    return canonical(UsageEvent(**{**said, **fields}))  # type: ignore[arg-type]
+
+
+def state_of(*events: UsageEvent) -> State:
+    return reduce(add, events, {})
+
+
+def telemetry(**fields: object) -> UsageEvent:
+    return event(**{"source": "otlp", "call_id": "req_0", "user_email": "zoe@x.io", **fields})
+
+
+def test_telemetry_that_names_a_person_says_so_of_its_session():
+    (fact,) = facts_of(state_of(telemetry(team="a", account_id="acc"), event(call_id="req_0")))
+    assert (fact.kind, fact.session, fact.user_email, fact.user_id) == (
+        PERSON,
+        ("o", "s"),
+        "zoe@x.io",
+        "zoe@x.io",
+    )
+    assert (fact.team, fact.account_id) == ("a", "acc")
+
+
+def test_neither_a_log_nor_a_device_says_who_a_session_belongs_to():
+    assert facts_of(state_of(event(user_email="zoe@x.io"))) == []
+    assert facts_of(state_of(telemetry(user_email="", device_id="f00", machine_id="m"))) == []
+
+
+def test_a_client_that_names_no_request_says_so_of_its_session():
+    old = telemetry(call_id="x_1", client="claude-code", user_email="", output_tokens=5)
+    assert [fact.kind for fact in facts_of(state_of(old))] == [NAMELESS]
+    assert facts_of(state_of(telemetry(call_id="x_1", client="codex", user_email="", output_tokens=5))) == []
+
+
+def test_a_call_of_a_linked_session_gets_the_person_until_its_own_telemetry_names_one():
+    facts = facts_of(state_of(telemetry(team="a")))
+    logged = state_of(event(user_id="machine 7", output_tokens=3))
+    assert lacks_person(logged)
+    link = person_of(logged, facts)
+    record, _ = merged(add(logged, link))
+    assert (record.user_id, record.user_email, record.team) == ("zoe@x.io", "zoe@x.io", "a")
+    seen = add(add(logged, link), event(source="otlp", user_email="abe@x.io", user_id="abe@x.io"))
+    assert not lacks_person(seen)
+    assert (merged(seen)[0].user_id, merged(seen)[0].team) == ("abe@x.io", "")
+
+
+def test_what_a_call_knows_already_is_not_said_again():
+    facts = facts_of(state_of(telemetry()))
+    state = state_of(event())
+    state = add(state, person_of(state, facts))
+    assert person_of(state, facts) is None
+    assert person_of(state_of(event()), []) is None
+
+
+def test_a_session_with_two_persons_ends_with_the_same_one_in_every_order():
+    facts = [
+        *facts_of(state_of(telemetry(user_email="zoe@x.io", user_id="zoe@x.io", team="z"))),
+        *facts_of(state_of(telemetry(user_email="abe@x.io", user_id="abe@x.io"))),
+        *facts_of(state_of(telemetry(user_email="abe@x.io", user_id="abe@x.io", team="b"))),
+    ]
+    ends = set()
+    for order in itertools.permutations(facts):
+        state = state_of(event())
+        for known in range(1, len(order) + 1):
+            link = person_of(state, order[:known])
+            state = state if link is None else add(state, link)
+        record, _ = merged(state)
+        ends.add((record.user_email, record.user_id, record.team))
+    assert ends == {("abe@x.io", "abe@x.io", "b")}
+
+
+def test_a_person_is_said_of_a_call_at_its_own_time():
+    moved = state_of(event(occurred_at=NOON - timedelta(hours=1)), event())
+    link = person_of(moved, facts_of(state_of(telemetry())))
+    assert merged(add(moved, link))[0].occurred_at == NOON - timedelta(hours=1)
