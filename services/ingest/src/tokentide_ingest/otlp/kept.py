@@ -40,7 +40,7 @@ _STREAM: Final = (
 _GEN_AI: Final = (
     *("gen_ai.provider.name", "gen_ai.system", "gen_ai.operation.name", "gen_ai.agent.name"),
     *("gen_ai.request.model", "gen_ai.response.model", "gen_ai.response.id", "gen_ai.conversation.id"),
-    *("gen_ai.response.time_to_first_chunk", "llm.request.type", "traceloop.span.kind"),
+    *("gen_ai.response.time_to_first_chunk", "traceloop.span.kind"),
     *("openai.response.service_tier", "gen_ai.openai.response.service_tier"),
 )
 # In order: the convention's own name, then what emitters have called it.
