@@ -12,7 +12,7 @@ from litestar.types import Receive
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.database import utc_now
 from tokentide_common.metrics import Metrics
-from tokentide_common.topics import USAGE
+from tokentide_common.topics import ACTIVITY, USAGE
 from tokentide_ingest.batch import Rejection, read_batch
 from tokentide_ingest.body import read_body
 from tokentide_ingest.dispatch import Dispatch, Parcel
@@ -28,6 +28,7 @@ class BatchAnswer(msgspec.Struct, omit_defaults=True):
     batch_id: str
     accepted: int
     rejected: list[Rejection]
+    rejected_totals: list[Rejection] = []
     stored: bool = False
     verdicts: list[str] | None = None
 
@@ -58,8 +59,13 @@ class BatchReceiver:
             batch = read_batch(body, key, utc_now())
             size = len(body)
             del body  # the records are all that has to live until the broker has them
-            parcel = Parcel(USAGE, batch.records, batch.indices)
-            verdicts = await self._dispatch.hand_over(batch_id, [parcel], wait_s=wait_s)
+            count = len(batch.records) + len(batch.rejected)
+            parcels = [
+                Parcel(USAGE, batch.records, batch.indices),
+                # Facts come after the events, so that each has an index of its own to wait for.
+                Parcel(ACTIVITY, batch.facts, range(count, count + len(batch.facts))),
+            ]
+            verdicts = await self._dispatch.hand_over(batch_id, parcels, wait_s=wait_s)
         self._accepted.inc(len(batch.records))
         self._rejected.inc(len(batch.rejected))
         _log.info(
@@ -69,11 +75,11 @@ class BatchReceiver:
             bytes=size,
             accepted=len(batch.records),
             rejected=len(batch.rejected),
+            facts=len(batch.facts),
             stored=verdicts is not None,
         )
-        answer = BatchAnswer(batch_id, len(batch.records), batch.rejected)
+        answer = BatchAnswer(batch_id, len(batch.records), batch.rejected, batch.rejected_totals)
         if verdicts is not None and wait_s:
-            count = len(batch.records) + len(batch.rejected)
             answer.stored = True
             answer.verdicts = [verdicts.get(index, "rejected") for index in range(count)]
         return answer
