@@ -33,6 +33,7 @@ from tokentide_ingest.otlp.json_shapes import (
 )
 from tokentide_ingest.otlp.telemetry import Attributes, Decoded, LogRecord, Point, Scalar, Span
 from tokentide_ingest.otlp.values import (
+    MAX_INT64,
     MAX_TEXT,
     check_room,
     event_name,
@@ -168,24 +169,22 @@ def _attributes(pairs: list[Pair] | None, kept: frozenset[str]) -> Attributes:
     """Return the attributes that are read; of a key that comes twice, the last."""
     found: Attributes = {}
     for pair in pairs or ():
-        key = pair.key
-        if key is None or key not in kept or (value := pair.value) is None:
-            continue
-        text = value.string_value
-        if text is None:
-            if (number := _number(value)) is not None:
+        if (key := pair.key) in kept and (value := pair.value) is not None:
+            if (text := value.string_value) is not None:
+                if len(text) <= MAX_TEXT:
+                    found[key] = text
+            elif (number := _number(value)) is not None:
                 found[key] = number
-        elif len(text) <= MAX_TEXT:
-            found[key] = text
     return found
 
 
 def _number(value: Value) -> Scalar | None:
-    count, amount = value.int_value, value.double_value
+    if type(count := value.int_value) is int and -MAX_INT64 <= count <= MAX_INT64:
+        return count  # nearly all are
     try:
         if count is not None:
             return int64(count)
-        if amount is not None:
+        if (amount := value.double_value) is not None:
             number = floating(amount)
             return number if finite(number) else None
     except ValueError:

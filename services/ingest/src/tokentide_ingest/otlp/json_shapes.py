@@ -22,7 +22,7 @@ class Value(msgspec.Struct, rename="camel", gc=False):
 class Pair(msgspec.Struct, gc=False):
     """A key with its value."""
 
-    key: str | None = None
+    key: str = ""
     value: Value | None = None
 
 

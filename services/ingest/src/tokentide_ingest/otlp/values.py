@@ -17,7 +17,7 @@ MAX_RECORDS: Final = 50_000
 """Records, points or spans of one request."""
 _MAX_REASONS: Final = 10
 _MAX_DIGITS: Final = 20
-_MAX_INT64: Final = 2**63 - 1
+MAX_INT64: Final = 2**63 - 1
 _MAX_UINT64: Final = 2**64 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _A_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
@@ -40,8 +40,8 @@ def whole(value: float | str | None) -> int:
 
 def int64(value: float | str | None) -> int:
     """Return a whole number of 64 bits. Raises `ValueError`."""
-    number = value if type(value) is int else whole(value)
-    if not -_MAX_INT64 - 1 <= number <= _MAX_INT64:
+    number = whole(value)
+    if not -MAX_INT64 - 1 <= number <= MAX_INT64:
         raise ValueError("over 64 bits")
     return number
 
