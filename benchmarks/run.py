@@ -24,6 +24,7 @@ import report
 BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "aggregator": ([], ["--full"]),
     "ingest": ([], []),
+    "otlp_decode": ([], []),
     "queries": ([], ["--full"]),
     "freshness": ([], ["--seconds", "60"]),
     "memory": ([], []),
