@@ -191,7 +191,7 @@ def _described(said: Attributes) -> dict[str, Any]:
     }
 
 
-def _tokens(said: Attributes) -> dict[str, int]:
+def _tokens(said: Attributes) -> dict[str, Any]:
     """Return the disjoint buckets: Claude Code's input leaves out what was cached."""
     write_5m, write_1h = count(said, "cache_creation_5m_tokens"), count(said, "cache_creation_1h_tokens")
     return {

@@ -6,6 +6,7 @@ what is told here is told by no metric that is read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +27,7 @@ class Place(msgspec.Struct, frozen=True):
 
     client: str
     session_id: str
-    origin: dict[str, Any]
+    origin: Mapping[str, Any]
 
 
 def fact(

@@ -85,7 +85,7 @@ def _is_call(said: Attributes) -> bool:
     return bool(named) and text(said, "traceloop.span.kind") not in _NO_CALLS
 
 
-def _tokens(said: Attributes) -> dict[str, int] | None:
+def _tokens(said: Attributes) -> dict[str, Any] | None:
     """Return the disjoint buckets, `None` where the span tells no tokens.
 
     By the convention the input includes what was cached, and the output the reasoning. Some emitters leave
@@ -127,7 +127,7 @@ def _call_id(span: Span) -> str:
     return call_id if len(call_id) <= MAX_TEXT else derived_call_id("otlp", call_id)
 
 
-def _ids(said: Attributes) -> dict[str, str]:
+def _ids(said: Attributes) -> dict[str, Any]:
     """Return the id under the name that other sources have it under, by which they may know the call."""
     response_id = text(said, "gen_ai.response.id")
     if response_id.startswith("msg_"):
@@ -150,7 +150,7 @@ def _failure(span: Span) -> dict[str, Any]:
 
 def _people(span: Span, origins: Origins) -> dict[str, Any]:
     """Return the origin; the `user.id` of an application is its user, not an installation."""
-    origin = origins.of(span.resource, span.attributes)
+    origin = dict(origins.of(span.resource, span.attributes))
     user = origin.pop("device_id", "")
     account = text(span.attributes, "enduser.id") or user
     return {**({"account_id": account} if account else {}), **origin}

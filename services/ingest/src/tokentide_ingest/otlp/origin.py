@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tokentide_ingest.otlp.reading import first, text
-from tokentide_ingest.otlp.telemetry import Attributes
+from tokentide_ingest.otlp.telemetry import Attributes, Scalar
 
 MAX_TAGS: Final = 32
 _MAX_TAG_NAME: Final = 64
@@ -19,10 +19,17 @@ _SCOPES: Final = (
 _DEVICES: Final = ("user.id", "installation.id")
 # Behind a company's gateway `user.id` is the person at the identity provider, not an installation.
 _ACCOUNTS: Final = ("user.account_uuid", "user.account_id")
+_EMAIL: Final = "user.email"
+_PROVIDER: Final = "identity.source"
+_ENTRYPOINT: Final = "app.entrypoint"
+_READ: Final = (
+    *(key for _, keys in _SCOPES for key in keys),
+    *(*_DEVICES, *_ACCOUNTS, _EMAIL, _PROVIDER, _ENTRYPOINT),
+)
 
 
 class Origins:
-    """Reads the origin of records that mostly come from one resource after the other."""
+    """Reads the origin of records, which mostly is the one of the record before."""
 
     def __init__(self, tag_attributes: Mapping[str, str]) -> None:
         self._tags = [
@@ -30,21 +37,26 @@ class Origins:
             for key, name in sorted(tag_attributes.items(), key=lambda pair: pair[1])
             if 0 < len(name) <= _MAX_TAG_NAME
         ][:MAX_TAGS]
-        self._resource: Attributes | None = None
-        self._of_resource: dict[str, Any] = {}
+        self._keys = (*_READ, *(key for key, _ in self._tags))
+        self._resource: Attributes = {}
+        self._said: tuple[Scalar | None, ...] | None = None
+        self._origin: Mapping[str, Any] = {}
 
-    def of(self, resource: Attributes, attributes: Attributes) -> dict[str, Any]:
+    def of(self, resource: Attributes, attributes: Attributes) -> Mapping[str, Any]:
         """Return the fields that events and facts share: people, teams and tags, as far as they are known.
 
         A resource goes before a record where both name a team: it is what the organisation configured.
         """
-        if resource is not self._resource:
-            self._of_resource = {**_person(resource), **_scope(resource)}
-            self._resource = resource
-        said = {**_scope(attributes), **self._of_resource, **_person(attributes)}
+        said = tuple(map(attributes.get, self._keys))
+        if said == self._said and resource is self._resource:
+            return self._origin
+        origin = {**_scope(attributes), **_scope(resource), **_person(resource), **_person(attributes)}
         if tags := self._tagged(resource, attributes):
-            said["tags"] = tags
-        return said
+            origin["tags"] = tags
+        # Only texts are remembered: True and 1 are equal, and spelled differently.
+        plain = all(value is None or isinstance(value, str) for value in said)
+        self._said, self._resource, self._origin = said if plain else None, resource, origin
+        return origin
 
     def _tagged(self, resource: Attributes, attributes: Attributes) -> dict[str, str]:
         tags: dict[str, str] = {}
@@ -52,18 +64,18 @@ class Origins:
             if name not in tags and (value := text(attributes, key) or text(resource, key)):
                 tags[name] = value
         # The same name as the log's reader gives it: where a session was started from.
-        if len(tags) < MAX_TAGS and (entrypoint := text(attributes, "app.entrypoint")):
+        if len(tags) < MAX_TAGS and (entrypoint := text(attributes, _ENTRYPOINT)):
             tags.setdefault("entrypoint", entrypoint)
         return tags
 
 
 def _person(attributes: Attributes) -> dict[str, Any]:
     said: dict[str, Any] = {}
-    if email := text(attributes, "user.email").strip().casefold():
+    if email := text(attributes, _EMAIL).strip().casefold():
         # Lower case can be longer than upper case.
         said["user_email"] = said["user_id"] = email[:256]
     account, device = first(attributes, _ACCOUNTS), first(attributes, _DEVICES)
-    if not account and "identity.source" in attributes:
+    if not account and _PROVIDER in attributes:
         account, device = device, ""
     if account:
         said["account_id"] = account
