@@ -44,6 +44,7 @@ class Kind(Enum):
     COUNT = "count"
     RATIO = "ratio"
     USD = "usd"
+    AMOUNT = "amount"
     TIME = "time"
     FLAG = "flag"
     NESTED = "nested"
@@ -54,6 +55,7 @@ _ARROW: Final = {
     Kind.COUNT: pa.int64(),
     Kind.RATIO: pa.float64(),
     Kind.USD: pa.decimal128(38, 9),
+    Kind.AMOUNT: pa.decimal128(38, 9),
     Kind.TIME: pa.timestamp("ms", tz="UTC"),
     Kind.FLAG: pa.bool_(),
     Kind.NESTED: pa.string(),
@@ -165,7 +167,7 @@ def _parquet(answer: Answer) -> bytes:
 def _typed(value: object, kind: Kind) -> object:
     if value is None:
         return None
-    if kind is Kind.USD:
+    if kind in (Kind.USD, Kind.AMOUNT):
         return Decimal(str(value))
     if kind is Kind.TIME:
         return datetime.fromisoformat(str(value))

@@ -91,6 +91,20 @@ class Arguments:
         """Return the value of a parameter that has a default."""
         return self.one(parameter) or ""
 
+    def several(self, parameter: Parameter) -> tuple[str, ...]:
+        """Return all values of a parameter that may be repeated, also the empty ones.
+
+        Raises `InvalidRequest`.
+        """
+        values = self._values.get(parameter.name, ())
+        if parameter.choices and not set(values) <= set(parameter.choices):
+            raise InvalidRequest(
+                f"{parameter.name} has a value that does not exist",
+                code="invalid_parameter",
+                fields={parameter.name: f"one of {', '.join(parameter.choices)}"},
+            )
+        return values
+
     def number(self, parameter: Parameter, most: int = MAX_LIMIT) -> int:
         """Return a whole number from 1 to `most`. Raises `InvalidRequest`."""
         text = self.text(parameter)

@@ -122,6 +122,11 @@ class Statement:
         column = f"x.{dimension.column}"
         return column if dimension.kind is Kind.TEXT else f"toString({column})"
 
+    def start(self, table: Table, edges_s: Sequence[int]) -> str:
+        """Return the column `t`: the start, of these, of the bucket that a row of a table is in."""
+        seconds = _SECONDS[table.grain_ms]
+        return f"roundDown({seconds}, {self._starts(edges_s)}) AS t"
+
     def limited(self, sql: str) -> str:
         """Return the finished query with its limits."""
         return f"{sql} {_LIMITS}"
