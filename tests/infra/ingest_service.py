@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
+from litestar import Litestar
 
 from infra.waiting import until
 from tokentide_common.accounts import create_organization, issue_key
@@ -32,6 +33,7 @@ class Ingest:
     org_id: str
     key_id: str
     secret: str
+    app: Litestar
 
     async def post(self, events: Sequence[Any] | bytes, **headers: str) -> httpx.Response:
         body = events if isinstance(events, bytes) else batch_body(events)
@@ -63,13 +65,14 @@ async def ingest_service(broker_url: str, folder: Path, **options: Any) -> Async
     settings = IngestSettings(
         broker_url=broker_url, database_url=database_url, **{"ingest_port": 0, "otlp_grpc_port": 0, **options}
     )
+    app = create_app(settings)
     async with (
-        serving(create_app(settings), host="127.0.0.1", port=0, drain_s=2) as port,
+        serving(app, host="127.0.0.1", port=0, drain_s=2) as port,
         httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", headers={"x-tokentide-key": secret}, timeout=40
         ) as client,
     ):
-        yield Ingest(client, settings, port, org_id, record.key_id, secret)
+        yield Ingest(client, settings, port, org_id, record.key_id, secret, app)
 
 
 async def ready(ingest: Ingest) -> None:

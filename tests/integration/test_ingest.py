@@ -25,6 +25,7 @@ from infra.ingest_service import (
     reading,
     ready,
 )
+from infra.verdicts import Aggregator
 from infra.waiting import until
 from tokentide_common.accounts import issue_key, revoke_key
 from tokentide_common.broker import Publisher, Record
@@ -244,36 +245,6 @@ async def test_content_of_refused_events_is_nowhere(
     printed = capfd.readouterr()
     values = b"".join(record.value for record in await everything_on(tansu.url, USAGE))
     assert CANARY not in said + caplog.text + printed.out + printed.err + values.decode()
-
-
-class Aggregator:
-    """Speaks the aggregator's side of the verdict protocol, from the topic."""
-
-    def __init__(self, url: str, verdict: str = "counted") -> None:
-        self._url = url
-        self._verdict = verdict
-
-    async def run(self, publisher: Publisher) -> None:
-        async with reading(self._url, USAGE) as consumer:
-            async for record in consumer:
-                named = dict(record.headers)
-                if "batch" not in named:
-                    continue
-                said = Verdicts(named["batch"].decode(), [(int(named["index"]), self._verdict)])
-                answer = Record(named["reply-to"], msgspec.json.encode(said))
-                await publisher.publish(VERDICTS, [Record(b"someone else", b"not JSON"), answer, answer])
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        publisher = Publisher(self._url)
-        task = asyncio.create_task(self.run(publisher))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            await publisher.stop()
 
 
 async def test_whoever_waits_gets_a_verdict_per_event(ingest: Ingest, tansu: Broker) -> None:

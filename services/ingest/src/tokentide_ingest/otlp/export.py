@@ -11,8 +11,7 @@ import msgspec
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.activity import ActivityFact, encode_fact
 from tokentide_common.broker import Record
-from tokentide_common.errors import InvalidEvent
-from tokentide_common.events import EARLIEST, MAX_CLOCK_AHEAD, UsageEvent, check_event, encode_event
+from tokentide_common.events import UsageEvent, encode_event
 from tokentide_ingest.otlp.answers import Encoding
 from tokentide_ingest.otlp.decoding import decode_logs, decode_metrics, decode_traces
 from tokentide_ingest.otlp.forward_wire import Signal
@@ -62,19 +61,11 @@ def read_export(
     export.reject(mapped.rejected, mapped.reasons)
     defaults = [(name, value) for name in _KEY_DEFAULTS if (value := getattr(key, name))]
     for event in mapped.events:
-        try:
-            check_event(event, now)
-        except InvalidEvent as error:
-            export.reject(1, [error.detail])
-            continue
         if event.observed_at is None:
             event.observed_at = now
         _stamp(event, key, defaults)
         export.events.append(Record(event.call_id.encode(), encode_event(event)))
     for fact in mapped.facts:
-        if not EARLIEST <= fact.at <= now + MAX_CLOCK_AHEAD:
-            export.reject(1, ["a time is out of range"])
-            continue
         _stamp(fact, key, defaults)
         export.facts.append(Record(fact.series_id.encode(), encode_fact(fact)))
     return export
