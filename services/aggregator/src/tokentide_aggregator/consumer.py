@@ -30,7 +30,9 @@ _HAND_OVER_S = 5.0
 _DRAIN_S = 20.0
 _REFILL_WAIT_MS = 200
 # So long a partition that is behind waits at most for a whole block, should the others keep all the room.
-_FILL_FOR_S = 20.0
+_FILL_FOR_S = 5.0
+# So long it lets those go first that are not behind: their blocks are small, and somebody watches them.
+_YIELDS_FOR_S = 1.0
 _REBUILD_AGAIN_S = 60.0
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +47,8 @@ class Partition(msgspec.Struct):
     """Fetched, not yet in work."""
     confirmed: float
     """When the group last said that it is ours: assigned it or took a commit."""
+    fetched_to: int = 0
+    """The offset after the last fetched record."""
     since: float = 0.0
     """When the oldest waiting record was fetched."""
     claimed_end: int = 0
@@ -129,7 +133,8 @@ class Consumer:
                 if not partition.waiting:
                     partition.since = time.monotonic()
                 partition.waiting.extend(records)
-        for partition in sorted(self._partitions.values(), key=lambda p: p.since):  # the longest wait first
+                partition.fetched_to = records[-1].offset + 1
+        for partition in sorted(self._partitions.values(), key=self._turn_of):
             self._start_work(partition)
         self._bound_memory()
         if self._counted.full and (self._rebuilding is None or self._rebuilding.done()):
@@ -158,25 +163,40 @@ class Consumer:
             return len(waiting) >= size  # the topic holds a whole block: small ones would cost more per call
         return len(waiting) >= size or lingered_ms >= self._settings.batch_linger_ms
 
+    def _turn_of(self, partition: Partition) -> float:
+        """Return when it is a partition's turn: the longest wait first, but for a head start of some."""
+        return partition.since + (0 if self._keeps_up(partition) else _YIELDS_FOR_S)
+
+    def _keeps_up(self, partition: Partition) -> bool:
+        """Tell whether, were all partitions like this one, all their records together were one block."""
+        rest = len(partition.waiting) + self._behind(partition)
+        return rest * len(self._partitions) <= self._settings.batch_max_records
+
     def _missing(self, partition: Partition) -> int:
         """Return how many records a whole block still needs."""
         return max(1, self._settings.batch_max_records - len(partition.waiting))
 
     def _behind(self, partition: Partition) -> int:
-        """Return how many records the topic holds after those in hand."""
-        return self._group.end_offset(partition.number) - partition.waiting[-1].offset - 1
+        """Return how many records the topic held after those in hand when it was last fetched."""
+        if not partition.fetched_to:
+            return 0  # nothing is known yet
+        return self._group.end_offset(partition.number) - partition.fetched_to
 
     def _bound_memory(self) -> None:
         """Fetch on while there is room; then only what fills the fullest block, so that blocks are whole.
 
-        While it waits for the store a partition stays ours and keeps its heartbeat, unfetched.
+        A partition that keeps up is fetched even then: somebody may wait for its newest record, and all such
+        partitions together hold one block at most. While it waits for the store a partition stays ours and
+        keeps its heartbeat, unfetched.
         """
         size = self._settings.batch_max_records
         room = sum(len(p.waiting) for p in self._partitions.values()) < size
         idle = [p for p in self._partitions.values() if p.task is None and not p.stopped]
         fullest = max(idle, key=lambda p: len(p.waiting), default=None)
         for partition in self._partitions.values():
-            wanted = len(partition.waiting) < size and (room or partition is fullest)
+            wanted = len(partition.waiting) < size and (
+                room or partition is fullest or self._keeps_up(partition)
+            )
             if not partition.stopped and (wanted or partition.claimed_end):
                 self._group.resume([partition.number])
             else:

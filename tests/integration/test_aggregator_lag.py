@@ -1,0 +1,97 @@
+"""Freshness while some partitions are far behind: who keeps up is not held up by who does not."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import aiokafka
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from infra.observations import NOON
+from infra.waiting import until
+from tokentide_aggregator.app import running
+from tokentide_aggregator.settings import AggregatorSettings
+from tokentide_common.broker import bootstrap_servers
+from tokentide_common.database import open_database
+from tokentide_common.events import UsageEvent, encode_event
+from tokentide_common.metrics import Metrics
+from tokentide_common.store import Store, rows
+from tokentide_common.topics import USAGE
+
+PARTITIONS = 8
+LIVE = 3
+
+
+def event(name: str, number: int) -> UsageEvent:
+    at = NOON + timedelta(seconds=number)
+    return UsageEvent(call_id=f"req_{name}_{number}", source="cli", org_id=name, occurred_at=at)
+
+
+class Topic:
+    """The usage topic, written partition by partition."""
+
+    def __init__(self, url: str) -> None:
+        self._servers = bootstrap_servers(url)
+
+    async def __aenter__(self) -> Topic:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        await admin.create_topics([NewTopic(USAGE, PARTITIONS, 1)])
+        await admin.close()
+        self._producer = aiokafka.AIOKafkaProducer(
+            bootstrap_servers=self._servers, enable_idempotence=False, linger_ms=5
+        )
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._producer.stop()
+
+    async def write(self, partition: int, events: list[UsageEvent]) -> None:
+        for said in events:
+            sent = await self._producer.send(
+                USAGE, encode_event(said), key=said.call_id.encode(), partition=partition
+            )
+        await sent
+
+
+async def counted(store: Store, org_id: str) -> int:
+    sql = "SELECT sum(calls) AS n FROM usage_15m WHERE org_id = {org:String}"
+    return int((await rows(store, sql, {"org": org_id}))[0]["n"])
+
+
+async def test_a_partition_that_keeps_up_is_visible_at_once_while_the_others_are_far_behind(
+    tansu, clickhouse_process, tmp_path
+):
+    url = clickhouse_process.database_url("lag")
+    store, engine = Store(url), open_database(f"sqlite:///{tmp_path}/accounts.db")
+    settings = AggregatorSettings(
+        broker_url=tansu.url, batch_max_records=200, batch_linger_ms=50, consumer_group="lag"
+    )
+    behind = 4000
+    async with Topic(tansu.url) as topic:
+        for partition in set(range(PARTITIONS)) - {LIVE}:
+            await topic.write(partition, [event(f"behind{partition}", n) for n in range(behind)])
+        async with running(settings, store=store, engine=engine, metrics=Metrics()) as (consumers, _):
+            clickhouse_process.fault(delay=0.2, containing="INSERT INTO ledger")
+            await until(consumers.ready, within_s=30)
+            waits = []
+            for number in range(5):
+                await topic.write(LIVE, [event("live", number)])
+                written = time.monotonic()
+
+                async def visible(there: int = number + 1) -> bool:
+                    return await counted(store, "live") == there
+
+                await until(visible, within_s=60)
+                waits.append(time.monotonic() - written)
+            left = (PARTITIONS - 1) * behind - sum(
+                [await counted(store, f"behind{p}") for p in range(PARTITIONS) if p != LIVE]
+            )
+            assert left > 10_000, "the others are not far behind any more: this proves nothing"
+            # Two blocks in work are waited for, each of half a second, and then the record's own.
+            assert max(waits[1:]) < 3, waits
+            clickhouse_process.fault()
+    await store.close()
+    engine.dispose()
