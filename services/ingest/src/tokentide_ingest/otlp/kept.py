@@ -75,3 +75,32 @@ KEPT: Final = frozenset(
         *(*GEN_AI_INPUT, *GEN_AI_OUTPUT, *GEN_AI_CACHE_READ, *GEN_AI_CACHE_WRITE, *GEN_AI_REASONING),
     )
 )
+
+CONTENT: Final = frozenset(
+    {
+        *("prompt", "prompt_text", "user_prompt", "response", "response_text", "request_text", "new_context"),
+        *(
+            "body",
+            "body_ref",
+            "error",
+            "error.message",
+            "exception.message",
+            "exception.stacktrace",
+            "output",
+        ),
+        *(
+            "output",
+            "tool_input",
+            "tool_output",
+            "tool_parameters",
+            "tool_result",
+            "arguments",
+            "function_args",
+        ),
+        *("full_command", "bash_command", "command", "cwd", "file_path", "agent_name", "code.file.path"),
+        *("gen_ai.prompt", "gen_ai.completion", "gen_ai.system_instructions", "gen_ai.tool.definitions"),
+        *("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.call.arguments"),
+        *("gen_ai.tool.call.result", "workspace.host_paths", "user.groups"),
+    }
+)
+"""Never read, not even if somebody configures one of them as a tag."""

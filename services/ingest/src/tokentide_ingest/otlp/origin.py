@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tokentide_ingest.otlp.kept import CONTENT
 from tokentide_ingest.otlp.reading import first, text
 from tokentide_ingest.otlp.telemetry import Attributes, Scalar
 
@@ -35,7 +36,7 @@ class Origins:
         self._tags = [
             (key, name)
             for key, name in sorted(tag_attributes.items(), key=lambda pair: pair[1])
-            if 0 < len(name) <= _MAX_TAG_NAME
+            if 0 < len(name) <= _MAX_TAG_NAME and key not in CONTENT
         ][:MAX_TAGS]
         self._keys = (*_READ, *(key for key, _ in self._tags))
         self._resource: Attributes = {}
