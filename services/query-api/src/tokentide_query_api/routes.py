@@ -17,13 +17,15 @@ from tokentide_common.accounts import KeyDirectory, organization_time_zone
 from tokentide_common.database import Engine
 from tokentide_common.keys import KeyKind
 from tokentide_common.store import Store
+from tokentide_query_api import activity_words, shapes
 from tokentide_query_api import parameters as p
 from tokentide_query_api import rankings as ranked
-from tokentide_query_api import shapes
+from tokentide_query_api.activity import activity, activity_metrics_only
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.breakdown import breakdown
 from tokentide_query_api.calls import call, calls
 from tokentide_query_api.coverage import coverage
+from tokentide_query_api.coverage_days import coverage_days
 from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
 from tokentide_query_api.openapi import operation_of
 from tokentide_query_api.parameters import Arguments, Parameter
@@ -69,6 +71,7 @@ def routes() -> tuple[Route, ...]:
     parts = (*period, p.BY, p.METRIC, p.LIMIT)
     one = (p.FORMAT,)
     call_pages, session_pages = shapes.page_of(shapes.CALL), shapes.page_of(shapes.SESSION)
+    done = (*p.PERIOD, *activity_words.FILTERS, activity_words.BUCKET, activity_words.BY)
     coverage_pages = shapes.page_of(shapes.COVERAGE)
     return (
         Route("/usage/summary", "Totals of a period", period, shapes.SUMMARY, _of(summary)),
@@ -77,8 +80,25 @@ def routes() -> tuple[Route, ...]:
         Route("/calls", "The request log, newest first", page, call_pages, _of(calls)),
         Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call),
         Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions)),
+        Route(
+            "/activity",
+            "What was done besides calling a model",
+            (*done, activity_words.METRIC),
+            shapes.ACTIVITY,
+            _of(activity),
+        ),
+        Route(
+            "/activity/metrics-only",
+            "Tokens and cost by the clients' own metrics, where no call is known",
+            done,
+            shapes.METRICS_ONLY,
+            _of(activity_metrics_only),
+        ),
         Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings),
         Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage)),
+        Route(
+            "/coverage/days", "Who saw the calls of a day", period, shapes.COVERAGE_DAYS, _of(coverage_days)
+        ),
     )
 
 
@@ -92,7 +112,10 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
 
     @get(
         PREFIX + route.path.replace("{call_id}", "{call_id:path}"),
-        operation_id=route.path.strip("/").replace("/{call_id}", "_by_id").replace("/", "_"),
+        operation_id=route.path.strip("/")
+        .replace("/{call_id}", "_by_id")
+        .replace("/", "_")
+        .replace("-", "_"),
         summary=route.summary,
         operation_class=operation_of(route.parameters, route.shape, path_id="call_id" if by_id else ""),
     )

@@ -11,6 +11,7 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from tokentide_query_api import record
 from tokentide_query_api.formats import MEASURES, Column, Kind
 from tokentide_query_api.openapi import array, fields
+from tokentide_query_api.reconciliation import KINDS, REASONS
 
 TEXT: Final = Schema(type=OpenAPIType.STRING)
 WHOLE: Final = Schema(type=OpenAPIType.INTEGER)
@@ -22,8 +23,10 @@ MAYBE_WHOLE: Final = Schema(type=[OpenAPIType.INTEGER, OpenAPIType.NULL])
 MAYBE_NUMBER: Final = Schema(type=[OpenAPIType.NUMBER, OpenAPIType.NULL])
 MOMENT: Final = Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL], format=OpenAPIFormat.DATE_TIME)
 MONEY: Final = Schema(type=OpenAPIType.STRING, description="US dollars, an exact decimal like 0.0138985")
+AMOUNT: Final = Schema(type=OpenAPIType.STRING, description="An exact decimal, like 3600.5")
 
 _OF_KIND: Final = {
+    Kind.AMOUNT: AMOUNT,
     Kind.TEXT: TEXT, Kind.COUNT: WHOLE, Kind.RATIO: NUMBER, Kind.USD: MONEY, Kind.TIME: MOMENT,
     Kind.FLAG: FLAG,
     Kind.NESTED: Schema(type=[OpenAPIType.OBJECT, OpenAPIType.ARRAY]),
@@ -75,12 +78,39 @@ SESSION: Final = fields(
     **dict.fromkeys(("users", "machines", "projects", "clients", "models", "sources"), array(TEXT)),
     **_MEASURES,
 )
+_SEEN: Final[dict[str, Schema]] = {
+    "calls": WHOLE,
+    "seen_by": _SEEN_BY,
+    "by_sources": array(fields(sources=array(TEXT), calls=WHOLE)),
+    "calls_log_lacks": WHOLE,
+    "calls_telemetry_lacks": WHOLE,
+}
+_COUNTS: Final = fields(calls=WHOLE, client=MAYBE_WHOLE, difference=MAYBE_WHOLE)
+_AMOUNTS: Final = fields(calls=MAYBE_TEXT, client=MAYBE_TEXT, difference=MAYBE_TEXT)
+_STOPPED: Final = Schema(
+    type=[OpenAPIType.OBJECT, OpenAPIType.NULL],
+    properties={"since": TEXT, "calls": WHOLE},
+    required=["since", "calls"],
+)
 COVERAGE: Final = fields(
     session_id=TEXT,
-    calls=WHOLE,
-    seen_by=_SEEN_BY,
-    by_sources=array(fields(sources=array(TEXT), calls=WHOLE)),
+    **_SEEN,
     possible_doubles=array(fields(model=TEXT, output_tokens=WHOLE, call_ids=array(TEXT))),
+    stopped_emitting=_STOPPED,
+    reconciliation=array(
+        fields(
+            against=Schema(type=OpenAPIType.STRING, enum=["metrics", "log"]),
+            **dict.fromkeys((f"{kind}_tokens" for kind in KINDS), _COUNTS),
+            cost_usd=_AMOUNTS,
+            reported_cost_usd=_AMOUNTS,
+            likely_reason=Schema(type=OpenAPIType.STRING, enum=list(REASONS)),
+        )
+    ),
+)
+COVERAGE_DAYS: Final = fields(
+    **dict.fromkeys(("from", "to", "tz"), TEXT),
+    days=array(fields(start=TEXT, **_SEEN, metrics_only_sessions=WHOLE)),
+    total=fields(**_SEEN),
 )
 RANKINGS: Final = fields(
     **dict.fromkeys(("period", "period_start", "scope", "metric", "tz"), TEXT),
@@ -98,3 +128,11 @@ RANKINGS: Final = fields(
     ),
     next_cursor=MAYBE_TEXT,
 )
+_ACTIVITY: Final = {
+    **dict.fromkeys(("tz", "from", "to"), TEXT),
+    "bucket": MAYBE_TEXT,
+    "by": array(TEXT),
+    "rows": array(fields(metric=TEXT, key=OBJECT, start=MAYBE_TEXT, value=AMOUNT)),
+}
+ACTIVITY: Final = fields(**_ACTIVITY)
+METRICS_ONLY: Final = fields(**_ACTIVITY, basis=TEXT, sessions=WHOLE)
