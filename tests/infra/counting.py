@@ -12,6 +12,7 @@ from tokentide_aggregator.block import Price
 from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
+from tokentide_aggregator.links import Links
 from tokentide_aggregator.price_event import price_of
 from tokentide_aggregator.processing import MoreNeeded, Outcome, Processor
 from tokentide_aggregator.recent import RecentRows
@@ -41,6 +42,9 @@ SUMS = (
 )
 
 
+Headers = tuple[tuple[str, bytes], ...]
+
+
 class Consumed(NamedTuple):
     """A record as the broker hands it out."""
 
@@ -48,7 +52,7 @@ class Consumed(NamedTuple):
     timestamp: int
     key: bytes
     value: bytes
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
 
 
 class Counter:
@@ -67,6 +71,7 @@ class Counter:
         """Be a new process: nothing but what the databases hold survives."""
         self._counted = CountedCalls(self._store, CallLedger.index)
         self._recent = RecentRows(1 << 20)
+        self.links = Links(self._store)
         prices = Prices.load()
         self.price = price or price_of(prices)
         version = prices.version if price is None else "other"
@@ -78,6 +83,7 @@ class Counter:
             counted=self._counted,
             metrics=Metrics(),
             failpoint=failpoint,
+            links=self.links,
         )
 
     async def with_filter(self) -> None:
@@ -91,13 +97,12 @@ class Counter:
     def close(self) -> None:
         self._engine.dispose()
 
-    def append(self, events: Iterable[UsageEvent]) -> None:
+    def append(self, events: Iterable[UsageEvent], headers: Headers = ()) -> None:
         """Put events on the partition's log."""
         for event in events:
             offset = len(self.log)
-            self.log.append(
-                Consumed(offset, 1_795_000_000_000 + offset, event.call_id.encode(), encode_event(event))
-            )
+            at, key = 1_795_000_000_000 + offset, event.call_id.encode()
+            self.log.append(Consumed(offset, at, key, encode_event(event), headers))
 
     async def count(self, size: int, *, commit: bool = True, keep: bool = False) -> Outcome:
         """Count the next batch of at most `size` records; without `commit` it will be repeated."""
@@ -121,11 +126,15 @@ def expected_sums(events: Iterable[UsageEvent], price: Any) -> dict[str, int]:
     states: dict[str, Any] = defaultdict(dict)
     for event in events:
         states[event.call_id] = add(states[event.call_id], event)
-    return reduce(_added, (_sums(state, price) for state in states.values()), dict.fromkeys(SUMS, 0))
+    return sums_of((merged(state)[0] for state in states.values()), price)
 
 
-def _sums(state: Any, price: Any) -> dict[str, int]:
-    record, _ = merged(state)
+def sums_of(records: Iterable[UsageEvent], price: Any) -> dict[str, int]:
+    """Return what every rollup must sum to over calls with these records."""
+    return reduce(_added, (_sums(record, price) for record in records), dict.fromkeys(SUMS, 0))
+
+
+def _sums(record: UsageEvent, price: Any) -> dict[str, int]:
     if record.same_as:  # counted under another id, or only concluded and not seen yet
         return dict.fromkeys(SUMS, 0)
     cost = price(record)

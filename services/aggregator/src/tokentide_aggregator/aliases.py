@@ -17,8 +17,8 @@ from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.identity import alias_and_call
 from tokentide_common.merge import State, absorbed_by
 
-# What an observation says of how the call went. Without any of it, and without a person, it only links: it must
-# not make a call of an id that nobody else speaks of.
+# What an observation says of how the call went. Without any of it, and without a person, it only links: it
+# must not make a call of an id that nobody else speaks of.
 _OF_THE_CALL: Final = (
     *("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reported_cost_usd"),
     *("duration_ms", "ttft_ms", "http_status", "error_type", "stop_reason"),

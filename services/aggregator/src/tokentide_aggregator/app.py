@@ -21,6 +21,7 @@ from tokentide_aggregator.consumers import Consumers
 from tokentide_aggregator.failpoints import failpoint
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.ledger import Ledger
+from tokentide_aggregator.links import Links
 from tokentide_aggregator.price_event import price_of
 from tokentide_aggregator.processing import Processor
 from tokentide_aggregator.retry import until_available
@@ -46,7 +47,7 @@ async def running(
     prices = Prices.load(settings.price_overrides or None)
     publisher = Publisher(settings.broker_url, deadline_s=10)
 
-    def consumer(ledger: Ledger[Any, Any], group: str) -> Consumer:
+    def consumer(ledger: Ledger[Any, Any], group: str, links: Links | None = None) -> Consumer:
         counted = CountedCalls(store, ledger.index)
         processor = Processor(
             ledger=ledger,
@@ -56,13 +57,14 @@ async def running(
             counted=counted,
             metrics=metrics,
             failpoint=failpoint(settings.failpoint),
+            links=links,
         )
         return Consumer(settings, group, processor, counted, metrics)
 
     calls = CallLedger(price_of(prices), prices.version)
     consumers = Consumers(
         [
-            consumer(calls, settings.consumer_group),
+            consumer(calls, settings.consumer_group, Links(store)),
             # A group of its own: a group whose members want different topics rebalances at every start.
             consumer(ActivityLedger(), f"{settings.consumer_group}-activity"),
         ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import reduce
 
+from tokentide_aggregator.aliases import directed, other_links, passed_on, records_of
 from tokentide_aggregator.counted_call import NOTHING_TOLD, CountedCall, index_row, joined
 from tokentide_aggregator.fold import Group
 from tokentide_aggregator.ledger import Block, Change, Verdict
@@ -17,9 +19,10 @@ from tokentide_aggregator.rows import (
     state_of_row,
     taken_back,
 )
+from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.identity import call_hash
-from tokentide_common.merge import State, add, merged
+from tokentide_common.merge import State, add, merged, speaker
 
 Price = Callable[[UsageEvent], int | None]
 """Cost of a merged record in nano-dollars; None: no price is known."""
@@ -39,22 +42,33 @@ def build(
     changes: list[Change] = []
     verdicts: list[Verdict] = []
     days: set[tuple[str, int]] = set()
+    states: list[State] = []
+    repeated: list[State] = []
+    follow: list[Record] = []
     for call, folded in calls.items():
         counted = known.get(call)
         first = folded.events[0]
-        if counted is None and len(folded.events) == 1 and is_plain(first):
+        if counted is None and len(folded.events) == 1 and not first.same_as and is_plain(first):
             changes.append(_first_change(call, first, price, price_version))
+            states.append({speaker(first): first})
             days.add((first.org_id, first.occurred_at.toordinal()))
             if folded.waiting:
                 verdicts.append(Verdict(folded.waiting[0], "counted"))
             continue
         if counted is not None and counted.row is None:  # the index alone says that all of it is repeats
             verdicts.extend(Verdict(waiting, "duplicate") for waiting in folded.waiting.values())
+            repeated.append(reduce(add, folded.events, {}))
             continue
         old = None if counted is None else counted.row
         before: State = {} if old is None else state_of_row(old)
-        state, said = _joined(before, folded)
-        verdicts.extend(said)
+        state, said, links = _joined(before, folded)
+        states.append(state)
+        # From every batch that speaks of a call that is another one, also where nothing changes: what a crash
+        # kept from being published is published by the replay.
+        moved = passed_on(state)
+        follow += records_of(moved, folded.waiting.values()) + records_of(links)
+        if not moved:  # else whoever waits hears from the call that counts
+            verdicts.extend(said)
         if state == before:
             continue
         occurred_at, change = _change(counted, folded, state, price, price_version)
@@ -62,25 +76,29 @@ def build(
         days.add((first.org_id, occurred_at.toordinal()))
         if old is not None:
             days.add((first.org_id, old.occurred_at.toordinal()))
-    return Block(changes, verdicts, days)
+    return Block(changes, verdicts, days, states=states, repeated=repeated, follow=follow)
 
 
-def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict]]:
-    """Join a call's events one by one, so that each gets the verdict of its own effect."""
+def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict], list[UsageEvent]]:
+    """Join a call's events one by one, so that each gets the verdict of its own effect.
+
+    The last of what is returned are links that the events say of other calls.
+    """
     verdicts = []
-    for position, event in enumerate(folded.events):
+    events, links = directed(folded.events)
+    for position, event in enumerate(events):
         before, state = state, add(state, event)
         waiting = folded.waiting.get(position) if folded.waiting else None
         if waiting is not None:
             verdict = "counted" if not before else "duplicate" if state is before else "upgraded"
             verdicts.append(Verdict(waiting, verdict))
-    return state, verdicts
+    return state, verdicts, [*links, *other_links(events, state)]
 
 
 def _first_change(call: bytes, event: UsageEvent, price: Price, price_version: str) -> Change:
     encoded = encode_event(event)
     row = plain_row_of(event, encoded, price(event), price_version, 1)
-    told = NOTHING_TOLD if event.same_as else joined(None, (event,), encoded=encoded)
+    told = joined(None, (event,), encoded=encoded)
     return Change(call, index_row(call, 1, event.occurred_at, *told), row, None)
 
 

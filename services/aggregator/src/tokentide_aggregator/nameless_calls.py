@@ -1,8 +1,8 @@
 """Calls that telemetry saw without the request's id, found again in the log. Pure.
 
-Nothing that both carry is an id, so the rule is strict: session, model and all token counts are equal, the log's
-line was written while the call ran or right after, and exactly one call on each side fits. What fits several is
-left apart, and coverage names it as a possible double.
+Nothing that both carry is an id, so the rule is strict: session, model and all token counts are equal, the
+log's line was written while the call ran or right after, and exactly one call on each side fits. What fits
+several is left apart, and coverage names it as a possible double.
 """
 
 from __future__ import annotations

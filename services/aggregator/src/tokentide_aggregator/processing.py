@@ -4,8 +4,8 @@
     2 fold     records become calls, unreadable ones dead letters
     3 look up  what is already counted of these calls
     4 insert   one block of +1 and -1 rows with its views, under a token that names these very records
-    5 seen     the index of counted calls
-    6 publish  dead letters, verdicts, touched days; the caller then commits the offset
+    5 seen     the index of counted calls; then what follows from these calls and others together
+    6 publish  that, dead letters, verdicts, touched days; the caller then commits the offset
 
 A crash or a stalled twin at any point repeats the same records, hence the same token (1), over the same
 index (5 comes after 4): step 4 then completes what is missing in any table and changes nothing twice.
@@ -34,12 +34,14 @@ from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.fold import ConsumedRecord, DeadLetter, Folded, Group, fingerprint
 from tokentide_aggregator.ledger import Block, Change, E, K, Ledger, Verdict
+from tokentide_aggregator.links import Concluded, Links
 from tokentide_aggregator.recent import RecentRows
 from tokentide_aggregator.retry import until_available
 from tokentide_common.broker import Publisher, Record
 from tokentide_common.claims import claim, forget_claims
 from tokentide_common.database import Engine
 from tokentide_common.errors import InvalidEvent, InvalidRequest, Unavailable
+from tokentide_common.merge import State
 from tokentide_common.metrics import Metrics
 from tokentide_common.store import Store
 from tokentide_common.topics import DEAD_LETTERS, PERIODS, VERDICTS, PeriodsTouched, Verdicts
@@ -81,6 +83,7 @@ class Outcome(msgspec.Struct, frozen=True):
     records: int
     dead: list[DeadLetter]
     block: Block
+    concluded: Concluded = Concluded()
 
 
 class Processor(Generic[E, K]):
@@ -96,7 +99,9 @@ class Processor(Generic[E, K]):
         counted: CountedCalls,
         metrics: Metrics,
         failpoint: Failpoint,
+        links: Links | None = None,
     ) -> None:
+        self._links = links
         self._ledger = ledger
         self.topic = ledger.topic
         self._store = store
@@ -158,10 +163,12 @@ class Processor(Generic[E, K]):
         # stand, not ours, and only the store can say what to take back.
         await self._timed("seen", lambda: self._remember(kept, recent, trusted=anew))
         self._failpoint("after_seen")
+        # What repeats others is settled, unless a crash came between its block and what followed from that.
+        concluded = await self._conclude([*block.states, *(() if anew else block.repeated)])
         if keep:
             await self._in_database(drop_block, self._engine, self.topic, partition)
         refused, block = _as_stored(folded, block, kept)
-        return Outcome(end, len(records), [*folded.dead, *block.dead, *refused], block)
+        return Outcome(end, len(records), [*folded.dead, *block.dead, *refused], block, concluded)
 
     async def _count(
         self,
@@ -197,12 +204,18 @@ class Processor(Generic[E, K]):
             # The same bytes under the same token: what is there already stays, what is missing is added.
             kept = await self._insert(_changes.decode(block.content), block.token, lambda: None)
             await self._remember(kept, RecentRows(0), trusted=False)
+            if self._links is not None:
+                await self._follow((), await self._links.conclude_rows([change.row for change in kept]))
             await self._in_database(drop_block, self._engine, self.topic, block.partition)
             await self._announce(self._ledger.days(kept))
             _log.warning("unfinished_block_completed", changes=len(kept))
+        if self._links is not None:
+            for concluded in await self._links.repair():
+                await self._follow((), concluded)
 
     async def publish(self, partition: int, outcome: Outcome) -> None:
         """Step 6, before the commit: whoever waits, ranks or repairs hears of it at least once."""
+        await self._follow(outcome.block.follow, outcome.concluded)
         if outcome.dead:
             letters = dead_letter_records(self.topic, partition, outcome.dead)
             await until_available("publish", lambda: self._publisher.publish(DEAD_LETTERS, letters))
@@ -213,6 +226,18 @@ class Processor(Generic[E, K]):
             await until_available("publish", lambda: self._publisher.publish(VERDICTS, verdicts))
         await self._announce(outcome.block.days)
         self._failpoint("after_publish")
+
+    async def _conclude(self, states: Sequence[State]) -> Concluded:
+        links = self._links
+        return Concluded() if links is None else await self._timed("links", lambda: links.conclude(states))
+
+    async def _follow(self, follow: Sequence[Record], concluded: Concluded) -> None:
+        """Publish what follows from a block: before its commit, so that it is never lost; it is a join."""
+        records = [*follow, *concluded.records]
+        if records:
+            await until_available("publish", lambda: self._publisher.publish(self.topic, records))
+        if self._links is not None:
+            self._links.settle(concluded)
 
     async def _announce(self, days: set[tuple[str, int]]) -> None:
         records = _period_records(days)
@@ -335,7 +360,7 @@ def _as_stored(folded: Folded[E], block: Block, kept: Sequence[Change]) -> tuple
     # Whoever waits for one of them must not hear that it was counted.
     lost = {waiting for change in refused for waiting in folded.groups[change.key].waiting.values()}
     verdicts = [Verdict(v.waiting, "rejected") if v.waiting in lost else v for v in block.verdicts]
-    return letters, Block(list(kept), verdicts, block.days, block.dead)
+    return letters, block._replace(changes=list(kept), verdicts=verdicts)
 
 
 def _verdict_records(outcome: Outcome) -> list[Record]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import reduce
 from typing import Final, NamedTuple
 
@@ -106,11 +106,18 @@ def person_of(state: State, facts: Iterable[SessionFact]) -> UsageEvent | None:
 
 def _said_of(state: State, fact: SessionFact) -> UsageEvent:
     first = min((e for e in state.values() if e.source != "link"), key=lambda e: e.occurred_at)
-    who: Mapping[str, str] = {name: value for name, value in fact._asdict().items() if name != "kind"}
     return UsageEvent(
         call_id=first.call_id,
         source="link",
         occurred_at=first.occurred_at,
         observed_at=first.occurred_at,
-        **who,
+        org_id=fact.org_id,
+        session_id=fact.session_id,
+        user_id=fact.user_id,
+        user_email=fact.user_email,
+        account_id=fact.account_id,
+        device_id=fact.device_id,
+        team=fact.team,
+        department=fact.department,
+        cost_center=fact.cost_center,
     )

@@ -1,0 +1,93 @@
+"""What the store knows of sessions: the facts that telemetry stated, and the calls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from tokentide_aggregator.known import pieces_of
+from tokentide_aggregator.retry import until_available
+from tokentide_aggregator.rows import COLUMNS, LedgerRow, decode_row, state_of_row
+from tokentide_aggregator.session_facts import SessionFact, SessionKey
+from tokentide_common.errors import InvalidRequest, Unavailable
+from tokentide_common.merge import State
+from tokentide_common.store import Store
+
+_SESSIONS: Final = (
+    "(org_id, session_id) IN (SELECT arrayJoin(arrayZip({orgs:Array(String)}, {ids:Array(String)})))"
+)
+_FACTS: Final = f"""
+SELECT DISTINCT {", ".join(SessionFact._fields)} FROM session_links WHERE {_SESSIONS}
+"""  # noqa: S608 -- the column names are our own struct's
+# `session_id IN` by itself lets the store skip what its filter on sessions rules out.
+_CALLS: Final = f"""
+SELECT {", ".join(COLUMNS)}, sign FROM ledger
+WHERE org_id IN {{orgs:Array(String)}} AND session_id IN {{ids:Array(String)}} AND {_SESSIONS}
+"""  # noqa: S608 -- the column names are our own struct's
+_ALL: Final = "SELECT DISTINCT org_id, session_id FROM session_links ORDER BY org_id, session_id"
+
+
+class _SignedRow(LedgerRow, kw_only=True, gc=False):
+    """A row of the ledger with its sign."""
+
+    sign: int = 1
+
+
+_signed: Final = msgspec.json.Decoder(_SignedRow)
+_fact: Final = msgspec.json.Decoder(dict[str, str])
+_session: Final = msgspec.json.Decoder(SessionKey)
+
+
+class SessionBook:
+    """Reads and writes until the store answers; an outage is waited out."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def write(self, facts: Sequence[SessionFact]) -> None:
+        """Add facts to what is known; those that are known already change nothing."""
+        lines = b"\n".join(msgspec.json.encode(fact._asdict()) for fact in facts)
+        # Repeatable without a token: the table is a set.
+        await until_available("links", lambda: self._store.insert("session_links", lines))
+
+    async def facts(self, sessions: Iterable[SessionKey]) -> dict[SessionKey, list[SessionFact]]:
+        """Return the facts of sessions."""
+        facts: dict[SessionKey, list[SessionFact]] = defaultdict(list)
+        for line in await self._read(_FACTS, sessions):
+            fact = SessionFact(**_fact.decode(line))
+            facts[fact.session].append(fact)
+        return facts
+
+    async def calls(self, sessions: Iterable[SessionKey]) -> list[State]:
+        """Return the calls of sessions as the ledger has them now."""
+        signs: dict[tuple[str, str, int], int] = defaultdict(int)
+        rows = {}
+        for line in await self._read(_CALLS, sessions):
+            row = _signed.decode(line)
+            key = (row.org_id, row.call_id, row.version)
+            signs[key] += row.sign
+            rows[key] = line
+        return [state_of_row(decode_row(line)) for key, line in rows.items() if signs[key] > 0]
+
+    async def sessions(self) -> list[SessionKey]:
+        """Return all sessions of which there are facts."""
+        raw = await until_available("links", lambda: self._store.read(_ALL, fmt="JSONCompactEachRow"))
+        return [_session.decode(line) for line in raw.splitlines()]
+
+    async def _read(self, sql: str, sessions: Iterable[SessionKey]) -> list[bytes]:
+        lines: list[bytes] = []
+        for piece in pieces_of([(*session, 0) for session in sorted(sessions)]):
+            params = {"orgs": [org for org, _, _ in piece], "ids": [session for _, session, _ in piece]}
+            lines += (await until_available("links", partial(self._ask, sql, params))).splitlines()
+        return lines
+
+    async def _ask(self, sql: str, params: Mapping[str, object]) -> bytes:
+        try:
+            return await self._store.read(sql, params)
+        except InvalidRequest as exc:
+            # Our own question: what a store refuses for want of memory or time, it answers later.
+            raise Unavailable(exc.detail, code=exc.stable_code) from exc

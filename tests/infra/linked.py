@@ -1,0 +1,113 @@
+"""Several partitions whose aggregators publish to each other, without a broker; and what must come of it."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from infra.counting import Counter
+from tokentide_aggregator.session_facts import facts_of, lacks_person, person_of, session_of
+from tokentide_common.broker import Record
+from tokentide_common.events import UsageEvent, decode_wire_event, encode_event
+from tokentide_common.identity import alias_and_call
+from tokentide_common.merge import State, add, canonical, merged
+from tokentide_common.outbox import partition_of
+from tokentide_common.store import Store
+
+
+class Linked:
+    """Partitions of one topic, each with an aggregator of its own, over one store.
+
+    What an aggregator would publish goes to the partitions' logs, before its commit.
+    """
+
+    def __init__(self, store: Store, folder: Path, topic: str, *, partitions: int = 2) -> None:
+        self.counters = [Counter(store, folder, f"{topic}-{n}") for n in range(partitions)]
+
+    def send(self, records: Iterable[Record]) -> None:
+        for record in records:
+            event = decode_wire_event(record.value or b"")
+            number = partition_of(record.key or b"", len(self.counters))
+            self.counters[number].append([event], headers=tuple(record.headers))
+
+    def append(self, events: Iterable[UsageEvent]) -> None:
+        self.send(Record(e.call_id.encode(), encode_event(e)) for e in events)
+
+    @property
+    def waiting(self) -> list[Counter]:
+        """Partitions that have not counted everything."""
+        return [counter for counter in self.counters if counter.committed < len(counter.log)]
+
+    async def turn(self, counter: Counter, size: int, *, publish: bool = True, commit: bool = True) -> Any:
+        """Count a batch; without `publish` or `commit` the aggregator dies before that."""
+        outcome = await counter.count(size, commit=False)
+        if publish:
+            self.send([*outcome.block.follow, *outcome.concluded.records])
+            counter.links.settle(outcome.concluded)
+        if publish and commit:
+            counter.committed = outcome.end
+        else:
+            counter.restart()
+        return outcome
+
+    async def count_all(self, size: int = 100) -> None:
+        """Count until nothing is published any more."""
+        rounds = 0
+        while waiting := self.waiting:
+            await self.turn(waiting[0], size)
+            rounds += 1
+            assert rounds < 1000, "what is published must come to an end"
+
+    async def count_somehow(self, order: random.Random, after: Callable[[], Any] | None = None) -> None:
+        """Count batches of any size, partitions in any order, dying now and then before a publish or commit."""
+        while waiting := self.waiting:
+            counter = order.choice(waiting)
+            if order.random() < 0.3:
+                await counter.with_filter()
+            lives, commits = order.random() < 0.8, order.random() < 0.8
+            await self.turn(counter, order.randint(1, 6), publish=lives, commit=commits)
+            if after is not None:
+                await after()
+
+    def close(self) -> None:
+        for counter in self.counters:
+            counter.close()
+
+
+def truth(events: Sequence[UsageEvent]) -> dict[str, UsageEvent]:
+    """Return the record of every call that must be counted, from the events alone."""
+    parent: dict[str, str] = {}
+
+    def root(call_id: str) -> str:
+        while parent.get(call_id, call_id) != call_id:
+            call_id = parent[call_id]
+        return call_id
+
+    for event in events:
+        if event.same_as:
+            alias, call = alias_and_call(root(event.call_id), root(event.same_as))
+            parent[alias] = call
+    states: dict[str, State] = defaultdict(dict)
+    for event in events:
+        call_id = root(event.call_id)
+        told = canonical(msgspec.structs.replace(event, call_id=call_id, same_as=""))
+        states[call_id] = add(states[call_id], told)
+    facts = defaultdict(list)
+    for event in events:
+        for fact in facts_of({event.source: event}):
+            facts[fact.session].append(fact)
+    return {call_id: merged(_named(state, facts))[0] for call_id, state in states.items()}
+
+
+def _named(state: State, facts: Any) -> State:
+    session = session_of(state)
+    if session is None or not lacks_person(state):
+        return state
+    person = person_of(state, facts[session])
+    return state if person is None else reduce(add, [person], state)
