@@ -101,12 +101,11 @@ class GrpcDoor:
                 share.grow(len(body))
             del raw
             wire = _wire_request(visit, metadata, body) if self._reception.forwards(visit) else None
+            if wire is not None and self._reception.relays:
+                return _handed_on(await self._reception.relay(visit, wire))
             answer = self._reception.respond(visit, body, "protobuf", wire)
             del body, wire  # whoever still needs them has them
-            answered = await answer
-        if isinstance(answered, WireAnswer):
-            return _handed_on(answered)
-        return _Answer(success(visit.address, answered, "protobuf"))
+            return _Answer(success(visit.address, await answer, "protobuf"))
 
     async def _read(self, context: Context) -> bytes:
         try:

@@ -10,13 +10,14 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import HTTPScope, Receive
 
-from tokentide_common.errors import UnsupportedEncoding
+from tokentide_common.errors import InvalidRequest, UnsupportedEncoding
 from tokentide_ingest.body import read_body
 from tokentide_ingest.decompress import ENCODINGS
 from tokentide_ingest.limits import ByteShare
 from tokentide_ingest.otlp.answers import (
     MEDIA_TYPES,
     Encoding,
+    Outcome,
     encoded,
     encoding_of,
     refusal,
@@ -26,7 +27,7 @@ from tokentide_ingest.otlp.answers import (
 from tokentide_ingest.otlp.forward_wire import WireAnswer, WireRequest
 from tokentide_ingest.otlp.reception import Reception, Visit
 from tokentide_ingest.otlp.signals import ADDRESSES, Address
-from tokentide_ingest.otlp.unpacking import decoder_for, decompressed, required_encoding
+from tokentide_ingest.otlp.unpacking import decoder_for, decompressed, required_encoding, unpacked
 from tokentide_ingest.routes import joined_headers
 
 
@@ -61,9 +62,9 @@ class HttpDoor:
         try:
             # Who it is comes before what it says: a stranger's body is never read.
             await self._reception.admit(visit, headers, _peer(request.scope))
-            encoding = required_encoding(headers.get("content-type", ""))
             with self._reception.budget.share() as share:
-                response = await self._take(visit, request, headers, encoding, share)
+                take = self._pass_on if self._reception.forwards(visit) else self._take
+                response = await take(visit, request, headers, share)
         except Exception as error:  # every error is a Status here, also the unforeseen
             self._reception.failed(visit, error)
             response = _refused(error, encoding_of(headers.get("content-type", "")) or "json")
@@ -71,28 +72,34 @@ class HttpDoor:
         return response
 
     async def _take(
-        self,
-        visit: Visit,
-        request: Request[Any, Any, Any],
-        headers: Mapping[str, str],
-        encoding: Encoding,
-        share: ByteShare,
+        self, visit: Visit, request: Request[Any, Any, Any], headers: Mapping[str, str], share: ByteShare
     ) -> ASGIResponse:
+        encoding = required_encoding(headers.get("content-type", ""))
         decoder = decoder_for(headers.get("content-encoding", ""), self._max_bytes)
-        raw = await self._read(request.receive, headers, share)
-        body = decompressed(raw, decoder)
+        body = decompressed(await self._read(request.receive, headers, share), decoder)
         if decoder is not None:
             share.grow(len(body))
-        wire = _wire_request(request.scope, raw) if self._reception.forwards(visit) else None
-        del raw
+        answer = self._reception.respond(visit, body, encoding)
+        del body  # whoever still needs it has it
+        return _answered(visit, await answer, encoding)
+
+    async def _pass_on(
+        self, visit: Visit, request: Request[Any, Any, Any], headers: Mapping[str, str], share: ByteShare
+    ) -> ASGIResponse:
+        """Take a request that a collector behind us gets too, also where we cannot read it ourselves."""
+        wire = _wire_request(request.scope, await self._read(request.receive, headers, share))
+        if self._reception.relays:
+            return _handed_on(await self._reception.relay(visit, wire))
+        try:
+            body, encoding = unpacked(wire, self._max_bytes)
+        except InvalidRequest:
+            await self._reception.mirror(visit, wire)
+            raise
+        if body is not wire.body:
+            share.grow(len(body))
         answer = self._reception.respond(visit, body, encoding, wire)
         del body, wire  # whoever still needs them has them
-        answered = await answer
-        if isinstance(answered, WireAnswer):
-            return _handed_on(answered)
-        return ASGIResponse(
-            body=success(visit.address, answered, encoding), media_type=MEDIA_TYPES[encoding], status_code=200
-        )
+        return _answered(visit, await answer, encoding)
 
     async def _read(self, receive: Receive, headers: Mapping[str, str], share: ByteShare) -> bytes:
         """Return the body as it was sent."""
@@ -112,6 +119,12 @@ def _peer(scope: HTTPScope) -> str:
 def _wire_request(scope: HTTPScope, raw: bytes) -> WireRequest:
     query = scope["query_string"].decode("latin-1")
     return WireRequest(scope["method"], scope["path"], query, tuple(scope["headers"]), raw)
+
+
+def _answered(visit: Visit, outcome: Outcome, encoding: Encoding) -> ASGIResponse:
+    return ASGIResponse(
+        body=success(visit.address, outcome, encoding), media_type=MEDIA_TYPES[encoding], status_code=200
+    )
 
 
 def _handed_on(answer: WireAnswer) -> ASGIResponse:

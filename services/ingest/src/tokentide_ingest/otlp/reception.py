@@ -14,7 +14,7 @@ from tokentide_common.errors import Retryable, TokentideError
 from tokentide_common.metrics import Metrics
 from tokentide_ingest.limits import ByteBudget
 from tokentide_ingest.otlp.answers import Encoding, Outcome
-from tokentide_ingest.otlp.forward_wire import Signal, WireAnswer, WireRequest
+from tokentide_ingest.otlp.forward_wire import WireAnswer, WireRequest
 from tokentide_ingest.otlp.identity_of_sender import Senders
 from tokentide_ingest.otlp.receiver import OtlpReceiver
 from tokentide_ingest.otlp.signals import Address
@@ -61,30 +61,44 @@ class Reception:
         """Return whether a request is wanted as it came, for a collector behind us."""
         return self._tee.wants(visit.address.signal, grpc=visit.transport == "grpc")
 
-    async def respond(
-        self, visit: Visit, body: bytes, encoding: Encoding, request: WireRequest | None
-    ) -> Outcome | WireAnswer:
-        """Take an export and return what came of it, or the answer of the collector that it was relayed to.
+    @property
+    def relays(self) -> bool:
+        """Whether the collector's answer to what is forwarded is the client's answer."""
+        return self._tee.mode == "proxy"
 
-        `request` is given when it `forwards`. Raises what the receiver raises.
+    async def relay(self, visit: Visit, request: WireRequest) -> WireAnswer:
+        """Return the collector's answer; our own copy is taken in aside. Raises `Unavailable`."""
+        assert visit.key is not None
+        visit.body_bytes = len(request.body)
+        visit.relayed = True
+        return await self._tee.relay(visit.address.signal, request, visit.key)
+
+    async def mirror(self, visit: Visit, request: WireRequest) -> None:
+        """Keep a copy for the collector."""
+        assert visit.key is not None
+        await self._tee.mirror(visit.address.signal, request, visit.key)
+
+    async def respond(
+        self, visit: Visit, body: bytes, encoding: Encoding, request: WireRequest | None = None
+    ) -> Outcome:
+        """Take an export and return what came of it; a collector behind us gets `request`, if it is given.
+
+        Raises what the receiver raises.
         """
         assert visit.key is not None
-        signal = visit.address.signal
         visit.body_bytes = len(body)
-        if request is not None and self._tee.mode == "proxy":
-            visit.relayed = True
-            return await self._tee.relay(signal, request, visit.key)
-        taking = self._receiver.take(signal, body, encoding, visit.key)
+        taking = self._receiver.take(visit.address.signal, body, encoding, visit.key)
         del body  # the receiver lets go of it once it is read
         try:
             visit.outcome = await taking
         except Retryable:
             raise  # the client sends it again, and the collector gets that
         except TokentideError:
-            # What we cannot read the collector may.
-            await self._mirror(signal, request, visit.key)
+            if request is not None:
+                await self.mirror(visit, request)  # what we cannot read the collector may
             raise
-        await self._mirror(signal, request, visit.key)
+        if request is not None:
+            await self.mirror(visit, request)
         return visit.outcome
 
     def failed(self, visit: Visit, error: Exception) -> None:
@@ -115,7 +129,3 @@ class Reception:
             rejected=visit.outcome.rejected,
             relayed=visit.relayed,
         )
-
-    async def _mirror(self, signal: Signal, request: WireRequest | None, key: KeyRecord) -> None:
-        if request is not None:
-            await self._tee.mirror(signal, request, key)
