@@ -15,8 +15,10 @@ import msgspec
 import pytest
 
 from tokentide_common import problem
+from tokentide_common.activity import ActivityFact
 from tokentide_common.events import UsageEvent
 from tokentide_common.settings import variable
+from tokentide_query_api.activity_words import ACTIVITY_DIMENSIONS, ACTIVITY_METRICS
 from tokentide_query_api.dimensions import DIMENSIONS, METRICS
 from tokentide_query_api.periods import NAMED_PERIODS
 
@@ -126,6 +128,14 @@ def test_every_field_of_an_event_is_documented() -> None:
 def test_every_dimension_measure_and_named_period_is_documented() -> None:
     listed = set(re.findall(r"`([a-z0-9_]+)`", text_of("query-api.md")))
     assert ({*DIMENSIONS, *METRICS, *NAMED_PERIODS}) - listed == set()
+
+
+def test_every_metric_dimension_and_field_of_activity_is_documented() -> None:
+    listed = set(re.findall(r"`([a-z0-9_]+)`", text_of("activity.md")))
+    assert {field.name for field in msgspec.structs.fields(ActivityFact)} - listed == set()
+    assert set(ACTIVITY_METRICS) - listed == set()
+    asked = text_of("query-api.md").partition("## `GET /api/v1/activity`")[2].partition("\n## ")[0]
+    assert set(ACTIVITY_DIMENSIONS) - set(re.findall(r"`([a-z0-9_]+)`", asked)) == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

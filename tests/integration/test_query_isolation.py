@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infra.activity_rows import activity, insert_activity
 from infra.ledger_rows import call, insert_calls
 from infra.query_client import query_api
+from tokentide_query_api.activity_words import ACTIVITY_DIMENSIONS
 from tokentide_query_api.dimensions import DIMENSIONS
 from tokentide_query_api.routes import routes
 
@@ -37,6 +39,12 @@ PATHS = tuple(route.path for route in routes())
 SECRET = "theirs-7f3a"
 
 
+def own_tokens(value: int, org_id: str = "org_a", text: str = "") -> dict[str, Any]:
+    """Return tokens that a client's metric knows, of a session without calls."""
+    told = dict.fromkeys(ACTIVITY_DIMENSIONS, text) | {"session_id": f"without calls {text}", "kind": "input"}
+    return activity("client_tokens", value, **told, org_id=org_id)
+
+
 @pytest.fixture
 async def api(store, tmp_path):
     texts = [name for name, d in DIMENSIONS.items() if d.kind.value == "text" and name != "status"]
@@ -50,6 +58,7 @@ async def api(store, tmp_path):
     for c in theirs:
         c.update(token_source="cli", tags={SECRET: SECRET})
     await insert_calls(store, [*mine, *theirs])
+    await insert_activity(store, [own_tokens(2), own_tokens(7, "org_b", SECRET)])
     async with query_api(store, tmp_path) as caller:
         yield caller
 

@@ -13,6 +13,7 @@ from litestar.testing import TestClient
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.database import open_database
 from tokentide_common.store import Store
+from tokentide_query_api import activity_words
 from tokentide_query_api.app import create_app
 from tokentide_query_api.buckets import BUCKETS
 from tokentide_query_api.dimensions import DIMENSIONS, METRICS
@@ -59,12 +60,12 @@ def test_the_reference_page_documents_every_route_parameter_and_word(client):
     common = PAGE.partition("\n## `GET ")[0]
     for route in routes():
         for parameter in route.parameters:
-            if parameter not in FILTERS:
+            if parameter not in (*FILTERS, *activity_words.FILTERS):
                 assert f"`{parameter.name}`" in common + sections[PREFIX + route.path], (
                     route.path,
                     parameter.name,
                 )
-    for word in (*DIMENSIONS, *METRICS, *BUCKETS, *NAMED_PERIODS):
+    for word in (*DIMENSIONS, *activity_words.ACTIVITY_DIMENSIONS, *METRICS, *BUCKETS, *NAMED_PERIODS):
         assert f"`{word}`" in PAGE, word
 
 

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tokentide_query_api
+from tokentide_query_api.activity_statement import ActivityStatement
+from tokentide_query_api.activity_words import ACTIVITY_DIMENSIONS, ACTIVITY_TABLES
 from tokentide_query_api.dimensions import DIMENSIONS, TABLES, dimension
 from tokentide_query_api.resolution import parts
 from tokentide_query_api.statement import Filter, Scope, Statement, runs
@@ -46,6 +48,38 @@ def test_every_table_in_a_statement_is_read_for_one_organisation(org, names, fil
         assert "Ж" not in sql
         assert set(re.findall(r"\{(\w+):", sql)) <= set(statement.params)
     assert statement.params["org"] == org
+
+
+@given(
+    org=foreign,
+    names=st.lists(st.sampled_from(sorted(ACTIVITY_DIMENSIONS)), max_size=2, unique=True),
+    filters=st.lists(
+        st.tuples(st.sampled_from(sorted(ACTIVITY_DIMENSIONS)), st.lists(foreign, min_size=1), st.booleans()),
+        max_size=3,
+    ),
+    quarters=st.lists(st.integers(0, 2**21), min_size=2, max_size=6, unique=True).map(sorted),
+    bucketed=st.booleans(),
+)
+def test_every_table_of_activity_is_read_for_one_organisation(org, names, filters, quarters, bucketed):
+    chosen = [ACTIVITY_DIMENSIONS[name] for name in names]
+    conditions = tuple(Filter(ACTIVITY_DIMENSIONS[name], tuple(values), no) for name, values, no in filters)
+    edges = [quarter * 900_000 for quarter in quarters]
+    scope = Scope(org, edges[0], edges[-1], conditions)
+    statement = ActivityStatement(scope)
+    found = parts(edges, (*chosen, *scope.dimensions), tables=ACTIVITY_TABLES)
+    starts = [edge // 1000 for edge in edges] if bucketed else []
+    where = statement.without_calls((0, 86_400_000))
+    texts = [
+        statement.values(found, ["commits"], chosen, edges_s=starts),
+        statement.values(found, ["client_tokens"], chosen, edges_s=starts, where=where),
+        statement.sessions(found, ["client_tokens"], where),
+    ]
+    tables = TABLE_NAMES | {table.name for table in ACTIVITY_TABLES}
+    for sql in texts:
+        read = re.findall(r"FROM (\w+) AS x WHERE x\.org_id = \{org:String\} AND ", sql)
+        assert len(read) == len(re.findall(rf"FROM ({'|'.join(tables)})\b", sql))
+        assert "Ж" not in sql
+        assert set(re.findall(r"\{(\w+):", sql)) <= set(statement.params)
 
 
 def test_a_statement_of_nobody_cannot_be_made():

@@ -1,4 +1,4 @@
-"""SQL over activity. Pure; every FROM is that of `Statement`, with the organisation's predicate."""
+"""SQL over activity. Pure; every table is read by way of `Statement`, with the organisation's predicate."""
 
 from __future__ import annotations
 
