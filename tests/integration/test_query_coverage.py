@@ -1,4 +1,4 @@
-"""Coverage on stored rows: who saw the calls per session and day, who fell silent, and clients' own totals."""
+"""Coverage on stored rows: who saw the calls per session and day, who fell silent, clients' own totals."""
 
 from __future__ import annotations
 

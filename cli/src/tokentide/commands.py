@@ -20,5 +20,8 @@ def build_app() -> App:
     app.command(up, name="up", help="Run the whole system on this machine.")
     app.command("tokentide.push:push", name="push", help="Send what is new in Claude Code's logs.")
     app.command("tokentide.stats:stats", name="stats", help="Show usage and cost as the server counts them.")
+    app.command(
+        "tokentide.coverage:coverage", name="coverage", help="Show who saw the calls, and what lacks."
+    )
     app.register_install_completion_command()
     return app

@@ -15,8 +15,8 @@ from tokentide.failures import Exit, Failure
 # The server may be up again in a moment, or is busy: the same request can succeed later.
 TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HINTS: Final = {
-    401: "check TOKENTIDE_KEY or --key: `push` needs a machine key (tt_m_…), `stats` an API key (tt_a_…)",
-    403: "this key may not do that: `push` needs a machine key (tt_m_…), `stats` an API key (tt_a_…)",
+    401: "check TOKENTIDE_KEY or --key: `push` needs a machine key (tt_m_…), the others an API key (tt_a_…)",
+    403: "this key may not do that: `push` needs a machine key (tt_m_…), the others an API key (tt_a_…)",
     404: "check the address: is another program listening there?",
     413: "a proxy in front of the server may allow smaller bodies than 10 MiB",
 }

@@ -36,3 +36,11 @@ StateDir = Annotated[
     ),
 ]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Write the result as one line of JSON.")]
+Period = Annotated[
+    str,
+    Parameter(
+        help="`today`, `week`, `month`, `year`, `30d`, a day like `2026-11-22`, or a range of days"
+        " like `2026-11-01..2026-11-22`, both included."
+    ),
+]
+TimeZone = Annotated[str | None, Parameter(help="Time zone of the days, for example Europe/Berlin.")]

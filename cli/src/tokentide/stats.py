@@ -9,29 +9,23 @@ from rich.table import Table
 
 from tokentide.connection import find_connection
 from tokentide.failures import Exit
-from tokentide.options import DataDir, Json, Key, QueryUrl
+from tokentide.options import DataDir, Json, Key, Period, QueryUrl, TimeZone
 from tokentide.periods import local_zone, period_parameters
 from tokentide.stats_tables import breakdown_rows, day_rows, measures_table
 from tokentide.terminal import notes, results, write_json
 from tokentide.usage_queries import UsageQueries
 
-By = Literal["model", "project", "session", "machine", "day"]
+By = Literal["model", "project", "session", "machine", "user", "client", "source", "day"]
 
-_DIMENSION: dict[str, str] = {"session": "session_id", "machine": "machine_id"}
+_DIMENSION: dict[str, str] = {"session": "session_id", "machine": "machine_id", "user": "user_id"}
 
 
 def stats(
-    period: Annotated[
-        str,
-        Parameter(
-            help="`today`, `week`, `month`, `year`, `30d`, a day like `2026-11-22`, or a range of days"
-            " like `2026-11-01..2026-11-22`, both included."
-        ),
-    ] = "today",
+    period: Period = "today",
     /,
     *,
     by: Annotated[By | None, Parameter(help="One table only: usage per what.")] = None,
-    tz: Annotated[str | None, Parameter(help="Time zone of the days, for example Europe/Berlin.")] = None,
+    tz: TimeZone = None,
     as_json: Json = False,
     url: QueryUrl = None,
     key: Key = None,

@@ -17,7 +17,7 @@ Answer = dict[str, Any]
 
 
 class UsageQueries:
-    """The three questions of `tokentide stats`, over one period and time zone."""
+    """The questions of `tokentide stats` and `tokentide coverage`, over one period and time zone."""
 
     def __init__(self, connection: Connection, period: dict[str, str]) -> None:
         self._connection = connection
@@ -25,20 +25,28 @@ class UsageQueries:
 
     def summary(self) -> Answer:
         """Return the measures of the whole period."""
-        return self._get("summary", {})
+        return self._get("usage/summary", {})
 
     def breakdown(self, by: str) -> Answer:
         """Return the measures per value of a dimension, the most expensive first."""
-        return self._get("breakdown", {"by": by, "metric": "cost_usd", "limit": "50"})
+        return self._get("usage/breakdown", {"by": by, "metric": "cost_usd", "limit": "50"})
 
     def days(self) -> Answer:
         """Return the measures per day."""
-        return self._get("timeseries", {"bucket": "day"})
+        return self._get("usage/timeseries", {"bucket": "day"})
+
+    def coverage(self, limit: int) -> Answer:
+        """Return the newest sessions, and who saw their calls."""
+        return self._get("coverage", {"limit": str(limit)})
+
+    def coverage_days(self) -> Answer:
+        """Return the days, and who saw their calls."""
+        return self._get("coverage/days", {})
 
     def _get(self, question: str, parameters: dict[str, str]) -> Answer:
         with open_client(self._connection, timeout_s=_TIMEOUT_S) as client:
             try:
-                answer = client.get(f"/api/v1/usage/{question}", params={**self._period, **parameters})
+                answer = client.get(f"/api/v1/{question}", params={**self._period, **parameters})
             except httpx.TransportError as error:
                 raise unreachable(self._connection, error) from None
         if not answer.is_success:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from infra.query_stub import KEY, QueryStub
 from tokentide.__main__ import main
 
 
@@ -48,3 +49,12 @@ def tokentide(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         return Ended(int(ended.value.code or 0), said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def query_stub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[QueryStub]:
+    """A query API that the command line finds through its environment."""
+    with QueryStub() as stub:
+        monkeypatch.setenv("TOKENTIDE_QUERY_URL", stub.url)
+        monkeypatch.setenv("TOKENTIDE_KEY", KEY)
+        yield stub

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from infra.query_stub import QueryStub
 from tokentide.failures import Exit
 from tokentide.periods import local_zone, period_parameters
 from tokentide.stats_tables import cost, hit_rate
@@ -29,62 +26,31 @@ MEASURES = {
 }
 
 
-class QueryStub:
-    """Answers the three questions; `asked` is what was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, list[str]]]] = []
-        self.answers: dict[str, Any] = {
-            "summary": MEASURES,
-            "breakdown": {
-                "by": ["model"],
-                "rows": [{"key": {"model": "claude-[opus]"}, **MEASURES}, {"key": {"model": ""}, **MEASURES}],
-                "other": {**MEASURES, "calls": 9},
-            },
-            "timeseries": {
-                "series": [
-                    {
-                        "points": [
-                            {"start": "2026-11-21T00:00:00+01:00", **MEASURES},
-                            {"start": "2026-11-22T00:00:00+01:00", **MEASURES},
-                            {"start": "2026-11-23T00:00:00+01:00", **MEASURES, "calls": 0},
-                        ]
-                    }
+ANSWERS: dict[str, Any] = {
+    "summary": MEASURES,
+    "breakdown": {
+        "by": ["model"],
+        "rows": [{"key": {"model": "claude-[opus]"}, **MEASURES}, {"key": {"model": ""}, **MEASURES}],
+        "other": {**MEASURES, "calls": 9},
+    },
+    "timeseries": {
+        "series": [
+            {
+                "points": [
+                    {"start": "2026-11-21T00:00:00+01:00", **MEASURES},
+                    {"start": "2026-11-22T00:00:00+01:00", **MEASURES},
+                    {"start": "2026-11-23T00:00:00+01:00", **MEASURES, "calls": 0},
                 ]
-            },
-        }
-        self.problem: tuple[int, dict[str, Any]] | None = None
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                target = urlsplit(self.path)
-                name = target.path.rpartition("/")[2]
-                stub.asked.append((name, parse_qs(target.query)))
-                status, body = stub.problem or (200, stub.answers[name])
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *args: Any) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+            }
+        ]
+    },
+}
 
 
 @pytest.fixture
-def stub(home: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[QueryStub]:
-    found = QueryStub()
-    monkeypatch.setenv("TOKENTIDE_QUERY_URL", found.url)
-    monkeypatch.setenv("TOKENTIDE_KEY", "tt_a_stub")
-    thread = threading.Thread(target=found.server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
-    thread.join()
+def stub(query_stub: QueryStub) -> QueryStub:
+    query_stub.answers = dict(ANSWERS)
+    return query_stub
 
 
 def test_the_default_is_today_by_model_and_day(stub: QueryStub, tokentide: Run) -> None:
@@ -100,7 +66,15 @@ def test_the_default_is_today_by_model_and_day(stub: QueryStub, tokentide: Run) 
 
 @pytest.mark.parametrize(
     ("by", "asked"),
-    [("model", "model"), ("project", "project"), ("session", "session_id"), ("machine", "machine_id")],
+    [
+        ("model", "model"),
+        ("project", "project"),
+        ("session", "session_id"),
+        ("machine", "machine_id"),
+        ("user", "user_id"),
+        ("client", "client"),
+        ("source", "source"),
+    ],
 )
 def test_by_asks_for_one_breakdown(stub: QueryStub, tokentide: Run, by: str, asked: str) -> None:
     assert tokentide("stats", "month", "--by", by).code == 0
