@@ -1,0 +1,100 @@
+"""The words of the proxy: where a request goes, for whom, and what was seen of the call."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from tokentide_common.events import Status
+
+Dialect = Literal["anthropic", "openai", "gemini"]
+Headers = list[tuple[bytes, bytes]]
+"""As on the wire: order, repeats and values kept; names in lower case."""
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """A provider, or a gateway that speaks like one. Only settings name it, never a request."""
+
+    name: str
+    """Also the first segment of the path that leads to it; "" for the one at `/`."""
+    dialect: Dialect
+    provider: str
+    """As pricing knows it: anthropic, openai, google, …"""
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+    path: str = ""
+    """Goes before every path, without a slash at its end."""
+    allow_private: bool = False
+    """May resolve to a private, loopback or link-local address."""
+
+
+class Attribution(msgspec.Struct, frozen=True):
+    """Whom a call is counted for, as far as the request itself says."""
+
+    user_id: str = ""
+    user_email: str = ""
+    session_id: str = ""
+    project: str = ""
+    team: str = ""
+    department: str = ""
+    agent: str = ""
+    device_id: str = ""
+    account_id: str = ""
+    client: str = ""
+    tags: dict[str, str] = {}
+    retry_attempt: int = 0
+
+
+class Observed(msgspec.Struct, gc=False):
+    """What an answer says of the call: numbers, ids and closed words, never content.
+
+    Tokens are disjoint buckets as in `UsageEvent`. A reader fills in what it has seen so far at any moment.
+    """
+
+    model: str = ""
+    response_id: str = ""
+    """The provider's id of the message or response: `msg_…`, `resp_…`, `chatcmpl-…`, Gemini's responseId."""
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    web_search_requests: int = 0
+    stop_reason: str = ""
+    service_tier: str = ""
+    speed: str = ""
+    inference_geo: str = ""
+    error_type: str = ""
+    has_usage: bool = False
+    """The answer has told any usage at all."""
+    finished: bool = False
+    """The answer's own end was seen (`message_stop`, `[DONE]`, `response.completed`, the end of a JSON body)."""
+
+
+class UsageReader(Protocol):
+    """Reads an answer beside the client: it is fed what has already been sent on, and can change nothing."""
+
+    observed: Observed
+
+    def feed(self, body: bytes) -> None:
+        """Take the next bytes of the body, as they came, still content-encoded. Never raises."""
+
+    def end(self) -> None:
+        """The body is complete. Never raises."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How an exchange ended, and when: seconds since the epoch and milliseconds."""
+
+    status: Status
+    http_status: int
+    started_at: float
+    duration_ms: int
+    ttft_ms: int = 0
+    """From the request's last byte sent to the first byte of the answer's body."""
+    error_type: str = ""
+    """A closed word of ours where the provider gave none: client_left, upstream_timeout, upstream_broken, …"""
