@@ -72,7 +72,7 @@ class Observed(msgspec.Struct, gc=False):
     has_usage: bool = False
     """The answer has told any usage at all."""
     finished: bool = False
-    """The answer's own end was seen (`message_stop`, `[DONE]`, `response.completed`, the end of a JSON body)."""
+    """The answer's own end was seen (`message_stop`, `[DONE]`, `response.completed`, the end of JSON)."""
 
 
 class UsageReader(Protocol):
@@ -97,4 +97,4 @@ class Outcome(msgspec.Struct, frozen=True):
     ttft_ms: int = 0
     """From the request's last byte sent to the first byte of the answer's body."""
     error_type: str = ""
-    """A closed word of ours where the provider gave none: client_left, upstream_timeout, upstream_broken, …"""
+    """A closed word, ours where the provider gave none: client_left, upstream_timeout, …"""
