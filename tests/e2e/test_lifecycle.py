@@ -20,6 +20,7 @@ from infra.manifests import RUNS, session_dir, truth_for_log
 READY_FIELDS = {"ready", "ingest", "otlp_grpc", "proxy", "query", "broker", "credentials"}
 CREDENTIALS = {"organization", "api_key", "machine_key", "proxy_key"}
 DRAIN_S = 15.0
+ANY_PORTS = ("--ingest-port", "0", "--otlp-grpc-port", "0", "--query-port", "0")
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_ready_is_one_line_of_json_with_the_addresses_and_the_keys(system: Embed
 
 
 def test_a_second_system_in_a_used_data_folder_is_refused(system: Embedded, tmp_path: Path) -> None:
-    flags = ("--data-dir", str(system.data_dir), "--ingest-port", "0", "--query-port", "0")
+    flags = ("--data-dir", str(system.data_dir), *ANY_PORTS)
     code, said = refused(*flags, home=tmp_path / "home")
     assert code == 1
     assert f"a system is running already in {system.data_dir}" in said
@@ -70,9 +71,9 @@ def test_a_second_system_in_a_used_data_folder_is_refused(system: Embedded, tmp_
     assert (system.data_dir / "addresses.json").exists()
 
 
-@pytest.mark.parametrize("name", ["ingest", "query", "broker"])
+@pytest.mark.parametrize("name", ["ingest", "otlp-grpc", "query", "broker"])
 def test_a_taken_port_is_refused_by_the_name_of_its_flag(name: str, taken_port: int, tmp_path: Path) -> None:
-    ports = {"ingest": 0, "query": 0, "broker": 0} | {name: taken_port}
+    ports = {"ingest": 0, "otlp-grpc": 0, "query": 0, "broker": 0} | {name: taken_port}
     flags = [text for one, port in ports.items() for text in (f"--{one}-port", str(port))]
     code, said = refused("--data-dir", str(tmp_path / "data"), *flags, home=tmp_path / "home")
     assert code == 1
@@ -83,7 +84,7 @@ def test_a_taken_port_is_refused_by_the_name_of_its_flag(name: str, taken_port: 
 
 def test_a_data_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    flags = ("--data-dir", str(tmp_path / "file"), "--ingest-port", "0", "--query-port", "0")
+    flags = ("--data-dir", str(tmp_path / "file"), *ANY_PORTS)
     code, said = refused(*flags, home=tmp_path / "home")
     assert (code, "Traceback" in said) == (1, False)
     assert str(tmp_path / "file") in said

@@ -1,22 +1,17 @@
 import asyncio
-import os
-import re
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
-import psutil
 import pytest
 
 from infra.brokers import Broker
+from infra.ingest_process import IngestProcess
 from infra.ingest_service import BATCHES, Ingest, batch_body, event, everything_on, ingest_service, ready
 from infra.waiting import until
-from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.broker import ensure_topics
-from tokentide_common.database import open_database
 from tokentide_common.topics import USAGE
 
 MIB = 2**20
@@ -102,54 +97,9 @@ async def test_an_app_can_be_started_several_times_in_one_process(tansu: Broker,
             assert await accepted(ingest, str(number))
 
 
-class Process:
-    """The service as a process of its own, as it runs in production."""
-
-    def __init__(self, folder: Path, broker_url: str, **options: str) -> None:
-        database_url = f"sqlite:///{folder}/accounts.db"
-        engine = open_database(database_url)
-        self.secret, _ = issue_key(engine, create_organization(engine, "Test"), "m")
-        engine.dispose()
-        self._folder = folder
-        self._environ = {
-            "PATH": os.environ["PATH"],
-            "TOKENTIDE_BROKER_URL": broker_url,
-            "TOKENTIDE_DATABASE_URL": database_url,
-            "TOKENTIDE_INGEST_PORT": "0",
-            "TOKENTIDE_OTLP_GRPC_PORT": "0",
-            **options,
-        }
-
-    async def start(self) -> None:
-        with (self._folder / "ingest.log").open("wb") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tokentide_ingest", env=self._environ, stderr=log, stdout=log
-            )
-        self.client = httpx.AsyncClient(headers={"x-tokentide-key": self.secret}, timeout=40)
-        port = await until(lambda: re.search(r'"port": ?(\d+)', self.log()), what="it listens")
-        self.client.base_url = httpx.URL(f"http://127.0.0.1:{port[1]}")
-
-        async def is_ready() -> bool:
-            return (await self.client.get("/readyz")).status_code == 200
-
-        await until(is_ready)
-
-    def log(self) -> str:
-        return (self._folder / "ingest.log").read_text()
-
-    def memory(self) -> int:
-        return int(psutil.Process(self.process.pid).memory_info().rss)
-
-    async def stop(self) -> int:
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
-        await self.client.aclose()
-        return await asyncio.wait_for(self.process.wait(), 20)
-
-
 @pytest.fixture
-async def process(tansu: Broker, tmp_path: Path) -> AsyncIterator[Process]:
-    service = Process(tmp_path, tansu.url, TOKENTIDE_INGEST_BYTES_IN_FLIGHT=str(32 * MIB))
+async def process(tansu: Broker, tmp_path: Path) -> AsyncIterator[IngestProcess]:
+    service = IngestProcess(tmp_path, tansu.url, TOKENTIDE_INGEST_BYTES_IN_FLIGHT=str(32 * MIB))
     try:
         await service.start()
         yield service
@@ -158,7 +108,7 @@ async def process(tansu: Broker, tmp_path: Path) -> AsyncIterator[Process]:
 
 
 async def test_memory_stays_bounded_while_a_frozen_broker_takes_nothing(
-    process: Process, tansu: Broker
+    process: IngestProcess, tansu: Broker
 ) -> None:
     large = batch_body([event(f"req_{n}", tags={"k": "v" * 250}, project="p" * 1000) for n in range(900)])
     await process.client.post(BATCHES, content=large)
@@ -179,7 +129,7 @@ async def test_memory_stays_bounded_while_a_frozen_broker_takes_nothing(
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_finishes_what_is_in_flight_and_exits_with_zero(
-    process: Process, tansu: Broker, signal_number: int
+    process: IngestProcess, tansu: Broker, signal_number: int
 ) -> None:
     waiting = asyncio.create_task(
         process.client.post(BATCHES, content=batch_body([event()]), headers={"prefer": "wait=2"})

@@ -103,7 +103,8 @@ def _announce(ready: Ready, *, as_json: bool) -> None:
         return
     console = results()
     console.print(
-        f"[bold green]ready[/]  query [bold]{ready.query}[/]  ingest {ready.ingest}  broker {ready.broker}"
+        f"[bold green]ready[/]  query [bold]{ready.query}[/]  ingest {ready.ingest}  "
+        f"otlp grpc {ready.otlp_grpc}  broker {ready.broker}"
     )
     console.print(f"       keys in {ready.credentials}")
     console.print("       next: [bold]tokentide push[/], then [bold]tokentide stats[/]")

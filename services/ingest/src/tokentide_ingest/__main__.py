@@ -21,8 +21,11 @@ if sys.platform != "win32":
 
 async def serve(settings: IngestSettings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight."""
-    async with serving(create_app(settings), host=settings.bind_host, port=settings.ingest_port) as port:
-        structlog.get_logger(__name__).info("serving", host=settings.bind_host, port=port)
+    app = create_app(settings)
+    async with serving(app, host=settings.bind_host, port=settings.ingest_port) as port:
+        structlog.get_logger(__name__).info(
+            "serving", host=settings.bind_host, port=port, otlp_grpc_port=app.state.otlp_grpc_port
+        )
         tune_garbage_collection()
         await stop_requested()
 
