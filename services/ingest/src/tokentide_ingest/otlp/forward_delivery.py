@@ -69,7 +69,7 @@ class Courier:
     async def _empty(self, lane: int) -> None:
         attempt = 0
         while not self._stopping:
-            verdict = await self._handle(await self._queue.head(lane))
+            verdict = await self._in_one_piece(self._handle(await self._queue.head(lane)))
             if verdict is None or verdict.kind != "later":
                 attempt = 0
                 continue
@@ -103,13 +103,17 @@ class Courier:
         return verdict
 
     async def _attempt(self, data: bytes) -> Verdict:
-        task = asyncio.current_task()
-        self._in_flight.add(task)
         try:
             return await self._deliver(data)
         except Exception:
             # A mistake of ours, not an outage: the same would happen again, and what follows must not wait.
             _log.exception("forward_delivery_failed")
             return Verdict("refused", "failed")
+
+    async def _in_one_piece(self, work: Awaitable[Verdict | None]) -> Verdict | None:
+        task = asyncio.current_task()
+        self._in_flight.add(task)  # a stop waits for it, so that what arrived is also deleted
+        try:
+            return await work
         finally:
             self._in_flight.discard(task)

@@ -47,7 +47,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class DiskQueue:
-    """Lanes of requests in one folder. All state is the event loop's; one thread does all that is disk."""
+    """Lanes of requests in one folder. All state is the event loop's; two threads do what is disk."""
 
     def __init__(
         self, folder: Path, *, lanes: int, max_bytes: int, dropped: Callable[[DropReason], None]
@@ -62,7 +62,9 @@ class DiskQueue:
         self._last_stamp = 0
         self._appending: set[asyncio.Task[bool]] = set()
         self._writing: dict[int, Entry] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="forward-queue")
+        # One thread each, so that what is written stays in order and does not wait behind what is read.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="forward-writer")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="forward-reader")
         self.held_bytes = 0
         """What the files take on disk, those included that are being written."""
 
@@ -76,7 +78,7 @@ class DiskQueue:
 
         Raises `OSError` when the folder cannot be used. What is appended before is kept on disk.
         """
-        found = await self._on_disk(self._take_over)
+        found = await self._in(self._writer, self._take_over)
         if found is None:
             return False
         for entry in found:
@@ -105,7 +107,7 @@ class DiskQueue:
 
     async def read(self, entry: Entry) -> bytes | None:
         """Return what was appended; None when the file is gone or damaged. Raises `OSError`."""
-        return await self._on_disk(self._read, entry)
+        return await self._in(self._reader, self._read, entry)
 
     async def remove(self, entry: Entry) -> bool:
         """Delete an entry; False when it was dropped before, to make room."""
@@ -113,15 +115,16 @@ class DiskQueue:
         if not lane or lane[0] is not entry:
             return False
         lane.popleft()
-        await self._on_disk(self._delete, [entry])
+        await self._in(self._reader, self._delete, [entry])
         self.held_bytes -= entry.size
         return True
 
     async def close(self) -> None:
         """Let go of the folder; what waits stays in it."""
         await asyncio.gather(*self._appending, return_exceptions=True)
-        await self._on_disk(self._lock.release)
-        self._thread.shutdown()
+        await self._in(self._writer, self._lock.release)
+        self._writer.shutdown()
+        self._reader.shutdown()
 
     async def _append(self, lane: int, data: bytes) -> bool:
         entry = Entry(self._next_stamp(), lane, _size_on_disk(len(data) + _CHECKSUM_BYTES))
@@ -132,7 +135,7 @@ class DiskQueue:
         self.held_bytes += entry.size
         self._writing[entry.stamp] = entry
         try:
-            await self._on_disk(self._write, entry, data, victims)
+            await self._in(self._writer, self._write, entry, data, victims)
         except OSError as error:
             del self._writing[entry.stamp]
             self.held_bytes -= entry.size
@@ -165,8 +168,8 @@ class DiskQueue:
         self._last_stamp = max(time.time_ns(), self._last_stamp + 1)
         return self._last_stamp
 
-    async def _on_disk(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+    async def _in(self, thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
 
     def _take_over(self) -> list[Entry] | None:
         private_folder(self._folder)
