@@ -13,7 +13,11 @@ class AggregatorSettings(ConsumerSettings, frozen=True, kw_only=True):
     """What the aggregator may be told; the defaults suit one machine and a cluster."""
 
     consumer_group: Annotated[
-        str, msgspec.Meta(min_length=1, description="Consumer group of the aggregators that share the work.")
+        str,
+        msgspec.Meta(
+            min_length=1,
+            description="Consumer group of the aggregators that share the work; for activity, with `-activity`.",
+        ),
     ] = "tokentide-aggregator"
     session_timeout_ms: Annotated[
         int,
