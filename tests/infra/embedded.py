@@ -153,6 +153,13 @@ class Embedded:
             time.sleep(0.01)
         self.ready = json.loads(self.out)
 
+    def start_again(self, **settings: str) -> None:
+        """Start it on the same ports, where its clients still look for it."""
+        for name, address in (("ingest", "ingest"), ("otlp-grpc", "otlp_grpc"), ("query", "query")):
+            port = self.command.index(f"--{name}-port") + 1
+            self.command[port] = self.ready[address].rpartition(":")[2]
+        self.start(**settings)
+
     def kill(self) -> None:
         """Let it die at once, in the middle of whatever it does."""
         self._hang_up()
