@@ -16,7 +16,8 @@ class AggregatorSettings(ConsumerSettings, frozen=True, kw_only=True):
         str,
         msgspec.Meta(
             min_length=1,
-            description="Consumer group of the aggregators that share the work; for activity, with `-activity`.",
+            description="Consumer group of the aggregators that share the work; that for activity has "
+            "`-activity` at its end.",
         ),
     ] = "tokentide-aggregator"
     session_timeout_ms: Annotated[
