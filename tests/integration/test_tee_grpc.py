@@ -80,7 +80,8 @@ async def test_the_collectors_status_and_message_are_the_clients(
     collector: RecordingCollector, tmp_path: Path
 ) -> None:
     collector.answers.extend([(0, {"x-trailer": "1"}, b"\x0a\x02\x08\x01"), (8, {"x-trailer": "2"}, b"")])
-    options = {"grpc_url": collector.grpc_url, "mode": "proxy", "intake": take_in}
+    metrics = Metrics()
+    options = {"grpc_url": collector.grpc_url, "mode": "proxy", "intake": take_in, "metrics": metrics}
     async with tee_with(tmp_path, **options) as tee:
         good = await tee.relay("logs", request(MESSAGE, grpc=True), KEY)
         bad = await tee.relay("logs", request(MESSAGE, grpc=True), KEY)
@@ -91,6 +92,7 @@ async def test_the_collectors_status_and_message_are_the_clients(
     assert (bad.grpc_status, bad.grpc_message) == (8, "not now")
     assert (b"x-trailer", b"2") in bad.headers
     assert away.grpc_status == 14
+    assert (counted(metrics, "relay", "delivered"), counted(metrics, "relay", "retried")) == (2, 1)
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (400, 3), (401, 16), (503, 14), (500, 2)])

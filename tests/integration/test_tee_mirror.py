@@ -228,6 +228,27 @@ async def test_a_stop_and_a_start_lose_nothing_and_new_credentials_apply_to_what
     assert [(got.body, got.header("x-token")) for got in collector.received] == [(b"waits", ["new"])]
 
 
+async def test_copies_left_by_a_mirror_reach_the_collector_after_a_change_to_proxy(
+    collector: RecordingCollector, tmp_path: Path
+) -> None:
+    await collector.stop()
+    async with tee_with(tmp_path, url=collector.url) as tee:
+        await tee.mirror("logs", request(b"left"), KEY)
+    with capture_logs() as logs:
+        async with tee_with(tmp_path):
+            assert len(waiting(tmp_path)) == 1, "with no address it stays"
+    assert [log["event"] for log in logs] == ["forward_queue_has_nowhere_to_go"]
+    await collector.start()
+    async with tee_with(tmp_path, url=collector.url, mode="proxy"):
+        await until(lambda: collector.bodies == [b"left"])
+
+
+async def test_without_a_collector_nothing_is_opened(tmp_path: Path) -> None:
+    async with tee_with(tmp_path / "queue") as tee:
+        assert not tee.wants("logs", grpc=True)
+    assert not (tmp_path / "queue").exists()
+
+
 @pytest.mark.parametrize("away", [True, False], ids=["collector away", "amid delivery"])
 async def test_whatever_was_queued_when_the_process_was_killed_goes_out_after_a_restart(
     collector: RecordingCollector, tmp_path: Path, away: bool

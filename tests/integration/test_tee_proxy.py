@@ -84,6 +84,20 @@ async def test_our_own_trouble_never_changes_the_answer_and_the_copy_is_taken_in
     assert counted(metrics, "aside", "delivered") == 5
 
 
+async def test_copies_kept_aside_are_taken_in_also_when_nothing_is_forwarded_any_more(
+    collector: RecordingCollector, tmp_path: Path
+) -> None:
+    intake = OwnIntake()
+    intake.available = False
+    async with tee_with(tmp_path, url=collector.url, mode="proxy", intake=intake) as tee:
+        await tee.relay("logs", request(b"left"), KEY)
+    intake.available = True
+    async with tee_with(tmp_path, intake=intake) as tee:
+        assert tee.mode == "off"
+        await until(lambda: waiting(tmp_path) == [])
+    assert [taken.body for _, taken, _ in intake.taken] == [b"left"]
+
+
 async def test_a_copy_that_can_never_be_read_is_counted_and_holds_nothing_up(
     collector: RecordingCollector, tmp_path: Path
 ) -> None:

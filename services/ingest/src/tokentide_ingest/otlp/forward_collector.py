@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from tokentide_common.errors import Unavailable
 from tokentide_ingest.otlp.forward_grpc import GrpcCollector, as_grpc_answer, as_http_headers
@@ -11,8 +10,6 @@ from tokentide_ingest.otlp.forward_http import HttpCollector
 from tokentide_ingest.otlp.forward_settings import ForwardSettings
 from tokentide_ingest.otlp.forward_verdict import Verdict, verdict_on_grpc, verdict_on_http
 from tokentide_ingest.otlp.forward_wire import Headers, Signal, WireAnswer, WireRequest
-
-SIGNALS: Final[tuple[Signal, ...]] = ("logs", "metrics", "traces")
 
 
 class Collector:
@@ -51,6 +48,8 @@ class Collector:
 
     async def attempt(self, signal: Signal, request: WireRequest) -> Verdict:
         """Send a copy and return what became of it."""
+        if not self.takes(signal, grpc=request.grpc):
+            return Verdict("refused", "no address any more")
         try:
             if request.grpc and self._grpc is not None:
                 return verdict_on_grpc(await self.send(signal, request))

@@ -10,6 +10,7 @@ import grpc.aio
 from tokentide_ingest.otlp.forward_wire import Headers, WireAnswer
 
 PROTOBUF: Final = b"application/x-protobuf"
+UNAVAILABLE: Final = 14
 _UNKNOWN: Final = 2
 # The specification's mapping between the two transports' refusals, as far as a client acts on it.
 _STATUS_OF_HTTP: Final = {

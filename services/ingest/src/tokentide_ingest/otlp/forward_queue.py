@@ -218,6 +218,14 @@ class DiskQueue:
             (self._folder / entry.name).unlink(missing_ok=True)
 
 
+def waits_in(folder: Path) -> bool:
+    """Return whether requests wait in a folder."""
+    try:
+        return any(_NAME.fullmatch(path.name) for path in folder.iterdir())
+    except OSError:
+        return False
+
+
 def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 

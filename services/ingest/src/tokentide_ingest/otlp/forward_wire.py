@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 Signal = Literal["logs", "metrics", "traces"]
+SIGNALS: Final[tuple[Signal, ...]] = ("logs", "metrics", "traces")
 Header = tuple[bytes, bytes]
 Headers = tuple[Header, ...]
 
