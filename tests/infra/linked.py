@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from infra.counting import Counter
-from tokentide_aggregator.session_facts import facts_of, lacks_person, person_of, session_of
+from tokentide_aggregator.session_facts import lacks_person, person_fact, person_of, session_of
 from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent, decode_wire_event, encode_event
 from tokentide_common.identity import alias_and_call
@@ -65,7 +65,7 @@ class Linked:
             assert rounds < 1000, "what is published must come to an end"
 
     async def count_somehow(self, order: random.Random, after: Callable[[], Any] | None = None) -> None:
-        """Count batches of any size, partitions in any order, dying now and then before a publish or commit."""
+        """Count batches of any size, partitions in any order, dying at times before publish or commit."""
         while waiting := self.waiting:
             counter = order.choice(waiting)
             if order.random() < 0.3:
@@ -100,7 +100,8 @@ def truth(events: Sequence[UsageEvent]) -> dict[str, UsageEvent]:
         states[call_id] = add(states[call_id], told)
     facts = defaultdict(list)
     for event in events:
-        for fact in facts_of({event.source: event}):
+        fact = person_fact(event)
+        if fact is not None:
             facts[fact.session].append(fact)
     return {call_id: merged(_named(state, facts))[0] for call_id, state in states.items()}
 

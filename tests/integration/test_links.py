@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,14 +17,23 @@ from hypothesis import strategies as st
 
 from infra.counting import live_rows, rollup_sums, sums_of
 from infra.linked import Linked, truth
-from infra.observations import observations
-from tokentide_common.events import UsageEvent
+from infra.manifests import Totals, manifest, session_dir
+from infra.observations import NOON, observations
+from infra.otlp_bodies import DATA_DIR, captures
+from tokentide.collecting import Collector
+from tokentide.log_files import session_files
+from tokentide.push_state import PushState
+from tokentide_aggregator.fold import Waiting
+from tokentide_aggregator.links import Links
+from tokentide_common.accounts import KeyRecord
+from tokentide_common.events import UsageEvent, decode_wire_event
 from tokentide_common.merge import canonical
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, rows
+from tokentide_ingest.otlp.export import read_export
 
 FEW = settings(
-    max_examples=15,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
@@ -30,6 +42,7 @@ FEW = settings(
     ],
 )
 NUMBERS = itertools.count()
+NOW = datetime(2026, 11, 22, 18, tzinfo=UTC)
 WHO = ("user_id", "user_email", "team", "account_id", "machine_id", "project")
 # Two sessions, each with calls under ids of every kind.
 IDS = {"s": ["req_0", "req_1", "x_0", "x_1", "m_0"], "t": ["req_5", "x_5"]}
@@ -81,9 +94,7 @@ async def assert_true(store: Store, org_id: str, events: list[UsageEvent], price
     assert {call: {n: row[n] for n in WHO} for call, row in counted.items()} == {
         call: {n: getattr(record, n) for n in WHO} for call, record in records.items()
     }
-    people = (
-        "SELECT user_id, sum(calls) AS n FROM usage_day WHERE org_id = {org:String} GROUP BY 1 HAVING n > 0"
-    )
+    people = "SELECT user_id, sum(calls) AS n FROM usage_day WHERE org_id = {org:String} GROUP BY 1"
     by_user: dict[str, int] = {}
     for record in records.values():
         by_user[record.user_id] = by_user.get(record.user_id, 0) + 1
@@ -114,3 +125,133 @@ def test_any_order_splitting_repetition_and_crash_gives_the_same_calls_and_peopl
         mixed.close()
 
     linking(work)
+
+
+def key(**fields: str) -> KeyRecord:
+    return KeyRecord(key_id="k", org_id="o", kind="m", **fields)
+
+
+def log_of(run: str, tmp_path: Path) -> list[UsageEvent]:
+    """What the log of a captured run says, as the door of a machine's key lets it in."""
+    collector = Collector(PushState(tmp_path / f"{run}.json"))
+    batches = collector.batches(session_files([session_dir(run)]))
+    events = [event for batch in batches for event in batch.events]
+    return [msgspec.structs.replace(e, org_id="o", user_id="machine 7", observed_at=NOW) for e in events]
+
+
+def telemetry_of(client: str, run: str, who: KeyRecord) -> list[UsageEvent]:
+    """What the telemetry of a captured run says, as the door lets it in."""
+    return [
+        decode_wire_event(record.value or b"")
+        for c in captures()
+        if (c.client, c.run) == (client, run) and c.signal == "logs"
+        for record in read_export("logs", c.body, c.encoding, who, now=NOW, tags={}).events
+    ]
+
+
+def interleaved(first: list[UsageEvent], second: list[UsageEvent]) -> list[UsageEvent]:
+    pairs = itertools.zip_longest(first, second)
+    return [event for pair in pairs for event in pair if event is not None]
+
+
+ORDERS: dict[str, Callable[[list[UsageEvent], list[UsageEvent]], list[UsageEvent]]] = {
+    "log first": lambda log, telemetry: [*log, *telemetry],
+    "telemetry first": lambda log, telemetry: [*telemetry, *log],
+    "interleaved": interleaved,
+    "twice": lambda log, telemetry: [*log, *telemetry, *log, *telemetry],
+    "backwards": lambda log, telemetry: [*log, *telemetry][::-1],
+}
+
+
+async def totals(store: Store) -> dict[str, Totals]:
+    columns = ", ".join(f"sum({name}) AS {name}" for name in Totals._fields)
+    found = await rows(store, f"SELECT model, {columns} FROM usage_day GROUP BY model HAVING calls > 0")
+    return {row.pop("model"): Totals(**row) for row in found}
+
+
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("order", ORDERS)
+async def test_an_old_client_without_request_ids_is_counted_once_by_log_and_telemetry(
+    store, tmp_path, order, size
+):
+    """Partial lines of the log do not fit; in between the call may stand twice, in the end it stands once."""
+    run = "24-old-1.0.128-slow"
+    linked = Linked(store, tmp_path, "t")
+    linked.append(ORDERS[order](log_of(run, tmp_path), telemetry_of("claude-code", run, key())))
+    await linked.count_all(size)
+    truth = manifest(run)["totals_by_model_completed"]
+    said = await totals(store)
+    assert {m: t.calls for m, t in said.items()} == {m: t["requests"] for m, t in truth.items()}
+    for model, total in said.items():
+        true = truth[model]
+        assert total.output_tokens == true["output_tokens"]
+        assert total.input_tokens == true["input_tokens"]
+        assert total.cache_read_tokens == true["cache_read_input_tokens"]
+        written = total.cache_write_5m_tokens + total.cache_write_1h_tokens
+        assert written == true["cache_creation_input_tokens"]
+    counted = [row for row in await live_rows(store, "o") if not row["same_as"]]
+    both = [row for row in counted if row["sources"] == ["cli", "otlp"]]
+    assert len(both) == 2, "what the log knows has what telemetry knows, under the provider's id"
+    assert all(row["call_id"].startswith("req_") and row["duration_ms"] for row in both)
+    linked.close()
+
+
+async def test_gemini_calls_are_counted_under_the_id_of_the_provider(store, tmp_path):
+    events = telemetry_of("gemini-cli", "01-prompt-http", key())
+    linked = Linked(store, tmp_path, "t")
+    linked.append([*events[::-1], *events])
+    await linked.count_all(3)
+    truth = json.loads((DATA_DIR / "gemini-cli" / "01-prompt-http" / "manifest.json").read_text())
+    ids = {request["response_id"] for request in truth["upstream_requests"]}
+    counted = {row["call_id"] for row in await live_rows(store, "o") if not row["same_as"]}
+    assert ids <= counted
+    assert (await rollup_sums(store, "o"))["usage_15m"]["calls"] == len(truth["upstream_requests"])
+    linked.close()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_a_call_that_telemetry_did_not_see_is_its_person_s_whichever_came_first(store, tmp_path, order):
+    """The machine's key says only which machine; some calls of the session never reach telemetry."""
+    run = "25-oauth-account"
+    telemetry = telemetry_of("claude-code", run, key())
+    (email,) = {e.user_email for e in telemetry}
+    log = [msgspec.structs.replace(e, call_id=f"req_unseen_{n}") for n, e in enumerate(log_of(run, tmp_path))]
+    linked = Linked(store, tmp_path, "t")
+    linked.append(ORDERS[order](log, telemetry))
+    await linked.count_all(2)
+    counted = await live_rows(store, "o")
+    assert len(counted) > len(telemetry)
+    assert {(row["user_email"], row["user_id"]) for row in counted} == {(email, email)}
+    assert {tuple(row["sources"]) for row in counted} == {("cli",), ("otlp",)}
+    people = await rows(store, "SELECT user_id, sum(calls) AS n FROM usage_day_user GROUP BY 1 HAVING n > 0")
+    assert people == [{"user_id": email, "n": len(counted)}]
+    linked.close()
+
+
+async def test_who_waits_for_a_call_under_another_id_is_answered_when_that_is_counted(store, tmp_path):
+    linked = Linked(store, tmp_path, "t", partitions=1)
+    (counter,) = linked.counters
+    sender = (("reply-to", b"me"), ("batch", b"b"), ("index", b"7"))
+    said = {"source": "otlp", "org_id": "o", "occurred_at": NOON, "output_tokens": 5}
+    counter.append([UsageEvent(call_id="x_1", same_as="req_1", **said)], headers=sender)  # type: ignore[arg-type]
+    first = await linked.turn(counter, 1)
+    assert first.block.verdicts == []
+    second = await linked.turn(counter, 1)
+    assert [(v.waiting, v.verdict) for v in second.block.verdicts] == [(Waiting(b"me", "b", 7), "counted")]
+    linked.close()
+
+
+async def test_what_a_forgetting_broker_lost_is_concluded_again_at_the_next_start(store, tmp_path):
+    """Calls and facts are stored, the process is killed, and what it had published is gone."""
+    run = "24-old-1.0.128-slow"
+    linked = Linked(store, tmp_path, "t")
+    linked.append([*log_of(run, tmp_path), *telemetry_of("claude-code", run, key())])
+    while waiting := linked.waiting:
+        outcome = await waiting[0].count(5)
+        assert outcome.end
+    assert sum(t.calls for t in (await totals(store)).values()) > 4
+    for concluded in await Links(store).repair():
+        linked.send(concluded.records)
+    await linked.count_all()
+    assert sum(t.calls for t in (await totals(store)).values()) == 4
+    linked.close()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import reduce
 
 from infra.observations import NOON
-from tokentide_aggregator.session_facts import NAMELESS, PERSON, facts_of, lacks_person, person_of
+from tokentide_aggregator.session_facts import PERSON, lacks_person, nameless_fact, person_fact, person_of
 from tokentide_common.events import UsageEvent
 from tokentide_common.merge import State, add, canonical, merged
 
@@ -26,7 +26,7 @@ def telemetry(**fields: object) -> UsageEvent:
 
 
 def test_telemetry_that_names_a_person_says_so_of_its_session():
-    (fact,) = facts_of(state_of(telemetry(team="a", account_id="acc"), event(call_id="req_0")))
+    fact = person_fact(telemetry(team="a", account_id="acc"))
     assert (fact.kind, fact.session, fact.user_email, fact.user_id) == (
         PERSON,
         ("o", "s"),
@@ -37,18 +37,19 @@ def test_telemetry_that_names_a_person_says_so_of_its_session():
 
 
 def test_neither_a_log_nor_a_device_says_who_a_session_belongs_to():
-    assert facts_of(state_of(event(user_email="zoe@x.io"))) == []
-    assert facts_of(state_of(telemetry(user_email="", device_id="f00", machine_id="m"))) == []
+    assert person_fact(event(user_email="zoe@x.io")) is None
+    assert person_fact(telemetry(user_email="", device_id="f00", machine_id="m")) is None
 
 
 def test_a_client_that_names_no_request_says_so_of_its_session():
     old = telemetry(call_id="x_1", client="claude-code", user_email="", output_tokens=5)
-    assert [fact.kind for fact in facts_of(state_of(old))] == [NAMELESS]
-    assert facts_of(state_of(telemetry(call_id="x_1", client="codex", user_email="", output_tokens=5))) == []
+    assert nameless_fact(state_of(old)).session == ("o", "s")
+    other = telemetry(call_id="x_1", client="codex", user_email="", output_tokens=5)
+    assert nameless_fact(state_of(other)) is None
 
 
 def test_a_call_of_a_linked_session_gets_the_person_until_its_own_telemetry_names_one():
-    facts = facts_of(state_of(telemetry(team="a")))
+    facts = [person_fact(telemetry(team="a"))]
     logged = state_of(event(user_id="machine 7", output_tokens=3))
     assert lacks_person(logged)
     link = person_of(logged, facts)
@@ -60,7 +61,7 @@ def test_a_call_of_a_linked_session_gets_the_person_until_its_own_telemetry_name
 
 
 def test_what_a_call_knows_already_is_not_said_again():
-    facts = facts_of(state_of(telemetry()))
+    facts = [person_fact(telemetry())]
     state = state_of(event())
     state = add(state, person_of(state, facts))
     assert person_of(state, facts) is None
@@ -69,9 +70,9 @@ def test_what_a_call_knows_already_is_not_said_again():
 
 def test_a_session_with_two_persons_ends_with_the_same_one_in_every_order():
     facts = [
-        *facts_of(state_of(telemetry(user_email="zoe@x.io", user_id="zoe@x.io", team="z"))),
-        *facts_of(state_of(telemetry(user_email="abe@x.io", user_id="abe@x.io"))),
-        *facts_of(state_of(telemetry(user_email="abe@x.io", user_id="abe@x.io", team="b"))),
+        person_fact(telemetry(user_email="zoe@x.io", user_id="zoe@x.io", team="z")),
+        person_fact(telemetry(user_email="abe@x.io", user_id="abe@x.io")),
+        person_fact(telemetry(user_email="abe@x.io", user_id="abe@x.io", team="b")),
     ]
     ends = set()
     for order in itertools.permutations(facts):
@@ -86,5 +87,5 @@ def test_a_session_with_two_persons_ends_with_the_same_one_in_every_order():
 
 def test_a_person_is_said_of_a_call_at_its_own_time():
     moved = state_of(event(occurred_at=NOON - timedelta(hours=1)), event())
-    link = person_of(moved, facts_of(state_of(telemetry())))
+    link = person_of(moved, [person_fact(telemetry())])
     assert merged(add(moved, link))[0].occurred_at == NOON - timedelta(hours=1)

@@ -58,7 +58,7 @@ def test_a_state_survives_being_written_and_read(events):
 @given(st.lists(observations(), min_size=1, max_size=5))
 def test_a_known_value_is_never_beaten_by_an_empty_one(events):
     record, _ = merged(state_of(events))
-    for name in ("model", "stop_reason", "user_id", "user_email"):
+    for name in ("model", "stop_reason"):
         assert bool(getattr(record, name)) == any(getattr(e, name) for e in events)
     events = [e for e in events if e.source != "link"] or events
     names = ("output_tokens", "input_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -136,6 +136,12 @@ def test_telemetry_of_the_call_itself_names_its_user_before_what_was_concluded()
     telemetry = event("otlp", user_id="abe@x.io", user_email="abe@x.io", account_id="acc")
     link = event("link", user_id="zoe@x.io", user_email="zoe@x.io")
     assert merged(state_of([telemetry, link]))[0].user_id == "abe@x.io"
+
+
+def test_a_user_of_the_key_gives_way_to_the_person_whom_telemetry_of_the_session_names():
+    telemetry = event("otlp", user_id="machine 7", device_id="f00", duration_ms=5)
+    link = event("link", user_id="zoe@x.io", user_email="zoe@x.io")
+    assert merged(state_of([telemetry, link]))[0].user_id == "zoe@x.io"
 
 
 def test_an_account_or_a_device_stands_for_a_user_only_where_nobody_names_one():

@@ -143,7 +143,7 @@ def merged(state: State) -> tuple[UsageEvent, str]:
     fields = {
         name: next((v for e in said if (v := getattr(e, name))), getattr(best, name)) for name in _SCALARS
     }
-    fields["user_id"] = next((e.user_id for e in said if _names_person(e)), fields["user_id"])
+    fields["user_id"] = _user_id(said) or fields["user_id"]
     fields["reasoning_tokens"] = min(fields["reasoning_tokens"], counted.output_tokens)
     record = UsageEvent(
         call_id=best.call_id,
@@ -241,9 +241,13 @@ def _joined_people(a: UsageEvent, b: UsageEvent) -> dict[str, Any]:
     return {n: min(known) for n in _PLACE if (known := [v for v in (getattr(a, n), getattr(b, n)) if v])}
 
 
-def _names_person(e: UsageEvent) -> bool:
-    """Tell whether the user is more than the account or device that stands for one for want of a name."""
-    return e.user_id not in ("", e.account_id, e.device_id)
+def _user_id(said: Iterable[UsageEvent]) -> str:
+    """Return the user whom telemetry, or what was concluded from it, names with an address; else the first
+    who is more than the account or the device that stands for one for want of a name.
+    """
+    named = [e.user_id for e in said if e.user_id not in ("", e.account_id, e.device_id)]
+    people = [e.user_id for e in said if e.user_email and e.source in (*TELEMETRY, "link")]
+    return next(filter(None, (*people, *named)), "")
 
 
 def _place_order(e: UsageEvent) -> tuple[bool, datetime, datetime]:

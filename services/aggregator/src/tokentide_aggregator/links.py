@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tokentide_aggregator.aliases import passed_on, records_of
@@ -19,10 +19,10 @@ from tokentide_aggregator.session_facts import (
     NAMELESS,
     SessionFact,
     SessionKey,
-    facts_of,
     is_logged_alone,
-    is_nameless,
     lacks_person,
+    nameless_fact,
+    person_fact,
     person_of,
     session_of,
 )
@@ -62,9 +62,9 @@ class Links:
         self._book = SessionBook(store)
         self._settled: dict[SessionFact, None] = {}
 
-    async def conclude(self, states: Sequence[State]) -> Concluded:
-        """Return what follows from calls that are stored, `seen` included."""
-        noticed = await asyncio.to_thread(self._notice, states)
+    async def conclude(self, states: Sequence[State], events: Iterable[UsageEvent]) -> Concluded:
+        """Return what follows from calls that are stored, `seen` included, and from what was said of them."""
+        noticed = await asyncio.to_thread(self._notice, states, events)
         if not (noticed.facts or noticed.unnamed or noticed.logged or noticed.nameless):
             return Concluded()
         if noticed.facts:
@@ -77,14 +77,14 @@ class Links:
         searched |= said_now | noticed.nameless
         calls = await self._book.calls(searched)
         calls += [state for s, some in noticed.unnamed.items() if s not in searched for state in some]
-        events = await asyncio.to_thread(conclusions, calls, facts)
-        return Concluded(records_of(events), noticed.facts)
+        found = await asyncio.to_thread(conclusions, calls, facts)
+        return Concluded(records_of(found), noticed.facts)
 
     async def conclude_rows(self, rows: Sequence[bytes]) -> Concluded:
         """Return what follows from stored rows, with what those of them pass on that are other calls."""
         states = [state_of_row(decode_row(row)) for row in rows]
         moved = [event for state in states for event in passed_on(state)]
-        concluded = await self.conclude(states)
+        concluded = await self.conclude(states, [event for state in states for event in state.values()])
         return Concluded([*records_of(moved), *concluded.records], concluded.facts)
 
     async def repair(self) -> list[Concluded]:
@@ -108,22 +108,23 @@ class Links:
         while len(self._settled) > _REMEMBERED:
             del self._settled[next(iter(self._settled))]
 
-    def _notice(self, states: Sequence[State]) -> _Noticed:
-        facts: dict[SessionFact, None] = {}
+    def _notice(self, states: Sequence[State], events: Iterable[UsageEvent]) -> _Noticed:
+        facts = {fact for event in events if (fact := person_fact(event)) is not None}
         unnamed: dict[SessionKey, list[State]] = defaultdict(list)
         logged, nameless = set(), set()
         for state in states:
             session = session_of(state)
             if session is None:
                 continue
-            facts |= dict.fromkeys(fact for fact in facts_of(state) if fact not in self._settled)
             if lacks_person(state):
                 unnamed[session].append(state)
-            if is_nameless(state):
+            if (fact := nameless_fact(state)) is not None:
+                facts.add(fact)
                 nameless.add(session)
             elif is_logged_alone(state):
                 logged.add(session)
-        return _Noticed(list(facts), unnamed, logged, nameless)
+        new = [fact for fact in sorted(facts) if fact not in self._settled]
+        return _Noticed(new, unnamed, logged, nameless)
 
 
 def conclusions(

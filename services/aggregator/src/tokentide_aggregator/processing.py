@@ -24,7 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -164,7 +164,8 @@ class Processor(Generic[E, K]):
         await self._timed("seen", lambda: self._remember(kept, recent, trusted=anew))
         self._failpoint("after_seen")
         # What repeats others is settled, unless a crash came between its block and what followed from that.
-        concluded = await self._conclude([*block.states, *(() if anew else block.repeated)])
+        states = [*block.states, *(() if anew else block.repeated)]
+        concluded = await self._conclude(states, folded)
         if keep:
             await self._in_database(drop_block, self._engine, self.topic, partition)
         refused, block = _as_stored(folded, block, kept)
@@ -227,9 +228,12 @@ class Processor(Generic[E, K]):
         await self._announce(outcome.block.days)
         self._failpoint("after_publish")
 
-    async def _conclude(self, states: Sequence[State]) -> Concluded:
+    async def _conclude(self, states: Sequence[State], folded: Folded[E]) -> Concluded:
         links = self._links
-        return Concluded() if links is None else await self._timed("links", lambda: links.conclude(states))
+        if links is None:
+            return Concluded()
+        events: list[Any] = [event for group in folded.groups.values() for event in group.events]
+        return await self._timed("links", lambda: links.conclude(states, events))
 
     async def _follow(self, follow: Sequence[Record], concluded: Concluded) -> None:
         """Publish what follows from a block: before its commit, so that it is never lost; it is a join."""

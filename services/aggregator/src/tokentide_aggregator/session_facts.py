@@ -37,20 +37,32 @@ class SessionFact(NamedTuple):
         return self.org_id, self.session_id
 
 
-def facts_of(state: State) -> list[SessionFact]:
-    """Return what a call's telemetry says of its session."""
-    facts = []
-    for e in state.values():
-        if e.source not in TELEMETRY or not e.session_id:
-            continue
-        if e.user_email:
-            who = (e.user_email, e.user_id or e.user_email, e.account_id, e.device_id)
-            facts.append(
-                SessionFact(e.org_id, e.session_id, PERSON, *who, e.team, e.department, e.cost_center)
-            )
-        if is_nameless(state):
-            facts.append(SessionFact(e.org_id, e.session_id, NAMELESS))
-    return facts
+def person_fact(event: UsageEvent) -> SessionFact | None:
+    """Return whom an observation by telemetry names for its session.
+
+    Of each observation as it comes, not of what it is joined to: there the place of another one may win,
+    which would make the fact depend on the order.
+    """
+    if not (event.user_email and event.session_id and event.source in TELEMETRY):
+        return None
+    return SessionFact(
+        event.org_id,
+        event.session_id,
+        PERSON,
+        event.user_email,
+        event.user_id or event.user_email,
+        event.account_id,
+        event.device_id,
+        event.team,
+        event.department,
+        event.cost_center,
+    )
+
+
+def nameless_fact(state: State) -> SessionFact | None:
+    """Return that a session has calls without an id of the provider, if this is one."""
+    session = session_of(state)
+    return SessionFact(*session, NAMELESS) if session is not None and is_nameless(state) else None
 
 
 def session_of(state: State) -> SessionKey | None:
