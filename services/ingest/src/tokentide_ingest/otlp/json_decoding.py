@@ -35,7 +35,7 @@ from tokentide_ingest.otlp.telemetry import Attributes, Decoded, LogRecord, Poin
 from tokentide_ingest.otlp.values import (
     MAX_INT64,
     MAX_TEXT,
-    check_room,
+    check_count,
     event_name,
     finite,
     floating,
@@ -98,7 +98,7 @@ def decode_metrics(body: bytes, kept: frozenset[str]) -> Decoded[Point]:
             if metric.sum and metric.sum.is_monotonic and metric.sum.data_points:
                 temporality = metric.sum.aggregation_temporality
                 series = Series(origin, metric.name or "", metric.unit or "", temporality)
-                check_room(decoded, len(metric.sum.data_points))
+                check_count(len(decoded.items) + decoded.rejected + len(metric.sum.data_points))
                 for point in metric.sum.data_points:
                     _add_point(decoded, series, point, kept)
     return decoded
@@ -121,11 +121,15 @@ def _scopes(
     request, raw = _open(signal, body)
     if request.containers is None and _SNAKE_KEY.search(body):
         request, raw = _open(signal, _SNAKE_KEY.sub(_camel, body))
+    taken = len(request.containers or ())
     for container in request.containers or ():
         resource = _attributes(container.resource.attributes, kept) if container.resource else {}
+        taken += len(container.scopes or ())
+        check_count(taken)
         for scope in container.scopes or ():
             records = scope.records or []
-            check_room(decoded, len(records))
+            taken += len(records)
+            check_count(taken)
             name = (scope.scope and scope.scope.name) or ""
             origin = Origin(resource, name if len(name) <= MAX_TEXT else "")
             yield origin, _readable(signal.record, records, decoded) if raw else records

@@ -31,7 +31,7 @@ from tokentide_ingest.otlp.flat import (
 from tokentide_ingest.otlp.telemetry import Attributes, Decoded, LogRecord, Point, Scalar, Span
 from tokentide_ingest.otlp.values import (
     MAX_TEXT,
-    check_room,
+    check_count,
     event_name,
     finite,
     malformed,
@@ -87,7 +87,7 @@ def decode_metrics(body: bytes, kept: frozenset[str]) -> Decoded[Point]:
         for metric in metrics:
             if metric.HasField("sum") and metric.sum.is_monotonic:
                 series = Series(origin, metric.name, metric.unit, metric.sum.aggregation_temporality)
-                check_room(decoded, len(metric.sum.data_points))
+                check_count(len(decoded.items) + decoded.rejected + len(metric.sum.data_points))
                 _add_points(decoded, series, metric.sum.data_points, kept)
     return decoded
 
@@ -113,11 +113,15 @@ def _scopes(
         if small and not decoded.rejected:
             raise malformed("the body is not readable protobuf")  # and none of its records is to blame
         return
+    taken = len(getattr(request, signal.containers))
     for container in getattr(request, signal.containers):
         resource = _attributes(container.resource.attributes, kept)
+        taken += len(getattr(container, signal.scopes))
+        check_count(taken)
         for scope in getattr(container, signal.scopes):
             records = getattr(scope, signal.records)
-            check_room(decoded, len(records))
+            taken += len(records)
+            check_count(taken)
             yield Origin(resource, _scope_name(scope.scope)), records
 
 

@@ -14,7 +14,7 @@ MAX_TEXT: Final = 1024
 """Longer texts are content: they are not kept, not even in part."""
 MAX_NAME: Final = 256
 MAX_RECORDS: Final = 50_000
-"""Records, points or spans of one request."""
+"""Records, points or spans of one request, with the resources and scopes around them."""
 _MAX_REASONS: Final = 10
 _MAX_DIGITS: Final = 20
 MAX_INT64: Final = 2**63 - 1
@@ -109,9 +109,9 @@ def refuse(decoded: Decoded[Any], reason: str) -> None:
         decoded.reasons.append(reason)
 
 
-def check_room(decoded: Decoded[Any], more: int) -> None:
-    """Raise `TooLarge` when a request holds more records than are taken at once."""
-    if len(decoded.items) + decoded.rejected + more > MAX_RECORDS:
+def check_count(parts: int) -> None:
+    """Raise `TooLarge` for more parts of a request than are taken at once."""
+    if parts > MAX_RECORDS:
         raise too_many()
 
 

@@ -13,6 +13,9 @@ from tokentide_ingest.otlp.values import MAX_RECORDS, malformed, too_many
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4}
+_KINDS: Final = frozenset({_VARINT, _BYTES, *_FIXED_BYTES})
+# A record is one field; a scope or a container with its head and schema is three more.
+_MAX_FIELDS: Final = 4 * MAX_RECORDS
 _MAX_VARINT_BYTES: Final = 10
 
 
@@ -29,57 +32,46 @@ def pieces(body: bytes) -> Iterator[Piece]:
 
     Raises `InvalidRequest` for a body that is not protobuf and `TooLarge` for more parts than are taken.
     """
-    taken = 0
-    for container in _submessages(memoryview(body), 1):
-        resource, scopes = _head_and_rest(container)
-        taken += 1 + len(scopes)
-        for scope in scopes:
-            described, records = _head_and_rest(scope)
-            taken += len(records)
-            if taken > MAX_RECORDS:
-                raise too_many()
-            yield Piece(resource, described, records)
-
-
-def _head_and_rest(message: memoryview) -> tuple[bytes, list[memoryview]]:
-    """Return field 1, its parts joined, which by protobuf's rules merges them, and every field 2."""
-    head, rest = b"", []
-    for number, part in _fields(message):
+    parts = _Parts()
+    for number, container in parts.of(memoryview(body)):
         if number == 1:
-            head += part
-        elif number == 2:
-            rest.append(part)
-            if len(rest) > MAX_RECORDS:
+            resource, scopes = parts.head_and_rest(container)
+            for scope in scopes:
+                yield Piece(resource, *parts.head_and_rest(scope))
+
+
+class _Parts:
+    """Finds the fields of messages, up to as many as a real request can have."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_FIELDS
+
+    def head_and_rest(self, message: memoryview) -> tuple[bytes, list[memoryview]]:
+        """Return field 1, its parts joined, which by protobuf's rules merges them, and every field 2."""
+        fields = list(self.of(message))
+        head = b"".join(part for number, part in fields if number == 1)
+        return head, [part for number, part in fields if number == 2]
+
+    def of(self, message: memoryview) -> Iterator[tuple[int, memoryview]]:
+        """Yield number and bytes of every field that has a length; the others are passed over."""
+        at = 0
+        while at < len(message):
+            self._left -= 1
+            if self._left < 0:
                 raise too_many()
-    return head, rest
-
-
-def _submessages(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    return (part for number, part in _fields(message) if number == wanted)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield number and bytes of every field that has a length; the others are passed over."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        kind = tag & 7
-        if tag < 8:
-            raise malformed("the body is not protobuf")
-        if kind == _VARINT:
-            _, at = _varint(message, at)
-            continue
-        if kind == _BYTES:
-            size, at = _varint(message, at)
-        elif kind in _FIXED_BYTES:
-            size = _FIXED_BYTES[kind]
-        else:
-            raise malformed("the body is not protobuf")
-        if at + size > len(message):
-            raise malformed("the body is not protobuf, or truncated")
-        if kind == _BYTES:
-            yield tag >> 3, message[at : at + size]
-        at += size
+            tag, at = _varint(message, at)
+            kind, size = tag & 7, 0
+            if kind == _VARINT:
+                _, at = _varint(message, at)
+            elif kind == _BYTES:
+                size, at = _varint(message, at)
+            elif kind in _FIXED_BYTES:
+                size = _FIXED_BYTES[kind]
+            if at + size > len(message) or kind not in _KINDS or tag < 8:
+                raise malformed("the body is not protobuf, or truncated")
+            if kind == _BYTES:
+                yield tag >> 3, message[at : at + size]
+            at += size
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
