@@ -190,6 +190,8 @@ def test_a_series_that_rises_for_too_long_is_refused_and_keeps_what_it_had():
     [
         (None, "empty_record"),
         (b"{", "unreadable_record"),
+        (b'{"series_id":' + b"[" * 100_000, "unreadable_record"),
+        (b'{"unknown":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "unreadable_record"),
         (msgspec.json.encode(fact(org_id="")), "no_organization"),
         (msgspec.json.encode(fact(value="-1")), "unreadable_record"),
         (msgspec.json.encode(fact(at=datetime(2100, 1, 1, tzinfo=UTC))), "timestamp_out_of_range"),

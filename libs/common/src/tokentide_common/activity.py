@@ -68,8 +68,9 @@ class ActivityFact(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     tags: Tags = {}
     # what kind: each is empty where the metric does not have it
     kind: Text = ""
-    """`added`/`removed` lines, `input`/`output`/`cache_read`/`cache_write`/`reasoning` tokens, `user`/`cli`
-    time, `fresh`/`resume`/`continue` sessions, `auto`/`manual` compactions."""
+    """`added`/`removed` lines, `user`/`cli` time, `fresh`/`resume`/`continue` sessions, `auto`/`manual`
+    compactions, `input`/`output`/`cache_read`/`cache_write` tokens; `prompt`: input with what came from the
+    cache. Two kinds of tokens are a part of another: `reasoning` of `output`, `prompt_cached` of `prompt`."""
     model: Text = ""
     tool: Text = ""
     decision: Text = ""
@@ -92,5 +93,6 @@ def decode_fact(raw: bytes) -> ActivityFact:
     """Decode a record's value; raises `InvalidEvent`, whose detail never quotes a value."""
     try:
         return _decoder.decode(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise InvalidEvent("not an activity fact", code="unreadable_record") from exc
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Not "from" the error: it may quote a value, and a traceback is logged.
+        raise InvalidEvent("not an activity fact", code="unreadable_record") from None
