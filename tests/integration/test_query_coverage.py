@@ -134,6 +134,13 @@ async def test_later_totals_of_a_series_replace_the_earlier_ones(api, store):
     assert await reasons(api) == {"log": "equal"}
 
 
+async def test_cache_writes_of_an_unknown_time_explain_another_cost(api, store):
+    await insert_calls(store, calls(["otlp"], cache_write_5m_tokens=7, cache_split_known=False))
+    said = {"session_id": "s", "input": 10, "output": 5, "cache_write": 7}
+    await insert_activity(store, totals("client", "0.002", **said))
+    assert await reasons(api) == {"metrics": "cache_split_unknown"}
+
+
 async def test_a_fork_is_told_by_the_session_that_its_totals_go_on_from(api, store):
     await insert_calls(store, calls(["cli"]))
     said = {"session_id": "s", "input": 90, "output": 45}

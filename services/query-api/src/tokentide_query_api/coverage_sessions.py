@@ -72,6 +72,7 @@ def _held(days: Sequence[_Rows], seen: _Rows, own: list[ClientTotals], doubles: 
         cost_nano=sums["cost_nano"],
         reported_cost_nano=sums["reported_cost_nano"],
         unpriced_calls=sums["unpriced_calls"],
+        unsplit_calls=seen["unsplit_calls"],
         log_lacks=seen["log_lacks"],
         telemetry_lacks=seen["telemetry_lacks"],
         possible_doubles=doubles,

@@ -65,21 +65,25 @@ class CoverageStatement(ActivityStatement):
     def sightings(self, sessions: Sequence[str]) -> str:
         """Return a SELECT per session of when telemetry last spoke, and of what the log saw since.
 
+        `unsplit_calls` wrote to the cache, for a time that no source knows;
         `silent_calls` are the calls on the log, and not in telemetry, after the last one in telemetry.
         """
         select = (
             "x.session_id AS d0, toUnixTimestamp64Milli(x.occurred_at) AS at_ms,"
             " has(x.sources, 'otlp') AS by_otlp, has(x.sources, 'cli') AS by_cli,"
+            " NOT x.cache_split_known AND x.cache_write_5m_tokens + x.cache_write_1h_tokens > 0 AS unsplit,"
             " sum(toInt64(x.sign)) AS live"
         )
         where = f"x.session_id IN {self.texts(sessions)}"
-        moments = f"{self.ledger(select, where=where)} GROUP BY d0, at_ms, by_otlp, by_cli HAVING live > 0"
+        keys = "d0, at_ms, by_otlp, by_cli, unsplit"
+        moments = f"{self.ledger(select, where=where)} GROUP BY {keys} HAVING live > 0"
         last = "max(if(by_otlp, at_ms, 0)) OVER (PARTITION BY d0) AS otlp_ms"
         silent = "by_cli AND NOT by_otlp AND at_ms > otlp_ms"
         return over(
-            over(moments, f"d0, at_ms, by_otlp, by_cli, live, {last}", ""),
+            over(moments, f"{keys}, live, {last}", ""),
             "d0, sum(live) AS calls, max(at_ms) AS last_ms, any(otlp_ms) AS last_otlp_ms,"
             " sumIf(live, NOT by_cli) AS log_lacks, sumIf(live, NOT by_otlp) AS telemetry_lacks,"
+            " sumIf(live, unsplit) AS unsplit_calls,"
             f" sumIf(live, {silent}) AS silent_calls, minIf(at_ms, {silent}) AS silent_ms",
             "GROUP BY d0",
         )

@@ -25,6 +25,7 @@ Reason = Literal[
     "client_counts_other_calls",
     "client_stopped_counting",
     "unpriced",
+    "cache_split_unknown",
     "price_differs",
     "unknown",
 ]
@@ -46,6 +47,8 @@ class Calls(msgspec.Struct, frozen=True):
     cost_nano: int
     reported_cost_nano: int = 0
     unpriced_calls: int = 0
+    unsplit_calls: int = 0
+    """How many of the calls wrote to the cache, and no source knows for how long, which is what it costs."""
     log_lacks: int = 0
     """How many of the calls no log has shown."""
     telemetry_lacks: int = 0
@@ -98,7 +101,11 @@ def likely_reason(calls: Calls, client: ClientTotals, others: list[ClientTotals]
 def _why_cost_differs(calls: Calls, client: ClientTotals) -> Reason:
     if client.cost_nano is None or _same_money(calls.cost_nano, client.cost_nano):
         return "equal"
-    return "unpriced" if calls.unpriced_calls else "price_differs"
+    if calls.unpriced_calls:
+        return "unpriced"
+    # Five minutes are what costs least: it can only be our cost that is too low.
+    too_low = calls.unsplit_calls and calls.cost_nano < client.cost_nano
+    return "cache_split_unknown" if too_low else "price_differs"
 
 
 def _counts_an_attempt_twice(calls: Calls, client: ClientTotals) -> bool:
