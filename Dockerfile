@@ -19,7 +19,8 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 
 FROM python:3.13.16-slim-trixie AS runtime
 RUN python -m pip uninstall --yes --quiet pip \
-    && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin tokentide
+    && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin tokentide \
+    && install --directory --owner=tokentide --group=tokentide --mode=0700 /var/lib/tokentide
 COPY --from=build /app /app
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
@@ -27,6 +28,7 @@ USER 10001:10001
 
 FROM runtime AS ingest
 EXPOSE 4318
+EXPOSE 4317
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:4318/healthz', timeout=4)"]
 ENTRYPOINT ["python", "-m", "tokentide_ingest"]

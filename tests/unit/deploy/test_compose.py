@@ -123,8 +123,9 @@ def test_what_must_survive_is_on_named_volumes() -> None:
         "redpanda": [("volume", "broker")],
         "clickhouse": [("volume", "calls")],
         "postgres": [("volume", "accounts")],
+        "ingest": [("volume", "telemetry")],
     }
-    assert set(config["volumes"]) == {"broker", "calls", "accounts"}
+    assert set(config["volumes"]) == {"broker", "calls", "accounts", "telemetry"}
 
 
 def test_ports_are_published_to_this_machine_only() -> None:
