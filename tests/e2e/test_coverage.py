@@ -109,26 +109,6 @@ def test_telemetry_alone_agrees_with_its_own_metrics(developer: Developer) -> No
     }
     assert reasons(developer.caller) == expected
     total = developer.caller.ask("coverage/days", **PERIOD)["total"]
-    assert total["calls_telemetry_lacks"] == total["calls"] == total["seen_by"]["cli"]
-
-
-def test_telemetry_alone_agrees_with_its_own_metrics(developer: Developer) -> None:
-    developer.export()
-    hourly = sessions_with_hourly_cache()
-    import sys
-
-    n = sessions()
-    sys.stderr.write(str({(n[s], s[:5]): (v, s in hourly) for s, v in reasons(developer.caller).items()}))
-    # Telemetry knows only the total of the cache writes; the old version knows no other price either.
-    expected = {
-        session: against_metrics(run)
-        | ({"metrics": "cache_split_unknown"} if session in hourly and run != CUT_STREAM else {})
-        | ({"metrics": "equal"} if run == OLD else {})
-        for session, run in sessions().items()
-        if run not in (KILLED, WITHOUT_SESSION)  # no event, or none that names its session
-    }
-    assert reasons(developer.caller) == expected
-    total = developer.caller.ask("coverage/days", **PERIOD)["total"]
     assert total["calls_log_lacks"] == total["calls"] == total["seen_by"]["otlp"]
 
 
