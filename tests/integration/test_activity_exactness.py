@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
@@ -145,6 +146,31 @@ async def test_a_block_that_a_crash_left_behind_is_completed_without_its_records
     await counted.finish_kept()
     await assert_exact(store, given_to(counted)[:130])
     counted.close()
+
+
+async def test_a_stalled_twin_that_writes_its_old_block_and_index_late_changes_nothing(store, tmp_path):
+    owner, twin = FactCounter(store, tmp_path, "t"), FactCounter(store, tmp_path, "t")
+    owner.append(traffic(150))
+    twin.log = owner.log
+    stalled, woken = threading.Event(), threading.Event()
+
+    def stall(point: str) -> None:
+        if point == "before_insert":
+            stalled.set()
+            assert woken.wait(30)
+
+    twin.restart(stall)
+    late = asyncio.create_task(asyncio.to_thread(asyncio.run, twin.count(100)))
+    await asyncio.to_thread(stalled.wait, 30)
+    await owner.count_all(60)
+    woken.set()
+    await late
+    owner.append([*traffic(150), fact("counter 3", "1000", 500)])
+    owner.restart()
+    await owner.count_all(70)
+    await assert_exact(store, given_to(owner))
+    owner.close()
+    twin.close()
 
 
 async def test_everything_sent_again_changes_nothing(store, tmp_path):
