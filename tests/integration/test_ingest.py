@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import gzip
 import json
 import re
@@ -9,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,16 +20,14 @@ from infra.ingest_service import (
     event,
     everything_on,
     ingest_service,
-    reading,
     ready,
 )
 from infra.verdicts import Aggregator
 from infra.waiting import until
 from tokentide_common.accounts import issue_key, revoke_key
-from tokentide_common.broker import Publisher, Record
 from tokentide_common.database import open_database
 from tokentide_common.events import decode_wire_event
-from tokentide_common.topics import USAGE, VERDICTS, Verdicts
+from tokentide_common.topics import USAGE
 
 if sys.version_info >= (3, 14):
     from compression import zstd
