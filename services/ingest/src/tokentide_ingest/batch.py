@@ -10,11 +10,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from tokentide_common.accounts import KeyRecord
-from tokentide_common.activity import ActivityFact, encode_fact
+from tokentide_common.activity import encode_fact
 from tokentide_common.broker import Record
 from tokentide_common.errors import InvalidEvent, InvalidRequest, TooLarge
 from tokentide_common.events import EdgeEvent, Text, UsageEvent, check_event, decode_edge_event, encode_event
 from tokentide_common.session_totals import SessionTotals, check_totals, decode_totals, facts_of
+from tokentide_ingest.stamp import defaults_of, stamp
 
 MAX_EVENTS: Final = 1000
 """Also the most session totals of a batch."""
@@ -27,8 +28,6 @@ _MAX_DETAIL: Final = 300
 # The proxy publishes by itself: no request can pass for what the proxy saw on the wire.
 _SOURCES: Final = frozenset({"cli", "api"})
 
-_KEY_DEFAULTS: Final = ("user_id", "user_email", "team", "department", "project")
-_Defaults = list[tuple[str, str]]
 _Item = TypeVar("_Item")
 _TOO_MANY: Final = f"array` of at most length {MAX_EVENTS}"
 _DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -68,7 +67,7 @@ def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
     Raises `InvalidRequest` when the body as a whole is unreadable and `TooLarge` for too many events.
     """
     machine, items, totals = _open(body)
-    defaults = _defaults(key, machine)
+    defaults = defaults_of(key, machine_id=machine.id)
     batch = Batch([], [], [])
     for index, item in enumerate(totals):
         if item is msgspec.UNSET:
@@ -80,7 +79,7 @@ def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
             batch.rejected_totals.append(_rejection(index, error))
             continue
         for fact in facts_of(said):
-            _stamp_scope(fact, key, defaults)
+            stamp(fact, key, defaults)
             batch.facts.append(Record(fact.series_id.encode(), encode_fact(fact)))
     for index, item in enumerate(items):
         if item is msgspec.UNSET:
@@ -91,7 +90,9 @@ def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
         except InvalidEvent as error:
             batch.rejected.append(_rejection(index, error))
             continue
-        _stamp(event, key, defaults, now)
+        if event.observed_at is None:
+            event.observed_at = now
+        stamp(event, key, defaults)
         batch.records.append(Record(event.call_id.encode(), encode_event(event)))
         batch.indices.append(index)
     return batch
@@ -104,29 +105,6 @@ def _judge(event: UsageEvent, now: datetime) -> None:
     if event.same_as:
         # Whoever could say so could make another person's call disappear.
         raise InvalidEvent("same_as is for our own use", code="invalid_event")
-
-
-def _stamp(event: UsageEvent, key: KeyRecord, defaults: _Defaults, now: datetime) -> None:
-    if event.observed_at is None:
-        event.observed_at = now
-    _stamp_scope(event, key, defaults)
-
-
-def _stamp_scope(said: UsageEvent | ActivityFact, key: KeyRecord, defaults: _Defaults) -> None:
-    # Whatever a body says, it speaks for the organisation of its key.
-    said.org_id = key.org_id
-    said.key_id = key.key_id
-    if key.machine_id:
-        said.machine_id = key.machine_id
-    for name, value in defaults:
-        if not getattr(said, name):
-            setattr(said, name, value)
-
-
-def _defaults(key: KeyRecord, machine: Machine) -> _Defaults:
-    """Return what the key and the machine say where an event says nothing."""
-    said = {name: getattr(key, name) for name in _KEY_DEFAULTS} | {"machine_id": machine.id}
-    return [(name, value) for name, value in said.items() if value]
 
 
 def _read_event(raw: msgspec.Raw) -> UsageEvent:

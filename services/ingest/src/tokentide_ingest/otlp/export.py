@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from tokentide_common.accounts import KeyRecord
-from tokentide_common.activity import ActivityFact, encode_fact
+from tokentide_common.activity import encode_fact
 from tokentide_common.broker import Record
-from tokentide_common.events import UsageEvent, encode_event
+from tokentide_common.events import encode_event
 from tokentide_ingest.otlp.answers import Encoding
 from tokentide_ingest.otlp.decoding import decode_logs, decode_metrics, decode_traces
 from tokentide_ingest.otlp.forward_wire import Signal
@@ -20,9 +20,9 @@ from tokentide_ingest.otlp.mapped import Mapped
 from tokentide_ingest.otlp.mapping import map_logs, map_spans
 from tokentide_ingest.otlp.points import map_points
 from tokentide_ingest.otlp.telemetry import Decoded
+from tokentide_ingest.stamp import defaults_of, stamp
 
 _MAX_REASONS: Final = 10
-_KEY_DEFAULTS: Final = ("user_id", "user_email", "team", "department", "project")
 TagAttributes = Mapping[str, str]
 """Attribute → tag."""
 
@@ -59,14 +59,14 @@ def read_export(
     export = Export([], [])
     export.reject(decoded.rejected, decoded.reasons)
     export.reject(mapped.rejected, mapped.reasons)
-    defaults = [(name, value) for name in _KEY_DEFAULTS if (value := getattr(key, name))]
+    defaults = defaults_of(key)
     for event in mapped.events:
         if event.observed_at is None:
             event.observed_at = now
-        _stamp(event, key, defaults)
+        stamp(event, key, defaults)
         export.events.append(Record(event.call_id.encode(), encode_event(event)))
     for fact in mapped.facts:
-        _stamp(fact, key, defaults)
+        stamp(fact, key, defaults)
         export.facts.append(Record(fact.series_id.encode(), encode_fact(fact)))
     return export
 
@@ -85,16 +85,3 @@ def _read(
         case "traces":
             spans = decode_traces(body, encoding, kept)
             return spans, map_spans(spans.items, now, tags)
-
-
-def _stamp(said: UsageEvent | ActivityFact, key: KeyRecord, defaults: list[tuple[str, str]]) -> None:
-    # Whatever telemetry says, it speaks for the organisation of its key.
-    said.org_id = key.org_id
-    said.key_id = key.key_id
-    if key.machine_id:
-        said.machine_id = key.machine_id
-    for name, value in defaults:
-        if not getattr(said, name):
-            setattr(said, name, value)
-    if not said.user_id:
-        said.user_id = said.account_id or said.device_id
