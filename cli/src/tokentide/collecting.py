@@ -9,12 +9,12 @@ import os
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from tokentide.claude_code import UNREADABLE, LogPlace, read_call, read_opening
-from tokentide.cost_state import TotalsPlace, highest, key_of, read_totals
+from tokentide.cost_state import TotalsPlace, highest, key_of, may_state_totals, read_totals
 from tokentide.log_lines import Line, complete_lines
 from tokentide.projects import local_project
 from tokentide.push_state import Mark, PushState, digest, identity_of, print_of, still_there
@@ -121,21 +121,25 @@ class Collector:
             return Taken(msgspec.structs.replace(mark, offset=line.end, last=seen))
         if not mark.opened:
             mark = _open(mark, line.content)
-        after = msgspec.structs.replace(mark, offset=line.end, first=mark.first or seen, last=seen)
+        read: dict[str, Any] = {"offset": line.end, "first": mark.first or seen, "last": seen}
+        event, totals = None, None
         try:
             event = read_call(line.content, _place(mark))
-            totals = None if event else read_totals(line.content, _totals_place(mark))
+            if event is None and may_state_totals(line.content):
+                totals = read_totals(line.content, _totals_place(mark))
         except UNREADABLE:
             self.counts.unreadable_lines += 1
-            return Taken(after)
-        if totals is not None:
-            return _take_totals(after, totals)
-        if event is None:
-            return Taken(after)
-        if self._replays.is_replay(event, path):
+        if event is not None and self._replays.is_replay(event, path):
             self.counts.replayed_lines += 1
-            return Taken(after)
-        return Taken(_called(after, event), event)
+            event = None
+        if event is not None:
+            read["first_session"] = mark.first_session or event.session_id
+            read["last_call_at"] = event.occurred_at.isoformat()
+        if totals is not None:
+            read["totals"] = digest(encode_totals(totals))
+            # The file repeats them at each end of a process, also of one that made no call.
+            totals = totals if read["totals"] != mark.totals else None
+        return Taken(msgspec.structs.replace(mark, **read), event, totals)
 
     def _is_full_for(self, taken: Taken) -> bool:
         event, totals = taken.event, taken.totals
@@ -182,16 +186,3 @@ def _place(mark: Mark) -> LogPlace:
 
 def _totals_place(mark: Mark) -> TotalsPlace:
     return TotalsPlace(mark.last_call_at or mark.started_at, mark.first_session, mark.project)
-
-
-def _take_totals(mark: Mark, totals: SessionTotals) -> Taken:
-    """Return totals, unless the file has said the same before: it repeats them at each end of a process."""
-    said = digest(encode_totals(totals))
-    if said == mark.totals:
-        return Taken(mark)
-    return Taken(msgspec.structs.replace(mark, totals=said), totals=totals)
-
-
-def _called(mark: Mark, event: UsageEvent) -> Mark:
-    first = mark.first_session or event.session_id
-    return msgspec.structs.replace(mark, first_session=first, last_call_at=event.occurred_at.isoformat())

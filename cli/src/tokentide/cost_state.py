@@ -52,13 +52,18 @@ class _CostState(msgspec.Struct, rename="camel"):
 _decode: Final = msgspec.json.Decoder(_CostState).decode
 
 
+def may_state_totals(line: bytes) -> bool:
+    """Say, at little cost, whether a line is worth reading for totals."""
+    return len(line) <= _LONGEST and _MARK in line
+
+
 def read_totals(line: bytes, place: TotalsPlace) -> SessionTotals | None:
     """Return the totals that a line states, `None` where it states none.
 
     Raises one of `claude_code.UNREADABLE` for a line that cannot be read. Where no line before it has a
     time it says nothing: totals without a time cannot be told from later ones.
     """
-    if len(line) > _LONGEST or _MARK not in line:
+    if not may_state_totals(line):
         return None
     read = _decode(line)
     if read.type != "cost-state" or not place.at or not read.session_id or not read.model_usage:

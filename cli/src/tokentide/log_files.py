@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -31,11 +32,12 @@ def _candidates(roots: list[Path]) -> Iterator[Path]:
         yield from (path for path in projects.rglob("*.jsonl") if path.is_file())
 
 
+@lru_cache(maxsize=64)
 def parent_transcript(path: Path, session_id: str) -> Path | None:
     """Return the file of the session that a subagent's file belongs to, `None` for a session's own file.
 
     Newer versions: `<session>/subagents/**/agent-*.jsonl` beside `<session>.jsonl`; older ones:
-    `agent-*.jsonl` in the same folder as `<session>.jsonl`.
+    `agent-*.jsonl` in the same folder as `<session>.jsonl`. Asked for each call of a file in turn.
     """
     for folder in path.parents:
         if folder.name == "subagents":
