@@ -1,0 +1,136 @@
+"""Whom a call is counted for, as far as its request says. Pure; never the organisation, which is the key's.
+
+Our own headers (`x-tokentide-user`, `-project`, `-team`, `-department`, `-session`, `-tags`) go first, then
+what the clients themselves send: Claude Code's session and agent headers, OpenCode's session header, and the
+`metadata.user_id` of Anthropic's Messages API, in both forms that Claude Code has written it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from tokentide_proxy.exchange import Attribution, Headers
+
+_MAX_TEXT: Final = 256
+_MAX_TAGS: Final = 32
+_MAX_TAG_NAME: Final = 64
+# Bodies up to here are looked at once the call has ended; only ids and the model are decoded.
+MAX_READ_BODY: Final = 4 * 1024 * 1024
+_OURS: Final = {
+    b"user": (b"x-tokentide-user", b"x-cua-user"),
+    b"project": (b"x-tokentide-project", b"x-cua-project"),
+    b"team": (b"x-tokentide-team",),
+    b"department": (b"x-tokentide-department", b"x-cua-department"),
+    b"session": (b"x-tokentide-session", b"x-claude-code-session-id", b"x-session-id"),
+    b"agent": (b"x-claude-code-agent-id",),
+    b"tags": (b"x-tokentide-tags",),
+    b"retry": (b"x-stainless-retry-count",),
+    b"program": (b"user-agent",),
+}
+# Removed on the way: they are for us, and a provider has no use for names of people.
+TRACKING_PREFIXES: Final = (b"x-tokentide-", b"x-cua-")
+_PROGRAMS: Final = (
+    ("claude-cli", "claude-code"),
+    ("codex", "codex"),
+    ("geminicli", "gemini-cli"),
+    ("opencode", "opencode"),
+)
+_PRODUCT: Final = re.compile(r"[a-z0-9._-]{1,64}")
+_OLD_USER_ID: Final = re.compile(r"user_([0-9a-f]{64})_account_([0-9a-f-]*)_session_([0-9a-f-]{1,64})")
+
+
+class RequestFacts(msgspec.Struct, frozen=True):
+    """What a request's body says besides its content."""
+
+    model: str = ""
+    device_id: str = ""
+    account_id: str = ""
+    session_id: str = ""
+
+
+class _Metadata(msgspec.Struct):
+    user_id: str = ""
+
+
+class _Body(msgspec.Struct):
+    model: str = ""
+    metadata: _Metadata | None = None
+
+
+class _UserId(msgspec.Struct):
+    device_id: str = ""
+    account_uuid: str = ""
+    session_id: str = ""
+
+
+_bodies: Final = msgspec.json.Decoder(_Body)
+_user_ids: Final = msgspec.json.Decoder(_UserId)
+
+
+def attribution_of(headers: Headers) -> Attribution:
+    """Return what the headers of a request say of whom it is for."""
+    named = dict(headers)
+    said = {what: _first(named, names) for what, names in _OURS.items()}
+    user = said[b"user"]
+    retry = said[b"retry"]
+    return Attribution(
+        user_id=user.casefold() if "@" in user else user,
+        user_email=user.casefold() if "@" in user else "",
+        session_id=said[b"session"],
+        project=said[b"project"],
+        team=said[b"team"],
+        department=said[b"department"],
+        agent=said[b"agent"],
+        client=_program(said[b"program"]),
+        tags=_tags(said[b"tags"]),
+        retry_attempt=int(retry) if retry.isascii() and retry.isdigit() and len(retry) <= 3 else 0,
+    )
+
+
+def request_facts(body: bytes | bytearray) -> RequestFacts:
+    """Return model and ids of a request's JSON body; nothing of anything else, and never an error."""
+    try:
+        read = _bodies.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return RequestFacts()
+    device, account, session = _user_id(read.metadata.user_id) if read.metadata else ("", "", "")
+    return RequestFacts(_bounded(read.model), _bounded(device), _bounded(account), _bounded(session))
+
+
+def _user_id(text: str) -> tuple[str, str, str]:
+    old = _OLD_USER_ID.fullmatch(text)
+    if old is not None:
+        return old[1], old[2], old[3]
+    try:
+        new = _user_ids.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        # Another program's own idea of a user: it may be anything, an address of mail included.
+        return "", "", ""
+    return new.device_id, new.account_uuid, new.session_id
+
+
+def _first(named: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> str:
+    return next((_bounded(named[name].decode("latin-1").strip()) for name in names if named.get(name)), "")
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else ""
+
+
+def _program(user_agent: str) -> str:
+    """Return the program's short name: ours for the known ones, else the product of its user agent."""
+    product = user_agent.partition("/")[0].strip().casefold()
+    known = next((name for start, name in _PROGRAMS if product.startswith(start)), "")
+    return known or (product if _PRODUCT.fullmatch(product) else "")
+
+
+def _tags(text: str) -> dict[str, str]:
+    """Read `name=value,name=value`; a part without a name or a value is left out."""
+    pairs = (part.partition("=") for part in text.split(","))
+    named = {name.strip(): value.strip() for name, _, value in pairs if name.strip() and value.strip()}
+    fitting = [name for name in named if len(name) <= _MAX_TAG_NAME]
+    return {name: named[name] for name in sorted(fitting)[:_MAX_TAGS]}

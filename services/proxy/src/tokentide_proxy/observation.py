@@ -1,0 +1,96 @@
+"""What the proxy saw of a call, as the event that is counted. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from tokentide_common.accounts import KeyRecord
+from tokentide_common.events import MAX_COUNT, UsageEvent
+from tokentide_common.identity import call_id_for, derived_call_id
+from tokentide_proxy.attribution import RequestFacts
+from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
+
+_WORD: Final = re.compile(r"[A-Za-z0-9._:/@+ -]{1,256}")
+_MAX_WEB_SEARCHES: Final = 2**20
+
+
+def usage_event(
+    *,
+    key: KeyRecord,
+    upstream: Upstream,
+    attribution: Attribution,
+    facts: RequestFacts,
+    request_id: str,
+    observed: Observed,
+    outcome: Outcome,
+    own_id: str,
+) -> UsageEvent:
+    """Return the event of an exchange with a provider.
+
+    `request_id` is the provider's own, from its header; `own_id` names the exchange where the provider gave
+    no id at all, as when it was never reached. What a finished answer says is final; a call that broke off
+    says `aborted`, and its tokens are a lower bound, which any other source's may exceed.
+    """
+    session_id = attribution.session_id or facts.session_id
+    response_id = _word(observed.response_id)
+    call_id = call_id_for(
+        request_id=request_id if upstream.dialect == "anthropic" else "",
+        message_id=response_id if upstream.dialect == "anthropic" else "",
+        response_id=response_id if upstream.dialect != "anthropic" else "",
+        session_id=session_id,
+        provider=upstream.provider,
+    )
+    started = datetime.fromtimestamp(outcome.started_at, UTC)
+    output_tokens = _count(observed.output_tokens)
+    return UsageEvent(
+        call_id=call_id or derived_call_id("proxy", key.key_id, own_id),
+        source="proxy",
+        occurred_at=started,
+        observed_at=started,
+        message_id=response_id,
+        request_id=request_id,
+        client=attribution.client,
+        org_id=key.org_id,
+        user_id=attribution.user_id or key.user_id,
+        user_email=attribution.user_email or key.user_email,
+        account_id=attribution.account_id or facts.account_id,
+        device_id=attribution.device_id or facts.device_id,
+        machine_id=key.machine_id,
+        key_id=key.key_id,
+        session_id=session_id,
+        project=attribution.project or key.project,
+        team=attribution.team or key.team,
+        department=attribution.department or key.department,
+        agent=attribution.agent,
+        tags=attribution.tags,
+        provider=upstream.provider,
+        model=_word(observed.model) or _word(facts.model),
+        status=outcome.status,
+        http_status=outcome.http_status,
+        error_type=_word(observed.error_type) or outcome.error_type,
+        stop_reason=_word(observed.stop_reason),
+        service_tier=_word(observed.service_tier),
+        speed=_word(observed.speed),
+        inference_geo=_word(observed.inference_geo),
+        duration_ms=outcome.duration_ms,
+        ttft_ms=outcome.ttft_ms,
+        input_tokens=_count(observed.input_tokens),
+        cache_read_tokens=_count(observed.cache_read_tokens),
+        cache_write_tokens=_count(observed.cache_write_tokens),
+        cache_write_5m_tokens=_count(observed.cache_write_5m_tokens),
+        cache_write_1h_tokens=_count(observed.cache_write_1h_tokens),
+        output_tokens=output_tokens,
+        reasoning_tokens=min(_count(observed.reasoning_tokens), output_tokens),
+        web_search_requests=min(max(observed.web_search_requests, 0), _MAX_WEB_SEARCHES),
+    )
+
+
+def _count(number: int) -> int:
+    return min(max(number, 0), MAX_COUNT)
+
+
+def _word(text: str) -> str:
+    """Return an id or a closed word; anything that does not look like one could be content."""
+    return text if _WORD.fullmatch(text) else ""

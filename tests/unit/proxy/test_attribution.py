@@ -1,0 +1,126 @@
+"""Whom a call is counted for: our headers first, then what clients themselves send, and never content."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokentide_proxy.attribution import RequestFacts, attribution_of, request_facts
+from tokentide_proxy.exchange import Attribution
+
+DEVICE = "7d0cb34f71cc02a97e44727d782cccfeeceb974b629ad527708513650da32fc1"
+SESSION = "1516c279-7baa-48fe-9f2f-201c75ad666a"
+
+
+def test_our_own_headers_name_user_project_team_session_and_tags() -> None:
+    headers = [
+        (b"x-tokentide-user", b"Ann@Example.com"),
+        (b"x-tokentide-project", b"tide"),
+        (b"x-tokentide-team", b"sea"),
+        (b"x-tokentide-department", b"water"),
+        (b"x-tokentide-session", b"s-1"),
+        (b"x-tokentide-tags", b"env=prod, repo = tide ,broken,=x,y="),
+    ]
+    assert attribution_of(headers) == Attribution(
+        user_id="ann@example.com",
+        user_email="ann@example.com",
+        session_id="s-1",
+        project="tide",
+        team="sea",
+        department="water",
+        tags={"env": "prod", "repo": "tide"},
+    )
+
+
+def test_the_older_names_of_the_headers_still_count_and_ours_go_first() -> None:
+    older = [(b"x-cua-user", b"ann"), (b"x-cua-project", b"p"), (b"x-cua-department", b"d")]
+    said = attribution_of([*older, (b"x-tokentide-project", b"mine")])
+    assert (said.user_id, said.user_email, said.project, said.department) == ("ann", "", "mine", "d")
+
+
+def test_claude_codes_own_headers_name_session_agent_and_attempt() -> None:
+    said = attribution_of(
+        [
+            (b"user-agent", b"claude-cli/2.1.330 (external, sdk-cli)"),
+            (b"x-claude-code-session-id", SESSION.encode()),
+            (b"x-claude-code-agent-id", b"a24ba2e960fbf86b4"),
+            (b"x-stainless-retry-count", b"2"),
+        ]
+    )
+    assert (said.client, said.session_id, said.agent, said.retry_attempt) == (
+        "claude-code",
+        SESSION,
+        "a24ba2e960fbf86b4",
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("agent", "client"),
+    [
+        ("codex_exec/0.169.0 (Linux)", "codex"),
+        ("codex-cli", "codex"),
+        ("GeminiCLI-tui/0.61.0/gemini-2.5-pro (linux; x64; terminal)", "gemini-cli"),
+        ("opencode/1.18.33 ai-sdk/provider-utils/4.0.46 runtime/bun/1.3.14", "opencode"),
+        ("python-requests/2.32", "python-requests"),
+        ("Anthropic/Python 0.80.0", "anthropic"),
+        ("a sentence that is no product", ""),
+        ("", ""),
+    ],
+)
+def test_the_program_is_told_by_its_user_agent(agent: str, client: str) -> None:
+    assert attribution_of([(b"user-agent", agent.encode())]).client == client
+
+
+def test_what_is_too_long_is_left_out() -> None:
+    said = attribution_of([(b"x-tokentide-project", b"p" * 257), (b"x-tokentide-tags", b"n" * 65 + b"=v")])
+    assert said == Attribution()
+
+
+@pytest.mark.parametrize(
+    "user_id",
+    [
+        json.dumps({"device_id": DEVICE, "account_uuid": "acc-1", "session_id": SESSION}),
+        f"user_{DEVICE}_account_acc-1_session_{SESSION}".replace("acc-1", "ac1"),
+    ],
+    ids=["now", "old"],
+)
+def test_the_body_names_model_device_account_and_session(user_id: str) -> None:
+    body = {
+        "model": "claude-sonnet-5-5",
+        "messages": [{"content": "CANARY"}],
+        "metadata": {"user_id": user_id},
+    }
+    said = request_facts(json.dumps(body).encode())
+    assert said.model == "claude-sonnet-5-5"
+    assert (said.device_id, said.session_id) == (DEVICE, SESSION)
+    assert said.account_id in ("acc-1", "ac1")
+    assert "CANARY" not in repr(said)
+
+
+def test_another_programs_idea_of_a_user_is_not_kept() -> None:
+    body = {"model": "m", "metadata": {"user_id": "ann@example.com"}}
+    assert request_facts(json.dumps(body).encode()) == RequestFacts(model="m")
+
+
+@given(
+    st.binary(max_size=200) | st.recursive(st.none() | st.text(), st.lists).map(json.dumps).map(str.encode)
+)
+def test_no_body_is_an_error(body: bytes) -> None:
+    request_facts(body)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"user-agent", b"x-tokentide-tags", b"x-stainless-retry-count"]), st.binary()
+        )
+    )
+)
+def test_no_header_is_an_error(headers: list[tuple[bytes, bytes]]) -> None:
+    said = attribution_of(headers)
+    assert len(said.tags) <= 32
+    assert 0 <= said.retry_attempt < 1000
