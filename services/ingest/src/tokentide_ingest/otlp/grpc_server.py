@@ -145,7 +145,8 @@ def _handed_on(answer: WireAnswer) -> _Answer:
         (name.decode("latin-1"), value if name.endswith(b"-bin") else value.decode("latin-1"))
         for name, value in answer.headers
     )
-    return _Answer(answer.body, answer.grpc_status, answer.grpc_message, trailers)
+    code = answer.grpc_status if answer.grpc_status in _CODES else grpc.StatusCode.UNKNOWN.value[0]
+    return _Answer(answer.body, code, answer.grpc_message, trailers)
 
 
 def _refused(error: Exception) -> _Answer:
