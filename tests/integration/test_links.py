@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ from tokentide_common.store import Store, rows
 from tokentide_ingest.otlp.export import read_export
 
 FEW = settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
@@ -54,8 +55,8 @@ def told(draw: st.DrawFn) -> UsageEvent:
     session = draw(st.sampled_from(sorted(IDS)))
     call_id, other = (draw(st.sampled_from(IDS[session])) for _ in range(2))
     event = draw(observations(call_id=call_id))
-    source = "cli" if event.source == "link" else event.source
-    same_as = other if source == "otlp" and draw(st.booleans()) else ""
+    same_as = other if draw(st.booleans()) else ""
+    source = "otlp" if same_as else "cli" if event.source == "link" else event.source
     return canonical(
         msgspec.structs.replace(
             event,
@@ -125,6 +126,39 @@ def test_any_order_splitting_repetition_and_crash_gives_the_same_calls_and_peopl
         mixed.close()
 
     linking(work)
+
+
+def said(call_id: str, **fields: Any) -> UsageEvent:
+    fields = {"source": "otlp", "org_id": "o", "session_id": "s", "occurred_at": NOON, **fields}
+    return canonical(UsageEvent(call_id=call_id, **fields))
+
+
+KNOTS: dict[str, list[UsageEvent]] = {
+    "a circle": [said("a", same_as="b"), said("b", same_as="a"), said("b", source="cli", output_tokens=9)],
+    "a longer circle": [said("a", same_as="b"), said("b", same_as="c"), said("c", same_as="a")],
+    "itself": [said("a", same_as="a", output_tokens=3)],
+    "a chain": [said("x_2", same_as="x_1"), said("x_1", same_as="req_1")],
+    "a chain stated upwards": [said("req_1", same_as="x_1"), said("x_1", same_as="x_2")],
+    "two calls at once": [said("x_1", same_as="req_1"), said("x_1", same_as="req_2")],
+    "two calls by two sources": [said("x_1", same_as="req_1"), said("x_1", same_as="req_2", source="proxy")],
+    "an unknown one between": [said("x_1", same_as="x_0"), said("x_2", same_as="x_0")],
+}
+
+
+@pytest.mark.parametrize("knot", KNOTS)
+async def test_however_calls_are_said_to_be_each_other_they_are_one_and_none_is_lost(store, tmp_path, knot):
+    ids = sorted({e.call_id for e in KNOTS[knot]} | {e.same_as for e in KNOTS[knot]} - {"x_0", ""})
+    own = [said(call_id, output_tokens=n + 1, source="cli") for n, call_id in enumerate(ids)]
+    for seed in range(3):
+        order = random.Random(seed)
+        events = [msgspec.structs.replace(e, org_id=f"o{seed}") for e in [*KNOTS[knot], *own]]
+        order.shuffle(events)
+        linked = Linked(store, tmp_path, f"{knot}-{seed}")
+        linked.append(events)
+        await linked.count_somehow(order)
+        await assert_true(store, f"o{seed}", events, linked.counters[0].price)
+        assert (await rollup_sums(store, f"o{seed}"))["usage_day"]["calls"] == 1
+        linked.close()
 
 
 def key(**fields: str) -> KeyRecord:
