@@ -1,0 +1,68 @@
+"""Which addresses a provider may have. What a name resolved to is checked, and only that is connected to."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+from tokentide_proxy.exchange import Upstream
+from tokentide_proxy.upstream_errors import UpstreamRefusedAddress, UpstreamUnreachable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_NOT_GLOBAL: Final = (
+    ipaddress.IPv6Network("::/96"),  # IPv4 in its oldest disguise, unspecified and loopback
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # NAT64 within one network
+)
+
+
+async def addresses_of(upstream: Upstream) -> list[str]:
+    """Return the addresses to connect to, in the order of the resolver.
+
+    Raises `UpstreamRefusedAddress` when the name leads only to addresses that no provider has, and
+    `UpstreamUnreachable` when it leads nowhere.
+    """
+    found = await _resolved(upstream.host, upstream.port)
+    permitted = [address for address in found if upstream.allow_private or is_public(address)]
+    if not permitted:
+        raise UpstreamRefusedAddress(f"upstream {upstream.name!r} is at a private or reserved address")
+    return [str(address) for address in permitted]
+
+
+def is_public(address: Address) -> bool:
+    """Tell whether an address is out on the internet, also the IPv4 one that hides in an IPv6 one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global and not address.is_multicast
+    if any(True for _ in _inner(address)):
+        return all(is_public(inner) for inner in _inner(address))
+    reserved = address.is_multicast or address.is_site_local or address.is_reserved
+    return address.is_global and not reserved and not any(address in network for network in _NOT_GLOBAL)
+
+
+def _inner(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+    if address.ipv4_mapped is not None:
+        yield address.ipv4_mapped
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    if address.teredo is not None:
+        yield from address.teredo
+    if address in _NAT64:
+        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+
+
+async def _resolved(host: str, port: int) -> list[Address]:
+    try:
+        return [ipaddress.ip_address(host)]
+    except ValueError:
+        pass  # a name, then
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UpstreamUnreachable(f"the name {host!r} does not resolve") from error
+    # The same address can come several times; the first place counts.
+    return [ipaddress.ip_address(address) for address in dict.fromkeys(str(info[4][0]) for info in found)]

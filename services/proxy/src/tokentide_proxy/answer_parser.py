@@ -1,0 +1,175 @@
+"""Reads the answers of one connection: llhttp, and the doubts it leaves to us.
+
+A body may end where the connection ends; llhttp (as httptools gives it to us) does not say so, hence
+`until_close`. It does not know which request an answer belongs to, hence `answered_by_head`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httptools
+
+from tokentide_proxy.exchange import Headers
+from tokentide_proxy.upstream_errors import UpstreamBroken
+from tokentide_proxy.upstream_limits import UpstreamLimits
+
+_MAX_INTERIM: Final = 32
+"""Answers of status 1xx before the final one."""
+_NEVER_A_BODY: Final = frozenset({204, 304})
+
+
+class _Distrusted(Exception):
+    """Raised inside a callback, to stop the parser; it comes out as `UpstreamBroken`."""
+
+
+class AnswerParser:
+    """One for each connection. `expect` begins an answer; `feed` may complete its head, its body, or both."""
+
+    __slots__ = (
+        "_answered_by_head",
+        "_fields",
+        "_head_bytes",
+        "_interim",
+        "_interims",
+        "_limits",
+        "_parser",
+        "_unproductive_bytes",
+        "complete",
+        "continued",
+        "has_head",
+        "headers",
+        "keep_alive",
+        "pieces",
+        "reason",
+        "status",
+        "trailers",
+        "until_close",
+    )
+
+    def __init__(self, limits: UpstreamLimits) -> None:
+        self._limits = limits
+        self._answered_by_head = False
+        self._parser: httptools.HttpResponseParser | None = None
+        self.expect(answered_by_head=False)
+        self.complete = True  # nothing is asked yet, so nothing may come
+
+    def expect(self, *, answered_by_head: bool) -> None:
+        """Begin to read the answer to a new request."""
+        # After an answer to HEAD, llhttp would take the next one for the body that was announced.
+        if self._parser is None or self._answered_by_head:
+            self._parser = httptools.HttpResponseParser(self)
+        self._answered_by_head = answered_by_head
+        self._interim = False
+        self._interims = 0
+        self._head_bytes = 0
+        self._unproductive_bytes = 0
+        self.has_head = False
+        self.complete = False
+        self.continued = False
+        self.until_close = False
+        self.keep_alive = False
+        self.status = 0
+        self.reason = b""
+        self.headers: Headers = []
+        self.trailers: Headers = []
+        self._fields = self.headers
+        self.pieces: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Raises `UpstreamBroken`, with all that came before the break in place."""
+        assert self._parser is not None, "nothing is fed after the end"
+        self._unproductive_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not (self.complete and self.has_head):
+                raise UpstreamBroken(f"not an answer: {error.__context__ or error}") from error
+            # The answer itself is whole. What follows it belongs to nobody, and so does the connection.
+            self.keep_alive = False
+        if self._unproductive_bytes > self._limits.max_head_bytes:
+            raise UpstreamBroken("more bytes than a head may have, and nothing for the reader in them")
+
+    def ends_here(self) -> bool:
+        """Tell whether an orderly end of the connection is the end of the answer."""
+        return self.until_close and not self.complete
+
+    def end(self) -> None:
+        """Let go of llhttp, which holds on to this object."""
+        self._parser = None
+
+    def on_message_begin(self) -> None:
+        """Accept an answer that was asked for; llhttp calls this and what follows."""
+        if self.complete:
+            raise _Distrusted("an answer that nobody asked for")
+        if self._interim:
+            self._interim = False
+            self.headers = self._fields = []
+            self.reason = b""
+
+    def on_status(self, reason: bytes) -> None:
+        """Collect the reason phrase."""
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header or a trailer."""
+        self._head_bytes += len(name) + len(value) + 4
+        self._fields.append((name.lower(), value))
+        if self._head_bytes > self._limits.max_head_bytes or len(self._fields) > self._limits.max_headers:
+            raise _Distrusted("more headers than we take")
+
+    def on_headers_complete(self) -> None:
+        """Judge the head: whether it is an interim answer, and where the body will end."""
+        assert self._parser is not None
+        self.status = status = self._parser.get_status_code()
+        fields = dict(self.headers)
+        length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
+        if status < 200:
+            self._begin_interim(length, coding)
+            return
+        self._judge_framing(length, coding)
+        self.has_head = True
+        self._fields = self.trailers
+        if self._answered_by_head:
+            # Whoever announces chunks may send them, even though there is nothing to send.
+            self.complete = True
+            self.keep_alive = coding is None and self._parser.should_keep_alive()
+        elif length is None and coding is None and status not in _NEVER_A_BODY:
+            self.until_close = True
+
+    def on_body(self, piece: bytes) -> None:
+        """Collect a piece of the body."""
+        if self.complete:
+            raise _Distrusted("a body where none can be")
+        self._unproductive_bytes = 0
+        self.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """End the answer, or only the interim one."""
+        assert self._parser is not None
+        self._unproductive_bytes = 0
+        if not self._interim and not self.complete:
+            self.complete = True
+            # Only here does llhttp still know: after this callback its flags are those of a new message.
+            self.keep_alive = self._parser.should_keep_alive()
+
+    def _begin_interim(self, length: bytes | None, coding: bytes | None) -> None:
+        if self.status == 101 or self.status < 100 or coding is not None or (length or b"0") != b"0":
+            raise _Distrusted(f"status {self.status}, which was not asked for")
+        self._interims += 1
+        if self._interims > _MAX_INTERIM:
+            raise _Distrusted("interim answers without end")
+        self._interim = True
+        self.continued = self.continued or self.status == 100
+
+    def _judge_framing(self, length: bytes | None, coding: bytes | None) -> None:
+        """Refuse an answer whose end two readers could see in two places."""
+        assert self._parser is not None
+        version = self._parser.get_http_version()
+        if version not in {"1.1", "1.0"}:
+            raise _Distrusted("a version of HTTP that was not spoken to it")
+        if coding is None:
+            return
+        repeated = [name for name, _ in self.headers].count(b"transfer-encoding") > 1
+        if length is not None or repeated or version == "1.0" or coding.strip(b" \t").lower() != b"chunked":
+            raise _Distrusted("a framing that has two meanings")

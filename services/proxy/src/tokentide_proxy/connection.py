@@ -1,0 +1,289 @@
+"""One connection to an upstream: one exchange at a time, its times, and whether it can take another."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Final, Protocol, cast
+
+from tokentide_proxy.answer_parser import AnswerParser
+from tokentide_proxy.request_body import send_body
+from tokentide_proxy.response import Response
+from tokentide_proxy.upstream_errors import UpstreamBroken, UpstreamError, UpstreamTimeout
+from tokentide_proxy.upstream_limits import UpstreamLimits
+from tokentide_proxy.upstream_request import UpstreamRequest
+
+Origin = tuple[str, str, int, bool]
+"""Scheme, host, port, and whether a private address was permitted."""
+_ONE_WRITE_BYTES: Final = 1 << 16
+
+
+class Keeper(Protocol):
+    """Who keeps connections between exchanges."""
+
+    def keep(self, connection: Connection) -> None:
+        """Take back a connection that is ready for another exchange."""
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that is closed."""
+
+
+class Connection(asyncio.Protocol):
+    """Made by the event loop; used by the client for one exchange after another."""
+
+    __slots__ = (
+        "_answer",
+        "_closed_on_us",
+        "_continue",
+        "_drained",
+        "_keeper",
+        "_limits",
+        "_parser",
+        "_reading_paused",
+        "_response",
+        "_sender",
+        "_sent",
+        "_sent_at",
+        "_since",
+        "_transport",
+        "_writing_paused",
+        "heard",
+        "opened_at",
+        "origin",
+        "used",
+    )
+
+    def __init__(self, origin: Origin, keeper: Keeper, limits: UpstreamLimits) -> None:
+        self.origin = origin
+        self.opened_at = self._since = self._sent_at = monotonic()
+        self.used = 0
+        """Exchanges so far, the present one included."""
+        self.heard = False
+        """Whether any byte has come in the present exchange."""
+        self._keeper = keeper
+        self._limits = limits
+        self._parser = AnswerParser(limits)
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[Response] | None = None
+        self._response: Response | None = None
+        self._sender: asyncio.Task[None] | None = None
+        self._sent = True
+        self._closed_on_us = False
+        self._reading_paused = False
+        self._writing_paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self._continue: asyncio.Future[None] | None = None
+
+    def exchange(self, request: UpstreamRequest) -> asyncio.Future[Response]:
+        """Send a request. The future is the head of its answer, which may come before the body is sent."""
+        assert self._transport is not None, "the event loop made the connection"
+        self.used += 1
+        self.heard = False
+        self._parser.expect(answered_by_head=request.answered_by_head)
+        loop = asyncio.get_running_loop()
+        answer = self._answer = loop.create_future()
+        self._sent = False
+        self._since = monotonic()
+        body = request.whole
+        if body is None or request.expects_continue:
+            self._transport.write(request.head)
+            self._sender = loop.create_task(send_body(self, request))
+        elif len(body) < _ONE_WRITE_BYTES:
+            self._transport.write(request.head + body)  # one packet, one system call
+            self.request_sent()
+        else:
+            self._transport.write(request.head)
+            self._transport.write(body)
+            self.request_sent()
+        return answer
+
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange is under way."""
+        return self._answer is not None or self._response is not None
+
+    @property
+    def usable(self) -> bool:
+        """Whether another exchange can be tried on it."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def died_of_idleness(self) -> bool:
+        """Tell whether the exchange failed since the connection had been closed before it began."""
+        at_once = monotonic() - self._sent_at < self._limits.retry_within_s
+        return self._closed_on_us and self.used > 1 and not self.heard and at_once
+
+    def check(self, now: float) -> None:
+        """End what has taken too long. Called every now and then: a timer per read would cost more."""
+        limits, waited = self._limits, now - self._since
+        if not self.busy:
+            if waited > limits.keep_alive_s or now - self.opened_at > limits.max_age_s:
+                self.abort()
+        elif not self._sent:
+            # A body that does not come is the client's affair; one that is not taken, the upstream's.
+            if self._writing_paused and waited > limits.idle_s:
+                self.fail(UpstreamTimeout("the upstream takes no more of the request"))
+        elif self._response is None:
+            if waited > limits.first_byte_s:
+                self.fail(UpstreamTimeout("the upstream does not begin its answer"))
+        elif not self._reading_paused and waited > limits.idle_s:
+            self.fail(UpstreamTimeout("the upstream does not go on with its answer"))
+
+    def abort(self) -> None:
+        """Close now. Whoever waits for an answer, or reads one, is told."""
+        self.fail(UpstreamBroken("the exchange was given up"))
+
+    def fail(self, error: BaseException) -> None:
+        """End the exchange, if there is one, and the connection with it."""
+        answer, response = self._answer, self._response
+        self._answer = self._response = None
+        self._stop_sending()
+        if response is not None:
+            response.fail(error)
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # The rest is called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = made = cast("asyncio.Transport", transport)  # uvloop's is one by duck typing
+        made.set_write_buffer_limits(high=self._limits.buffer_bytes)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits, and let go."""
+        self._transport = None
+        self._closed_on_us = self.busy
+        self.fail(UpstreamBroken("the upstream closed the connection before its answer was complete"))
+        self._parser.end()
+        self._keeper.forget(self)
+
+    def eof_received(self) -> None:
+        """Complete an answer that has no other end; the event loop then closes the connection."""
+        if self._parser.ends_here() and self._response is not None:
+            self._end_exchange()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and hand over at once what there is for the reader."""
+        parser = self._parser
+        if not self.busy:
+            self.abort()  # nobody asked: this connection is not what we take it for
+            return
+        self._since = monotonic()
+        self.heard = True
+        broken: UpstreamError | None = None
+        try:
+            parser.feed(data)
+        except UpstreamBroken as error:
+            broken = error
+        if parser.has_head and self._answer is not None:
+            self._begin_response()
+        elif parser.continued and self._continue is not None and not self._continue.done():
+            self._continue.set_result(None)
+        response, pieces = self._response, parser.pieces
+        if response is not None and pieces:
+            response.take(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            parser.pieces = []
+        if broken is not None:
+            self.fail(broken)
+        elif response is not None and parser.complete:
+            self._end_exchange()
+
+    def pause_writing(self) -> None:
+        """Make the sender wait."""
+        self._writing_paused = True
+        self._since = monotonic()
+
+    def resume_writing(self) -> None:
+        """Let the sender go on."""
+        self._writing_paused = False
+        self._since = monotonic()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    # And this by the response and the sender.
+
+    def pause(self) -> None:
+        """Take no more from the upstream: the reader of the answer is slow."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Take more from the upstream."""
+        self._since = monotonic()  # what the reader took is not the upstream's delay
+        if self._reading_paused:
+            self._reading_paused = False
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body."""
+        if self._transport is not None:
+            self._since = monotonic()
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the upstream has taken enough of what was sent."""
+        if self._writing_paused:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    async def continued(self) -> None:
+        """Wait for `100 Continue`, though not forever: not every upstream knows it."""
+        if self._parser.continued:
+            return
+        loop = asyncio.get_running_loop()
+        self._continue = waiting = loop.create_future()
+        timer = loop.call_later(self._limits.continue_s, _let_go, waiting)
+        try:
+            await waiting
+        finally:
+            timer.cancel()
+
+    def request_sent(self) -> None:
+        """Begin to wait for the answer."""
+        self._sent = True
+        self._sent_at = self._since = monotonic()
+        if self._response is not None:
+            self._response.sent_at = self._sent_at
+
+    def _begin_response(self) -> None:
+        parser, answer = self._parser, self._answer
+        assert answer is not None, "an answer is awaited"
+        self._answer = None
+        response = Response(self, parser.status, parser.reason, parser.headers, self._limits.buffer_bytes)
+        response.sent_at = self._sent_at
+        self._response = response
+        if self._continue is not None and not self._continue.done():
+            self._stop_sending()  # it judged the head alone, and does not want the body
+        if answer.cancelled():
+            self.fail(UpstreamBroken("nobody waits for the answer"))
+        else:
+            answer.set_result(response)
+
+    def _end_exchange(self) -> None:
+        parser, response = self._parser, self._response
+        assert response is not None, "only an answer with a head can be complete"
+        self._response = None
+        self._stop_sending()
+        response.end(parser.trailers)
+        # A request that is not sent to its end would go on as the beginning of the next one.
+        if parser.keep_alive and self._sent and self.usable:
+            self.resume()
+            self._since = monotonic()
+            self._keeper.keep(self)
+        elif self._transport is not None:
+            self._transport.abort()
+
+    def _stop_sending(self) -> None:
+        if self._sender is not None:
+            self._sender.cancel()
+            self._sender = None
+        self._continue = None
+
+
+def _let_go(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -1,0 +1,72 @@
+"""A request as it goes on the wire, and what frames its body."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+
+from tokentide_common.errors import InvalidRequest
+from tokentide_proxy.exchange import Headers
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+")
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
+    """The head in one piece, and how the body follows it."""
+
+    head: bytes
+    whole: bytes | None
+    """The body, when it is known as a whole: it can be sent once more. Empty when there is none."""
+    stream: AsyncIterator[bytes] | None
+    length: int | None
+    """Of a streamed body; None: it goes in chunks."""
+    expects_continue: bool
+    answered_by_head: bool
+    """HEAD: the answer has no body, whatever it says of its length."""
+
+
+def wire_request(
+    method: bytes, target: bytes, headers: Headers, body: AsyncIterator[bytes] | bytes | None
+) -> UpstreamRequest:
+    """Return the request; raises `InvalidRequest` for what would be another request at the other end."""
+    if _TOKEN.fullmatch(method) is None or method == b"CONNECT" or _TARGET.fullmatch(target) is None:
+        raise InvalidRequest("the method or the target is not one that can be forwarded")
+    fields = dict(headers)
+    if b"transfer-encoding" in fields:
+        raise InvalidRequest("transfer-encoding belongs to one connection and is not forwarded")
+    if len(fields) != len(headers) and [name for name, _ in headers].count(b"content-length") > 1:
+        raise InvalidRequest("content-length is given more than once")
+    length = _declared(fields.get(b"content-length"))
+    whole = b"" if body is None else body if isinstance(body, bytes) else None
+    lines = [b"%b %b HTTP/1.1" % (method, target), *map(b": ".join, headers)]
+    if whole is None:
+        if length is None:
+            lines.append(b"transfer-encoding: chunked")
+    elif length is None and whole:
+        lines.append(b"content-length: %d" % len(whole))
+    elif length is not None and length != len(whole):
+        raise InvalidRequest("the body is not as long as its content-length says")
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    # A line break inside a name or a value would begin a header, or a request, that nobody asked for.
+    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
+        raise InvalidRequest("a header contains a line break or a null byte")
+    return UpstreamRequest(
+        head=head,
+        whole=whole,
+        stream=None if body is None or isinstance(body, bytes) else body,
+        length=length,
+        expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
+        answered_by_head=method == b"HEAD",
+    )
+
+
+def _declared(value: bytes | None) -> int | None:
+    if value is None:
+        return None
+    if not value.isdigit():
+        raise InvalidRequest("content-length is not a number")
+    return int(value)
