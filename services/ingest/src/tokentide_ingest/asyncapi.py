@@ -7,7 +7,7 @@ from faststream.kafka import KafkaBroker
 from tokentide_common.asyncapi import asyncapi_document, describe_publishers
 from tokentide_common.events import UsageEvent
 from tokentide_common.topics import USAGE, Verdicts
-from tokentide_ingest.verdicts import subscribe
+from tokentide_common.verdicts import subscribe
 
 
 def document() -> bytes:

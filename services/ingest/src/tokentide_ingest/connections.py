@@ -13,8 +13,8 @@ from tokentide_common.accounts import KeyDirectory
 from tokentide_common.broker import Publisher, ensure_topics
 from tokentide_common.database import open_database
 from tokentide_common.errors import Unavailable
+from tokentide_common.verdicts import VerdictReader
 from tokentide_ingest.settings import IngestSettings
-from tokentide_ingest.verdicts import VerdictReader
 
 _PATIENCE_S: Final = 3.0
 _PAUSE_S: Final = 0.5

@@ -12,8 +12,8 @@ from tokentide_common.broker import Record
 from tokentide_common.errors import Unavailable
 from tokentide_common.metrics import Metrics
 from tokentide_common.topics import ACTIVITY, USAGE
+from tokentide_common.verdicts import VerdictReader, addressed
 from tokentide_ingest.settings import IngestSettings
-from tokentide_ingest.verdicts import VerdictReader, addressed
 
 _RETRY_WHEN_SLOW_S: Final = 2
 # A publish has a deadline: a large request goes in pieces that meet it, each acknowledged before the next.

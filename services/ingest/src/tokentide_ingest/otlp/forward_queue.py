@@ -22,7 +22,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 import structlog
 
-from tokentide_ingest.otlp.forward_folder import FolderLock, private_folder
+from tokentide_common.private_folder import FolderLock, private_folder
 
 T = TypeVar("T")
 DropReason = Literal["queue_full", "disk_error"]

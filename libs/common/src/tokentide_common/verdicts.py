@@ -1,4 +1,4 @@
-"""Hears from the aggregator what became of events whose sender waits."""
+"""Hears from the aggregator what became of events whose sender waits: ingest, and the proxy when embedded."""
 
 from __future__ import annotations
 
