@@ -2,13 +2,13 @@
 
 import pytest
 
+from tokentide_common.local_peer import is_local
 from tokentide_ingest.otlp.grpc_server import _peer
-from tokentide_ingest.otlp.identity_of_sender import _is_local
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
 def test_loopback_addresses_are_local(peer: str) -> None:
-    assert _is_local({}, peer)
+    assert is_local({}, peer)
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_loopback_addresses_are_local(peer: str) -> None:
     ["", "localhost", "10.0.0.7", "192.168.1.2", "::ffff:10.0.0.7", "fe80::1", "0.0.0.0", "testclient"],
 )
 def test_everything_else_is_not(peer: str) -> None:
-    assert not _is_local({}, peer)
+    assert not is_local({}, peer)
 
 
 @pytest.mark.parametrize(

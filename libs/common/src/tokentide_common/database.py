@@ -74,6 +74,16 @@ api_keys = sa.Table(
     sa.Column("revoked_at", UtcTime),
 )
 
+# The keys with which an organisation calls its providers, as ciphertext under TOKENTIDE_SECRET_KEY.
+provider_credentials = sa.Table(
+    "provider_credentials",
+    metadata,
+    sa.Column("org_id", sa.String(64), sa.ForeignKey("organizations.org_id"), primary_key=True),
+    sa.Column("upstream", sa.String(64), primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("changed_at", UtcTime, nullable=False),
+)
+
 batch_claims = sa.Table(
     "batch_claims",
     metadata,

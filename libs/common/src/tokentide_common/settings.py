@@ -64,8 +64,8 @@ class SharedSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         msgspec.Meta(
             pattern=r"^(\S{32,})?$",
-            description="Signs what is handed out and comes back. The same for all replicas; "
-            "made anew at each start when empty.",
+            description="Signs what is handed out and comes back, and encrypts providers' keys. The same "
+            "for all replicas; made anew at each start when empty, and then no provider's key can be kept.",
             extra={"secret": True, "expected": "at least 32 characters without spaces"},
         ),
     ] = ""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from tokentide_common.accounts import KeyDirectory, KeyRecord, secret_from
 from tokentide_common.keys import KeyKind
+from tokentide_common.local_peer import is_local
 from tokentide_ingest.limits import RateLimit
 
 _KINDS: Final[tuple[KeyKind, ...]] = ("m", "a")
-# Who sends one of these is a proxy, which speaks for somebody elsewhere, or a page in a browser.
-_NOT_LOCAL: Final = frozenset(
-    {"forwarded", "origin", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"}
-)
 
 
 class Senders:
@@ -31,17 +27,8 @@ class Senders:
         `peer` is the address of the connection itself, and no header's word for it.
         """
         credentials: str | Mapping[str, str] = headers
-        if self._loopback_key and not secret_from(headers) and _is_local(headers, peer):
+        if self._loopback_key and not secret_from(headers) and is_local(headers, peer):
             credentials = self._loopback_key
         key = await self._keys().admit(credentials, _KINDS)
         self._rate.admit(key.key_id)
         return key
-
-
-def _is_local(headers: Mapping[str, str], peer: str) -> bool:
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback and _NOT_LOCAL.isdisjoint(headers)

@@ -22,7 +22,7 @@ class LogRecord(msgspec.Struct, gc=False):
     resource: Attributes
     scope: str
     name: str
-    """The event's name: the attribute `event.name`, else the record's `eventName`, else a body that is one."""
+    """Its name: the attribute `event.name`, else the record's `eventName`, else a body that is one."""
     time_ns: int
     """`timeUnixNano`, else the observed time, else the attribute `event.timestamp`; 0: none is known."""
     attributes: Attributes
