@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "aggregator": ([], ["--full"]),
     "ingest": ([], []),
     "otlp_decode": ([], []),
+    "otlp": ([], []),
     "queries": ([], ["--full"]),
     "freshness": ([], ["--seconds", "60"]),
     "memory": ([], []),
