@@ -1,0 +1,76 @@
+"""What tests of the upstream client share: a client, an upstream's name, and an answer read to its end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from infra.raw_upstream import RawUpstream
+from tokentide_proxy.exchange import Headers, Upstream
+from tokentide_proxy.response import Response
+from tokentide_proxy.upstream_client import UpstreamClient
+from tokentide_proxy.upstream_limits import UpstreamLimits
+
+HEADERS: Headers = [(b"host", b"api.example"), (b"content-type", b"application/json")]
+
+
+@dataclass
+class Read:
+    """An answer as its reader saw it."""
+
+    status: int
+    reason: bytes
+    headers: Headers
+    trailers: Headers
+    pieces: list[bytes] = field(default_factory=list)
+    error: BaseException | None = None
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+
+def named(port: int, **other: object) -> Upstream:
+    """The upstream on this port of the loopback interface, which is permitted for it."""
+    known = {
+        "name": "test",
+        "dialect": "anthropic",
+        "provider": "anthropic",
+        "scheme": "http",
+        "host": "127.0.0.1",
+        "port": port,
+        "allow_private": True,
+    }
+    return Upstream(**{**known, **other})  # type: ignore[arg-type]  # a test names what it changes
+
+
+async def read(response: Response) -> Read:
+    """Read to the end, or to the break, which is part of what was read."""
+    seen = Read(response.status, response.reason, response.headers, [])
+    try:
+        async for piece in response:
+            seen.pieces.append(piece)
+    except Exception as error:
+        seen.error = error
+    seen.trailers = response.trailers
+    return seen
+
+
+@contextlib.asynccontextmanager
+async def upstream_client(**limits: float) -> AsyncIterator[UpstreamClient]:
+    """A client, which leaves no connection behind."""
+    client = UpstreamClient(UpstreamLimits(**limits))  # type: ignore[arg-type]  # sizes are whole numbers
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+    assert client.connections == 0
+
+
+@contextlib.asynccontextmanager
+async def talking(upstream: RawUpstream, **limits: float) -> AsyncIterator[tuple[UpstreamClient, Upstream]]:
+    """A client and the upstream that it talks to."""
+    async with upstream, upstream_client(**limits) as client:
+        yield client, named(upstream.port)
