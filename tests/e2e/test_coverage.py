@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra import manifests
-from infra.embedded import PERIOD, Caller, Embedded, Keys, Machine
+from infra.embedded import COMMAND, PERIOD, Caller, Embedded, Keys, Machine, environment
 from infra.manifests import RUNS, session_dir
 from infra.telemetry import Exporter, payloads
 from infra.waiting import until
@@ -131,3 +133,22 @@ async def test_log_and_telemetry_together_agree_with_both_statements_or_say_why_
     runs = sessions()
     assert {runs[s]: n for s, n in lacking.items() if n} == {COMPACTION: 2, OLD: 2, REFUSED: 1}
     assert not any(one["possible_doubles"] for one in developer.caller.items("coverage"))
+
+
+def test_the_command_line_shows_what_the_query_api_answers(
+    system: Embedded, keys: Keys, developer: Developer
+) -> None:
+    developer.push()
+    settings = {"TOKENTIDE_KEY": keys.api_key, "TOKENTIDE_QUERY_URL": system.ready["query"]}
+
+    def said(*flags: str) -> str:
+        command = [COMMAND, "coverage", "2026-11-01..2026-11-30", "--tz", "UTC", *flags]
+        env = environment(system.data_dir, **settings)
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+    assert json.loads(said("--json"))["items"] == developer.caller.items("coverage", tz="UTC")
+    assert json.loads(said("--json", "--by", "day")) == developer.caller.ask(
+        "coverage/days", **PERIOD, tz="UTC"
+    )
+    assert "log: log lacks calls (+28,299 tokens)" in said()
+    assert "2026-11-22" in said("--by", "day")
