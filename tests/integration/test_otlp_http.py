@@ -237,6 +237,27 @@ async def test_a_broker_that_is_away_asks_for_a_retry_and_the_retry_succeeds(
     assert set(await call_ids(tansu)) == {"req_1"}
 
 
+async def test_what_is_over_the_memory_budget_may_come_again(tansu: Broker, tmp_path: Path) -> None:
+    async with ingest_service(tansu.url, tmp_path, ingest_bytes_in_flight=16 * 2**20) as ingest:
+        await ready(ingest)
+        _, slow = await asyncio.open_connection("127.0.0.1", ingest.port)
+        head = f"POST /v1/logs HTTP/1.1\r\nHost: x\r\nx-tokentide-key: {ingest.secret}\r\n"
+        slow.write(f"{head}Content-Type: {JSON}\r\nContent-Length: 10000000\r\n\r\n".encode())
+        slow.write(b" " * 9_999_999)
+        await slow.drain()
+
+        async def held() -> bool:
+            lines = (await ingest.client.get("/metrics")).text.splitlines()
+            return "tokentide_ingest_bytes_in_flight 9.999999e+06" in lines
+
+        await until(held)
+        answer = await send(ingest, b" " * 9_000_000, JSON)
+        assert (answer.status_code, status_of(answer).message.partition(":")[0]) == (503, "overloaded")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert (await send(ingest, b"{}", JSON)).status_code == 200
+        slow.close()
+
+
 async def test_a_body_that_drips_in_is_cut_off_and_may_come_again(tansu: Broker, tmp_path: Path) -> None:
     async with ingest_service(tansu.url, tmp_path, ingest_read_timeout_s=0.3) as ingest:
         await ready(ingest)
