@@ -7,25 +7,15 @@ other. A statement of telemetry about a session is kept as a fact in `session_li
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tokentide_aggregator.aliases import passed_on, records_of
 from tokentide_aggregator.nameless_calls import pairs
+from tokentide_aggregator.notice import Notice
 from tokentide_aggregator.rows import decode_row, state_of_row
 from tokentide_aggregator.session_book import SessionBook
-from tokentide_aggregator.session_facts import (
-    NAMELESS,
-    SessionFact,
-    SessionKey,
-    is_logged_alone,
-    lacks_person,
-    nameless_fact,
-    person_fact,
-    person_of,
-    session_of,
-)
+from tokentide_aggregator.session_facts import NAMELESS, SessionFact, SessionKey, Unnamed, person_of
 from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent
 from tokentide_common.merge import State
@@ -42,19 +32,6 @@ class Concluded(NamedTuple):
     facts: Sequence[SessionFact] = ()
 
 
-class _Noticed(NamedTuple):
-    """What the calls of a block ask for."""
-
-    facts: list[SessionFact]
-    """Said by telemetry and, as far as we remember, not settled yet."""
-    unnamed: dict[SessionKey, list[State]]
-    """Calls without a person of their own."""
-    logged: set[SessionKey]
-    """Sessions of calls that only the log knows."""
-    nameless: set[SessionKey]
-    """Sessions of calls that telemetry names by no id."""
-
-
 class Links:
     """Draws conclusions from stored blocks; shared by all partitions."""
 
@@ -62,29 +39,37 @@ class Links:
         self._book = SessionBook(store)
         self._settled: dict[SessionFact, None] = {}
 
-    async def conclude(self, states: Sequence[State], events: Iterable[UsageEvent]) -> Concluded:
-        """Return what follows from calls that are stored, `seen` included, and from what was said of them."""
-        noticed = await asyncio.to_thread(self._notice, states, events)
-        if not (noticed.facts or noticed.unnamed or noticed.logged or noticed.nameless):
+    async def conclude(self, notice: Notice) -> Concluded:
+        """Return what follows from calls that are stored, `seen` included."""
+        if not notice:
             return Concluded()
-        if noticed.facts:
-            await self._book.write(noticed.facts)
+        new = [fact for fact in sorted(notice.facts) if fact not in self._settled]
+        if new:
+            await self._book.write(new)
         # Our own calls and facts are written, and only now the others' are read: of two aggregators that meet
         # the two sides of a link at the same time, at least the one that reads last finds both.
-        said_now = {fact.session for fact in noticed.facts}
-        facts = await self._book.facts(said_now | noticed.unnamed.keys() | noticed.logged)
-        searched = {s for s in noticed.logged if any(f.kind == NAMELESS for f in facts.get(s, ()))}
-        searched |= said_now | noticed.nameless
-        calls = await self._book.calls(searched)
-        calls += [state for s, some in noticed.unnamed.items() if s not in searched for state in some]
-        found = await asyncio.to_thread(conclusions, calls, facts)
-        return Concluded(records_of(found), noticed.facts)
+        said_now = {fact.session for fact in new}
+        facts = await self._book.facts(said_now | notice.unnamed.keys() | notice.logged)
+        searched = {s for s in notice.logged & facts.keys() if any(f.kind == NAMELESS for f in facts[s])}
+        searched |= said_now | notice.nameless
+        states = await self._book.calls(searched)
+        told = facts.keys() - searched
+        calls = {session: some for session, some in notice.unnamed.items() if session in told}
+        if not (states or calls):
+            return Concluded((), new)
+        found = await asyncio.to_thread(conclusions, states, calls, facts)
+        return Concluded(records_of(found), new)
 
     async def conclude_rows(self, rows: Sequence[bytes]) -> Concluded:
         """Return what follows from stored rows, with what those of them pass on that are other calls."""
-        states = [state_of_row(decode_row(row)) for row in rows]
-        moved = [event for state in states for event in passed_on(state)]
-        concluded = await self.conclude(states, [event for state in states for event in state.values()])
+        notice, moved = Notice(), []
+        for row in rows:
+            state = state_of_row(decode_row(row))
+            moved += passed_on(state)
+            notice.take(state)
+            for event in state.values():
+                notice.hear(event)
+        concluded = await self.conclude(notice)
         return Concluded([*records_of(moved), *concluded.records], concluded.facts)
 
     async def repair(self) -> list[Concluded]:
@@ -95,7 +80,7 @@ class Links:
             piece = sessions[start : start + _PIECE]
             states = await self._book.calls(piece)
             moved = [event for state in states for event in passed_on(state)]
-            events = [*moved, *conclusions(states, await self._book.facts(piece))]
+            events = [*moved, *conclusions(states, {}, await self._book.facts(piece))]
             found.append(Concluded(records_of(events)))
         return found
 
@@ -108,34 +93,19 @@ class Links:
         while len(self._settled) > _REMEMBERED:
             del self._settled[next(iter(self._settled))]
 
-    def _notice(self, states: Sequence[State], events: Iterable[UsageEvent]) -> _Noticed:
-        facts = {fact for event in events if (fact := person_fact(event)) is not None}
-        unnamed: dict[SessionKey, list[State]] = defaultdict(list)
-        logged, nameless = set(), set()
-        for state in states:
-            session = session_of(state)
-            if session is None:
-                continue
-            if lacks_person(state):
-                unnamed[session].append(state)
-            if (fact := nameless_fact(state)) is not None:
-                facts.add(fact)
-                nameless.add(session)
-            elif is_logged_alone(state):
-                logged.add(session)
-        new = [fact for fact in sorted(facts) if fact not in self._settled]
-        return _Noticed(new, unnamed, logged, nameless)
-
 
 def conclusions(
-    states: Sequence[State], facts: Mapping[SessionKey, Sequence[SessionFact]]
+    states: Sequence[State],
+    calls: Mapping[SessionKey, Sequence[Unnamed]],
+    facts: Mapping[SessionKey, Sequence[SessionFact]],
 ) -> list[UsageEvent]:
-    """Return what calls and the facts of their sessions amount to."""
-    found = pairs(states)
+    """Return what calls and the facts of their sessions amount to: whole sessions, and single calls."""
+    whole = Notice()
     for state in states:
-        session = session_of(state)
-        if session is not None and lacks_person(state):
-            person = person_of(state, facts.get(session, ()))
-            if person is not None:
-                found.append(person)
+        whole.take(state)
+    found = pairs(states) if whole.nameless else []
+    for session, some in (*whole.unnamed.items(), *calls.items()):
+        if session in facts:
+            people = (person_of(call, facts[session]) for call in some)
+            found += [person for person in people if person is not None]
     return found

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from functools import reduce
 from typing import Final, NamedTuple
 
 from tokentide_common.events import UsageEvent
 from tokentide_common.identity import is_derived
-from tokentide_common.merge import TELEMETRY, State, absorbed_by, add, join, sources
+from tokentide_common.merge import TELEMETRY, State, absorbed_by, join
 
 SessionKey = tuple[str, str]
 """(org_id, session_id)."""
 PERSON: Final = "person"
 NAMELESS: Final = "nameless_calls"
 """The client is one that names no request in its telemetry: its calls are to be found in the log."""
+_BY_TELEMETRY: Final = {"otlp", "otlp-aborted", "link"}
+_BY_LOG: Final = {"cli", "cli-aborted", "link"}
 
 
 class SessionFact(NamedTuple):
@@ -43,7 +46,7 @@ def person_fact(event: UsageEvent) -> SessionFact | None:
     Of each observation as it comes, not of what it is joined to: there the place of another one may win,
     which would make the fact depend on the order.
     """
-    if not (event.user_email and event.session_id and event.source in TELEMETRY):
+    if event.source not in TELEMETRY or not (event.user_email and event.session_id):
         return None
     return SessionFact(
         event.org_id,
@@ -59,20 +62,32 @@ def person_fact(event: UsageEvent) -> SessionFact | None:
     )
 
 
-def nameless_fact(state: State) -> SessionFact | None:
-    """Return that a session has calls without an id of the provider, if this is one."""
-    session = session_of(state)
-    return SessionFact(*session, NAMELESS) if session is not None and is_nameless(state) else None
-
-
 def session_of(state: State) -> SessionKey | None:
     """Return the session of a call, as its record says; None where there is none."""
-    return next(((e.org_id, e.session_id) for e in state.values() if e.session_id), None)
+    for event in state.values():
+        if event.session_id:
+            return event.org_id, event.session_id
+    return None
 
 
-def lacks_person(state: State) -> bool:
-    """Tell whether no telemetry of the call itself names its person: then that of its session may."""
-    return not absorbed_by(state) and not any(e.user_email and e.source in TELEMETRY for e in state.values())
+class Unnamed(NamedTuple):
+    """A call whose own telemetry names nobody: then that of its session may."""
+
+    call_id: str
+    occurred_at: datetime
+    link: UsageEvent | None
+    """What was concluded of it already."""
+
+
+def unnamed(state: State) -> Unnamed | None:
+    """Return what is needed to give a call its person, if it needs one."""
+    first = None
+    for event in state.values():
+        if event.same_as or (event.source in TELEMETRY and event.user_email):
+            return None
+        if event.source != "link" and (first is None or event.occurred_at < first.occurred_at):
+            first = event
+    return None if first is None else Unnamed(first.call_id, first.occurred_at, state.get("link"))
 
 
 def is_nameless(state: State) -> bool:
@@ -87,7 +102,8 @@ def is_nameless(state: State) -> bool:
         and event.client == "claude-code"
         and not (event.request_id or event.message_id or event.same_as)
         and event.output_tokens > 0
-        and sources(state) == ["otlp"]
+        and state.keys() <= _BY_TELEMETRY
+        and not absorbed_by(state)
     )
 
 
@@ -98,31 +114,30 @@ def is_logged_alone(state: State) -> bool:
         event is not None
         and not is_derived(event.call_id)
         and event.client == "claude-code"
-        and sources(state) == ["cli"]
+        and state.keys() <= _BY_LOG
         and not absorbed_by(state)
     )
 
 
-def person_of(state: State, facts: Iterable[SessionFact]) -> UsageEvent | None:
+def person_of(call: Unnamed, facts: Iterable[SessionFact]) -> UsageEvent | None:
     """Return the observation that gives a call the person of its session; None where it would add nothing.
 
     Of several persons it is the one with the smaller address, as in the join of what was concluded at other
     times: so whoever concludes first or last, of less or of more facts, the call ends with the same person.
     """
-    said = [_said_of(state, fact) for fact in facts if fact.kind == PERSON]
-    if not said or not sources(state):
+    said = [_said_of(call, fact) for fact in facts if fact.kind == PERSON]
+    if not said:
         return None
     person = reduce(join, said)
-    return person if add(state, person) != state else None
+    return person if call.link is None or join(call.link, person) != call.link else None
 
 
-def _said_of(state: State, fact: SessionFact) -> UsageEvent:
-    first = min((e for e in state.values() if e.source != "link"), key=lambda e: e.occurred_at)
+def _said_of(call: Unnamed, fact: SessionFact) -> UsageEvent:
     return UsageEvent(
-        call_id=first.call_id,
+        call_id=call.call_id,
         source="link",
-        occurred_at=first.occurred_at,
-        observed_at=first.occurred_at,
+        occurred_at=call.occurred_at,
+        observed_at=call.occurred_at,
         org_id=fact.org_id,
         session_id=fact.session_id,
         user_id=fact.user_id,
