@@ -19,11 +19,11 @@ from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.fold import ConsumedRecord
 from tokentide_aggregator.processing import LOOKUP_HOLDS_S, MoreNeeded, Outcome, Processor
 from tokentide_aggregator.recent import RecentRows
-from tokentide_aggregator.retry import until_available
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.broker import GroupConsumer, LostPartition
 from tokentide_common.errors import InvalidRequest, Unavailable
 from tokentide_common.metrics import Metrics
+from tokentide_common.retry import until_available
 
 _WORK_AT_ONCE = 2
 _HAND_OVER_S = 5.0

@@ -24,7 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -36,13 +36,12 @@ from tokentide_aggregator.fold import ConsumedRecord, DeadLetter, Folded, Group,
 from tokentide_aggregator.ledger import Block, Change, E, K, Ledger, Verdict
 from tokentide_aggregator.links import Concluded, Links
 from tokentide_aggregator.recent import RecentRows
-from tokentide_aggregator.retry import until_available
 from tokentide_common.broker import Publisher, Record
 from tokentide_common.claims import claim, forget_claims
 from tokentide_common.database import Engine
 from tokentide_common.errors import InvalidEvent, InvalidRequest, Unavailable
-from tokentide_common.merge import State
 from tokentide_common.metrics import Metrics
+from tokentide_common.retry import until_available
 from tokentide_common.store import Store
 from tokentide_common.topics import DEAD_LETTERS, PERIODS, VERDICTS, PeriodsTouched, Verdicts
 from tokentide_common.unfinished import drop_block, keep_block, kept_blocks
@@ -164,8 +163,7 @@ class Processor(Generic[E, K]):
         await self._timed("seen", lambda: self._remember(kept, recent, trusted=anew))
         self._failpoint("after_seen")
         # What repeats others is settled, unless a crash came between its block and what followed from that.
-        states = [*block.states, *(() if anew else block.repeated)]
-        concluded = await self._conclude(states, folded)
+        concluded = await self._conclude(block, repeats=not anew)
         if keep:
             await self._in_database(drop_block, self._engine, self.topic, partition)
         refused, block = _as_stored(folded, block, kept)
@@ -228,12 +226,13 @@ class Processor(Generic[E, K]):
         await self._announce(outcome.block.days)
         self._failpoint("after_publish")
 
-    async def _conclude(self, states: Sequence[State], folded: Folded[E]) -> Concluded:
-        links = self._links
-        if links is None:
+    async def _conclude(self, block: Block, *, repeats: bool) -> Concluded:
+        links, notice = self._links, block.noticed
+        if links is None or notice is None:
             return Concluded()
-        events: list[Any] = [event for group in folded.groups.values() for event in group.events]
-        return await self._timed("links", lambda: links.conclude(states, events))
+        if repeats and block.repeated is not None:
+            notice.join(block.repeated)
+        return await self._timed("links", lambda: links.conclude(notice))
 
     async def _follow(self, follow: Sequence[Record], concluded: Concluded) -> None:
         """Publish what follows from a block: before its commit, so that it is never lost; it is a join."""

@@ -10,11 +10,11 @@ from typing import Final
 import msgspec
 
 from tokentide_aggregator.known import pieces_of
-from tokentide_aggregator.retry import until_available
 from tokentide_aggregator.rows import COLUMNS, LedgerRow, decode_row, state_of_row
 from tokentide_aggregator.session_facts import SessionFact, SessionKey
 from tokentide_common.errors import InvalidRequest, Unavailable
 from tokentide_common.merge import State
+from tokentide_common.retry import until_available
 from tokentide_common.store import Store
 
 _SESSIONS: Final = (
