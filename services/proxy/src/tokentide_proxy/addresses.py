@@ -15,6 +15,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _NOT_GLOBAL: Final = (
+    ipaddress.IPv4Network("192.0.0.0/24"),  # assigned to protocols
+    ipaddress.IPv4Network("192.88.99.0/24"),  # relays between IPv4 and IPv6
     ipaddress.IPv6Network("::/96"),  # IPv4 in its oldest disguise, unspecified and loopback
     ipaddress.IPv6Network("64:ff9b:1::/48"),  # NAT64 within one network
 )
@@ -35,11 +37,10 @@ async def addresses_of(upstream: Upstream) -> list[str]:
 
 def is_public(address: Address) -> bool:
     """Tell whether an address is out on the internet, also the IPv4 one that hides in an IPv6 one."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address.is_global and not address.is_multicast
-    if any(True for _ in _inner(address)):
-        return all(is_public(inner) for inner in _inner(address))
-    reserved = address.is_multicast or address.is_site_local or address.is_reserved
+    if isinstance(address, ipaddress.IPv6Address) and (inner := list(_inner(address))):
+        return all(is_public(hidden) for hidden in inner)
+    site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    reserved = address.is_multicast or address.is_reserved or site_local
     return address.is_global and not reserved and not any(address in network for network in _NOT_GLOBAL)
 
 
