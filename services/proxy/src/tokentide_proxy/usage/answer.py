@@ -1,0 +1,63 @@
+"""What the dialects have in common: their shape, and how far a provider's words are trusted."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from tokentide_common.events import MAX_COUNT
+from tokentide_proxy.exchange import Observed
+from tokentide_proxy.usage.excerpt import Wanted
+
+# An error type, a stop reason or a tier is a word of a closed list; anything else could be content.
+_WORD: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:/@+=\[\]-]{1,256}", re.ASCII)
+
+_Said = TypeVar("_Said")
+
+
+class Answer(Protocol):
+    """One dialect's understanding of an answer. What it cannot decode tells it nothing."""
+
+    observed: Observed
+    markers: tuple[bytes, ...]
+    """An event that contains none of these has nothing to read: it is passed over undecoded."""
+    wanted: Wanted
+    """What to keep of a document that is too large to be held."""
+
+    def event(self, data: bytes) -> None:
+        """Take the data of one server-sent event, or one element of a streamed array."""
+
+    def document(self, data: bytes) -> None:
+        """Take a body that is one JSON document."""
+
+    def end(self) -> None:
+        """The body is complete."""
+
+
+def decoded(decoder: msgspec.json.Decoder[_Said], data: bytes) -> _Said | None:
+    """Return what a document says, None if it is garbage: one broken event leaves the others readable."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def count(value: int | None) -> int:
+    """Return a token count within its bounds; what is absent counts nothing."""
+    if not value or value < 0:
+        return 0
+    return value if value < MAX_COUNT else MAX_COUNT
+
+
+def word(value: str | None) -> str:
+    """Return a closed word in lower case, or "" for whatever else it is."""
+    lowered = (value or "").lower()
+    return lowered if _WORD.fullmatch(lowered) else ""
+
+
+def name(value: str | None) -> str:
+    """Return an id or the name of a model; "" if it is none."""
+    return value if value and _NAME.fullmatch(value) else ""

@@ -1,0 +1,104 @@
+"""Which answers tell usage, and the reader that takes one as it passes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Protocol
+
+from tokentide_proxy.exchange import Dialect, Headers, Observed, UsageReader
+from tokentide_proxy.usage.answer import Answer
+from tokentide_proxy.usage.anthropic import AnthropicAnswer
+from tokentide_proxy.usage.gemini import GeminiAnswer
+from tokentide_proxy.usage.inflating import Inflater, inflated, inflater_for
+from tokentide_proxy.usage.json_body import JsonBody
+from tokentide_proxy.usage.openai import OpenAIAnswer
+from tokentide_proxy.usage.sse import EventSplitter
+
+_OPENAI_CALL: Final = re.compile(r"/(?:chat/completions|completions|embeddings|responses(?:/compact)?)$")
+_GEMINI_CALL: Final = re.compile(
+    r"/([^/:]+):(?:generateContent|streamGenerateContent|embedContent|batchEmbedContents)$"
+)
+_ANTHROPIC_CALL: Final = re.compile(r"/v1/messages$")
+
+
+class _Body(Protocol):
+    def feed(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+
+
+class _EventStream:
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._splitter = EventSplitter(answer.markers, answer.wanted)
+
+    def feed(self, data: bytes) -> None:
+        for event in self._splitter.feed(data):
+            self._answer.event(event)
+
+    def end(self) -> None:
+        self._answer.end()
+
+
+class AnswerReader:
+    """Reads one answer. Whatever goes wrong ends the reading, never the answer."""
+
+    def __init__(self, answer: Answer, streamed: bool, content_encoding: str) -> None:
+        self.observed: Observed = answer.observed
+        self._inflater: Inflater | None = None
+        self._body: _Body | None = _EventStream(answer) if streamed else JsonBody(answer)
+        try:
+            self._inflater = inflater_for(content_encoding)
+        except ValueError:
+            self._body = None
+
+    def feed(self, body: bytes) -> None:
+        """Take the next bytes of the body, as they came. Never raises."""
+        try:
+            if self._body is None:
+                return
+            if self._inflater is None:
+                self._body.feed(body)
+            else:
+                for piece in inflated(self._inflater, body):
+                    self._body.feed(piece)
+        except Exception:
+            # Nothing that an upstream sends may reach the traffic through its reader: what cannot be decoded
+            # is not read, and the observation stays what it was, a lower bound.
+            self._body = None
+
+    def end(self) -> None:
+        """The body is complete. Never raises."""
+        try:
+            if self._body is not None:
+                self._body.end()
+        except Exception:
+            # As in `feed`.
+            self._body = None
+
+
+def reader_for(dialect: Dialect, path: str, status: int, headers: Headers) -> UsageReader | None:
+    """Return a reader for the answer to a call of a model, None for any other request.
+
+    The path decides: gateways speak several dialects under one address. Listing models, counting tokens and
+    handling batches are no calls. `headers` are the answer's.
+    """
+    answer = _answer(dialect, path.partition("?")[0].rstrip("/"))
+    if answer is None or status < 200 or 300 <= status < 400:
+        return None
+    # Refusals are JSON even where the call asked for events.
+    streamed = status < 400 and "event-stream" in _value(headers, b"content-type")
+    return AnswerReader(answer, streamed, _value(headers, b"content-encoding"))
+
+
+def _answer(dialect: Dialect, path: str) -> Answer | None:
+    if _ANTHROPIC_CALL.search(path) or (dialect == "anthropic" and path == "/messages"):
+        return AnthropicAnswer()
+    if _OPENAI_CALL.search(path):
+        return OpenAIAnswer()
+    if (call := _GEMINI_CALL.search(path)) is not None:
+        return GeminiAnswer(model=call[1])
+    return None
+
+
+def _value(headers: Headers, name: bytes) -> str:
+    return b",".join(value for key, value in headers if key == name).decode("latin-1").lower()

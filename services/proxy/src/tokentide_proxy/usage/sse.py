@@ -1,0 +1,89 @@
+"""Server-sent events out of bytes that are cut anywhere.
+
+An event ends with an empty line; lines end with LF, CR or CRLF. What is left of an event that is not yet
+complete is held up to a bound; of an event beyond it only an excerpt is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tokentide_proxy.usage.excerpt import Excerpt, Wanted
+
+MAX_HELD_BYTES: Final = 256 * 1024
+"""Ordinary events have some hundred bytes; the final ones of the Responses API repeat the whole answer."""
+END_OF_EVENT: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+LONGEST_END: Final = 4
+_WHOLE: Final = (b"\n\n", b"\r\n\r\n")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+
+
+class EventSplitter:
+    """Takes the bytes of an event stream, gives the data of the events that contain one of the markers.
+
+    The first event with data comes in any case: it has the ids, whatever its kind.
+    """
+
+    def __init__(self, markers: tuple[bytes, ...], wanted: Wanted) -> None:
+        self._markers = markers
+        self._wanted = wanted
+        self._held = bytearray()
+        self._excerpt: Excerpt | None = None
+        """Of the event in transit, once it is too large to be held; `_held` is then its last few bytes."""
+        self._first = True
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; return the JSON of the interesting events that end in them."""
+        if not self._held and not self._first and data.endswith(_WHOLE) and not self._marked(data):
+            # The common case: whole events, and nothing to read in them.
+            return []
+        return self._split(data)
+
+    def _split(self, data: bytes) -> list[bytes]:
+        found: list[bytes] = []
+        held = self._held
+        searched = max(0, len(held) - LONGEST_END)
+        held += data
+        start = 0
+        while (end := END_OF_EVENT.search(held, max(start, searched))) is not None:
+            found += self._event(bytes(held[start : end.start()]))
+            start = end.end()
+        del held[:start]
+        if self._excerpt is not None or len(held) > MAX_HELD_BYTES:
+            self._overflow()
+        return found
+
+    def _event(self, event: bytes) -> list[bytes]:
+        excerpt, self._excerpt = self._excerpt, None
+        if excerpt is not None:
+            excerpt.feed(event)
+            return excerpt.take()
+        if not self._first and not self._marked(event):
+            return []
+        data = data_of(event)
+        if not data:
+            return []
+        self._first = False
+        return [data]
+
+    def _overflow(self) -> None:
+        """Go on with an excerpt. The last bytes are held back: they may be half of the event's end."""
+        if self._excerpt is None:
+            self._excerpt = Excerpt(self._wanted)
+        self._excerpt.feed(bytes(self._held[:-LONGEST_END]))
+        del self._held[:-LONGEST_END]
+
+    def _marked(self, data: bytes) -> bool:
+        for marker in self._markers:  # noqa: SIM110 - runs for every event; `any` takes three times as long
+            if marker in data:
+                return True
+        return False
+
+
+def data_of(event: bytes) -> bytes:
+    """Return the data of an event: its `data` lines, joined; comments and other fields are none of it."""
+    lines = [line for line in _LINE_END.split(event) if line.startswith(b"data:")]
+    if len(lines) == 1:
+        return lines[0][5:].removeprefix(b" ")
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
