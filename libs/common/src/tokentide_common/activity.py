@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from tokentide_common.errors import InvalidEvent
-from tokentide_common.events import Id, Tags, Text, Utc
+from tokentide_common.events import Id, LongText, Tags, Text, Utc
 
 ActivityMetric = Literal[
     "sessions",
@@ -61,7 +61,7 @@ class ActivityFact(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     machine_id: Text = ""
     key_id: Text = ""
     session_id: Text = ""
-    project: Text = ""
+    project: LongText = ""
     team: Text = ""
     department: Text = ""
     cost_center: Text = ""
