@@ -33,6 +33,7 @@ CounterName = Literal[
     "tokentide_ingest_events_total",
     "tokentide_ingest_forward_requests_total",
     "tokentide_ingest_requests_total",
+    "tokentide_proxy_events_dropped_total",
     "tokentide_query_requests_total",
     "tokentide_rank_recomputed_total",
     "tokentide_ranker_lease_changes_total",
@@ -46,6 +47,8 @@ GaugeName = Literal[
     "tokentide_ingest_forward_queue_requests",
     "tokentide_ingest_requests_waiting",
     "tokentide_kafka_consumer_lag_records",
+    "tokentide_proxy_events_buffered",
+    "tokentide_proxy_spool_bytes",
     "tokentide_rank_last_success_timestamp_seconds",
     "tokentide_ranker_active",
     "tokentide_ranker_fence",
@@ -116,6 +119,15 @@ METRICS: Final = (
     ),
     _gauge("tokentide_ingest_forward_queue_bytes", "Disk that waiting copies take.", "queue"),
     _gauge("tokentide_ingest_forward_queue_requests", "Copies that wait on disk.", "queue"),
+    # proxy
+    _counter(
+        "tokentide_proxy_events_dropped_total",
+        "Usage events lost, never a call: buffer_full, spool_full, disk_error, invalid (not to be sent), "
+        "stopped (came after the end), damaged (places on disk, each one event or more).",
+        "reason",
+    ),
+    _gauge("tokentide_proxy_events_buffered", "Usage events in memory, on their way to the broker or disk."),
+    _gauge("tokentide_proxy_spool_bytes", "Disk that usage events take which wait for the broker."),
     # broker
     _histogram(
         "tokentide_broker_publish_duration_seconds",

@@ -1,0 +1,65 @@
+"""`LimitFact`: what a provider says of one of its limits, and its wire format on `tokentide.limits`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from tokentide_common.errors import InvalidEvent
+from tokentide_common.events import Text, Utc
+
+Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,64}$")]
+Amount = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+# What part of the limit is used: decimal digits, as the provider wrote it. Over 1: more than all of it.
+Utilization = Annotated[str, msgspec.Meta(pattern=r"^$|^[0-9]{1,6}(\.[0-9]{1,18})?$")]
+
+
+class LimitFact(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True, gc=False):
+    """The state of one limit of one account, as an answer told it: the latest one counts.
+
+    A limit is `org_id`, `provider`, `account_id` (`key_id` where no account is known) and `kind`.
+    """
+
+    provider: Text
+    kind: Kind
+    """`requests`, `tokens`, `input_tokens`, `output_tokens`, `priority_input_tokens`, …: per minute or as the
+    provider has it. `unified`, `unified_5h`, `unified_7d`, `unified_overage`, …: windows of a subscription.
+    `retry`: the provider asks to wait until `resets_at`. New words may appear."""
+    observed_at: Utc
+    source: Literal["proxy"] = "proxy"
+    org_id: Text = ""
+    account_id: Text = ""
+    """The provider's id of the account, as answers name it."""
+    key_id: Text = ""
+    """Our key, under which it was seen."""
+    limit: Amount | None = None
+    remaining: Amount | None = None
+    utilization: Utilization = ""
+    resets_at: Utc | None = None
+    """When it is whole again; of a window: when it ends."""
+    status: Text = ""
+    """The provider's word: `allowed`, `allowed_warning`, `rejected`, …"""
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(LimitFact)
+
+
+def key_of(fact: LimitFact) -> bytes:
+    """Return the key of a fact's record: what is told of one account stays in order."""
+    return f"{fact.org_id}:{fact.provider}:{fact.account_id or fact.key_id}".encode()
+
+
+def encode_limit_fact(fact: LimitFact) -> bytes:
+    """Return the fact as compact JSON, defaults left out: the value of a record on `tokentide.limits`."""
+    return _encoder.encode(fact)
+
+
+def decode_limit_fact(raw: bytes) -> LimitFact:
+    """Decode a record's value; raises `InvalidEvent`, whose detail never quotes a value."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Not "from" the error: it may quote a value, and a traceback is logged.
+        raise InvalidEvent("not a limit fact", code="unreadable_record") from None

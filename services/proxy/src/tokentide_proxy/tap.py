@@ -1,0 +1,173 @@
+"""The tap: what the proxy has seen leaves for the topics beside the traffic, never before or within it.
+
+`offer` puts an event into memory and is done. One task empties the memory: into the broker, or onto the spool
+when the broker is away. Another empties the spool. While anything is spooled all that is new goes behind it,
+so that order is kept. Where the broker keeps its records in memory (embedded) every event goes through the
+spool, at once, and stays there until it is stored: a killed system loses only what was not yet on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from tokentide_common.errors import Unavailable
+from tokentide_common.events import UsageEvent, encode_event
+from tokentide_common.limit_facts import LimitFact
+from tokentide_common.metrics import Metrics
+from tokentide_common.outbox import Record
+from tokentide_common.retry import until_available
+from tokentide_common.topics import USAGE
+from tokentide_proxy.delivery import Delivery, Publishes
+from tokentide_proxy.drops import Drops
+from tokentide_proxy.latest_limits import LatestLimits
+from tokentide_proxy.settings import ProxySettings
+from tokentide_proxy.spool import Spool
+
+_LINGER_S: Final = 0.05
+_ENOUGH: Final = 500
+# A publish has a deadline: what has piled up goes in pieces that meet it.
+_PIECE: Final = 1000
+# No event of ours is a tenth of it; a larger one the broker would refuse again and again.
+_MAX_EVENT_BYTES: Final = 64 * 1024
+_AFTER_FAILURE_S: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Tap:
+    """Takes usage events and limit facts from the traffic. It can fail; the traffic does not notice."""
+
+    def __init__(self, settings: ProxySettings, publisher: Publishes, metrics: Metrics) -> None:
+        self._spool_first = settings.embedded
+        self._room = settings.proxy_buffer_events
+        self._drops = Drops(metrics)
+        self._spool = Spool(
+            Path(settings.proxy_spool_dir), settings.proxy_spool_bytes, lambda: self._drops.count("damaged")
+        )
+        self._delivery = Delivery(settings.broker_url, publisher, metrics, embedded=settings.embedded)
+        self._limits = LatestLimits(self._delivery)
+        self._buffer: list[Record] = []
+        self._in_hand: list[Record] = []
+        self._some, self._many = asyncio.Event(), asyncio.Event()
+        self._stopping = self._stopped = False
+        self._tasks: list[asyncio.Task[None]] = []
+        metrics.gauge("tokentide_proxy_events_buffered").set_function(lambda: len(self._buffer))
+        metrics.gauge("tokentide_proxy_spool_bytes").set_function(lambda: self._spool.held_bytes)
+
+    def offer(self, event: UsageEvent) -> None:
+        """Take an event. Never raises, never waits; without room the event is dropped and counted."""
+        buffer = self._buffer
+        if self._stopped or len(buffer) >= self._room:
+            self._drops.count("stopped" if self._stopped else "buffer_full")
+            return
+        try:
+            value = encode_event(event)
+            record = Record(event.call_id.encode(), value)
+        except Exception:  # a mistake of ours is no reason to fail a client's call
+            self._drops.count("invalid")
+            return
+        if len(value) > _MAX_EVENT_BYTES:
+            self._drops.count("invalid")
+            return
+        buffer.append(record)
+        self._some.set()
+        if len(buffer) >= _ENOUGH:
+            self._many.set()
+
+    def offer_limits(self, facts: Sequence[LimitFact]) -> None:
+        """Take what an answer said of limits. Never raises, never waits; the latest of each is kept."""
+        self._limits.take(facts)
+
+    async def start(self) -> None:
+        """Begin, with what earlier processes left on disk. Neither a broker nor a disk need be there."""
+        await self._spool.open()
+        self._delivery.open()
+        self._limits.start()
+        self._tasks = [
+            asyncio.create_task(self._empty_buffer(), name="proxy-tap"),
+            asyncio.create_task(self._empty_spool(), name="proxy-spool"),
+        ]
+
+    async def stop(self, drain_s: float) -> None:
+        """Deliver what waits; what has not arrived after `drain_s` stays on disk for the next start."""
+        self._stopping = True
+        self._some.set()
+        self._many.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                await asyncio.wait(self._tasks[:1])
+                await self._limits.flush()
+                await self._spool.emptied()
+        self._stopped = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._limits.stop()
+        await self._delivery.close()
+        # The guarantee: what was taken and not delivered is on disk before the process ends.
+        left, self._in_hand, self._buffer = [*self._in_hand, *self._buffer], [], []
+        await self._spool_or_drop(left)
+        await self._spool.close()
+        self._drops.close()
+
+    async def _empty_buffer(self) -> None:
+        while not (self._stopping and not self._buffer):
+            await self._some.wait()
+            if not self._spool_first:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LINGER_S):
+                        await self._many.wait()
+            if not self._stopping:
+                self._some.clear()
+                self._many.clear()
+            self._in_hand, self._buffer = self._buffer, []
+            await self._pass_on(self._in_hand)
+            self._in_hand = []
+
+    async def _pass_on(self, records: Sequence[Record]) -> None:
+        """Publish records, or put them on the spool, or drop them."""
+        if not self._spool_first and self._spool.empty:
+            published = await self._publish(records)
+            await self._spool_or_drop(records[published:])
+        else:
+            await self._spool_or_drop(records, or_publish=True)
+
+    async def _spool_or_drop(self, records: Sequence[Record], *, or_publish: bool = False) -> None:
+        if not records:
+            return
+        appended = await self._spool.append(records)
+        left = records[appended.kept :]
+        if left and or_publish:
+            # Before its turn, but not lost: whatever the order, the aggregator comes to the same numbers.
+            left = left[await self._publish(left) :]
+        if left and appended.problem:
+            self._drops.count(appended.problem, len(left))
+
+    async def _publish(self, records: Sequence[Record]) -> int:
+        """Publish in pieces and return how many records the broker has."""
+        for start in range(0, len(records), _PIECE):
+            try:
+                await self._delivery.publish(USAGE, records[start : start + _PIECE])
+            except Unavailable:
+                return start
+            except Exception:
+                _log.exception("proxy_publish_failed")  # a mistake of ours: the spool keeps what it was about
+                return start
+        return len(records)
+
+    async def _empty_spool(self) -> None:
+        while True:
+            try:
+                records = await self._spool.read(_PIECE)
+                await until_available("proxy_spool", partial(self._delivery.settle, records))
+                # The guarantee: removed after delivery, so a crash in between delivers them again.
+                await self._spool.remove()
+            except Exception:  # the disk, or a mistake of ours: neither ends the emptying
+                _log.exception("proxy_spool_failed")
+                await asyncio.sleep(_AFTER_FAILURE_S)
