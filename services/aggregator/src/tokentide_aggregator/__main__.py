@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 
+from tokentide_aggregator.allocator import share_one_arena
 from tokentide_aggregator.app import AggregatorApp
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common import logging
@@ -39,6 +40,7 @@ def main() -> None:
     run_check_flag(sys.argv, AggregatorSettings)
     settings = load_or_exit(AggregatorSettings)
     logging.configure(settings.log_format, level=settings.log_level)
+    share_one_arena()
     asyncio.run(serve(settings))
 
 

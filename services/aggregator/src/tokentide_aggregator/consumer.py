@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from tokentide_aggregator.allocator import give_back
 from tokentide_aggregator.dead_letters import Brake
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.fold import ConsumedRecord
@@ -34,6 +35,8 @@ _FILL_FOR_S = 5.0
 # So long it lets those go first that are not behind: their blocks are small, and somebody watches them.
 _YIELDS_FOR_S = 1.0
 _REBUILD_AGAIN_S = 60.0
+# A block of so many leaves enough memory free to be worth giving back: 1 microsecond a record.
+_MANY_RECORDS = 2000
 _log = structlog.get_logger(__name__)
 
 
@@ -219,6 +222,9 @@ class Consumer:
         else:
             if outcome is not None:
                 self._report(partition, outcome, batch)
+                if outcome.records >= _MANY_RECORDS:
+                    del batch, outcome
+                    await asyncio.to_thread(give_back)
 
     async def _count(self, partition: Partition, batch: list[ConsumedRecord]) -> Outcome | None:
         claimed = await self._processor.fold(partition.number, batch)

@@ -48,7 +48,7 @@ class AggregatorSettings(ConsumerSettings, frozen=True, kw_only=True):
         msgspec.Meta(
             ge=0, description="Memory for the rows written last, over all partitions: saves look-ups."
         ),
-    ] = 32 << 20
+    ] = 16 << 20
     price_overrides: Annotated[
         str, msgspec.Meta(description="A dated price file on top of the shipped one; empty: none.")
     ] = ""
