@@ -109,7 +109,7 @@ def test_the_handwritten_pages_name_every_route() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("command", ["up", "push", "stats", "coverage"])
+@pytest.mark.parametrize("command", ["up", "push", "stats", "coverage", "provider-key", "provider-key set"])
 def test_every_command_is_documented(command: str) -> None:
     assert f"## tokentide {command}\n" in text_of("cli.md")
 

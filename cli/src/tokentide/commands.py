@@ -16,12 +16,28 @@ def build_app() -> App:
         version=lambda: version("tokentide"),
     )
     # A wrong name imports every command to suggest one: the light client must not name the services.
-    up = "tokentide.embedded.up:up" if find_spec("tokentide_ingest") else "tokentide.light:up"
-    app.command(up, name="up", help="Run the whole system on this machine.")
+    app.command(_embedded("up:up"), name="up", help="Run the whole system on this machine.")
     app.command("tokentide.push:push", name="push", help="Send what is new in Claude Code's logs.")
     app.command("tokentide.stats:stats", name="stats", help="Show usage and cost as the server counts them.")
     app.command(
         "tokentide.coverage:coverage", name="coverage", help="Show who saw the calls, and what lacks."
     )
+    app.command(_provider_keys())
     app.register_install_completion_command()
     return app
+
+
+def _provider_keys() -> App:
+    keys = App(name="provider-key", help="Keys of providers with which the proxy calls them for you.")
+    for name, place, does in (
+        ("set", "set_key", "Keep a provider's key, read from a prompt or standard input."),
+        ("list", "list_keys", "Show for which providers a key is kept, never the key."),
+        ("remove", "remove_key", "Forget a provider's key."),
+    ):
+        keys.command(_embedded(f"provider_keys:{place}"), name=name, help=does)
+    return keys
+
+
+def _embedded(place: str) -> str:
+    """Return where a command of the whole system is, or what stands in for it in the light client."""
+    return f"tokentide.embedded.{place}" if find_spec("tokentide_ingest") else "tokentide.light:not_installed"

@@ -28,8 +28,9 @@ def ensure_credentials(folder: DataFolder, engine: Engine, time_zone: str) -> Cr
 
     A start that died between the database and the file makes a new organisation: nobody had the old keys.
     """
-    if folder.credentials.exists():
-        return msgspec.json.decode(folder.credentials.read_bytes(), type=Credentials)
+    known = read_credentials(folder)
+    if known is not None:
+        return known
     org_id = create_organization(engine, "local", time_zone=time_zone)
     user = _user_name()
     made = Credentials(
@@ -40,6 +41,13 @@ def ensure_credentials(folder: DataFolder, engine: Engine, time_zone: str) -> Cr
     )
     folder.write_private(folder.credentials, made)
     return made
+
+
+def read_credentials(folder: DataFolder) -> Credentials | None:
+    """Return the credentials of a folder, None before the first start in it."""
+    if not folder.credentials.exists():
+        return None
+    return msgspec.json.decode(folder.credentials.read_bytes(), type=Credentials)
 
 
 def _user_name() -> str:

@@ -25,6 +25,8 @@ class DataFolder:
         self.addresses = root / "addresses.json"
         self.broker_log = root / "broker.log"
         self.forward_queue = root / "forward-queue"
+        self.proxy_spool = root / "proxy-spool"
+        self.secret_key = root / "secret.key"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

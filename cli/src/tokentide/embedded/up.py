@@ -32,7 +32,7 @@ def up(
         int, Parameter(validator=_PORT, help="Port for OTLP over gRPC; 0: any free one.")
     ] = 4317,
     proxy_port: Annotated[
-        int, Parameter(validator=_PORT, help="Port of the API proxy; not served yet.")
+        int, Parameter(validator=_PORT, help="Port of the API proxy; 0: any free one.")
     ] = 8080,
     query_port: Annotated[
         int, Parameter(validator=_PORT, help="Port of the query API; 0: any free one.")

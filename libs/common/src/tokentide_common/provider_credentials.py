@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import re
+from datetime import datetime
 from typing import Final
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from cryptography.fernet import Fernet, InvalidToken
@@ -18,8 +21,16 @@ from tokentide_common.database import Engine, insert_or, provider_credentials, r
 from tokentide_common.errors import InvalidRequest, NotFound, Unavailable
 
 _MAX_KEY: Final = 4096
+_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _PURPOSE: Final = b"tokentide provider credentials 1"
 _log = structlog.get_logger(__name__)
+
+
+class KeptKey(msgspec.Struct, frozen=True):
+    """That a key is kept, for which upstream and since when; never the key."""
+
+    name: str
+    changed_at: datetime
 
 
 class Vault:
@@ -53,8 +64,10 @@ class Vault:
 def keep_credential(engine: Engine, vault: Vault, org_id: str, upstream: str, secret: str) -> None:
     """Keep an organisation's key for an upstream in place of the one before.
 
-    Raises `InvalidRequest` for what cannot be a key and `NotFound` for an unknown organisation.
+    Raises `InvalidRequest` for what cannot be a key or a name, and `NotFound` for an unknown organisation.
     """
+    if _NAME.fullmatch(upstream) is None:
+        raise InvalidRequest("a provider's name is like anthropic or my-gateway")
     if not secret.isascii() or not secret.isprintable() or " " in secret or not 0 < len(secret) <= _MAX_KEY:
         raise InvalidRequest("a provider's key is printable text without spaces", code="invalid_provider_key")
     sealed, now = vault.seal(org_id, upstream, secret), utc_now()
@@ -76,6 +89,14 @@ def forget_credential(engine: Engine, org_id: str, upstream: str) -> None:
     with writing(engine) as connection:
         if connection.execute(sa.delete(provider_credentials).where(*mine)).rowcount == 0:
             raise NotFound("no key is kept for this provider")
+
+
+def kept_keys(engine: Engine, org_id: str) -> list[KeptKey]:
+    """Return for which upstreams an organisation keeps a key, in the order of their names."""
+    table = provider_credentials.c
+    mine = sa.select(table.upstream, table.changed_at).where(table.org_id == org_id).order_by(table.upstream)
+    with reading(engine) as connection:
+        return [KeptKey(name, changed_at) for name, changed_at in connection.execute(mine)]
 
 
 class CredentialDirectory:
