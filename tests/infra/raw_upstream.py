@@ -146,8 +146,8 @@ class RawUpstream:
         try:
             while await self._exchange(reader, writer, number):
                 pass
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the client has gone: that is what `gone` tells
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client has gone, which `gone` tells, or `stop` was called
         finally:
             self._writers.discard(writer)
             self._tasks.discard(task)

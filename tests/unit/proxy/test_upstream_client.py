@@ -214,6 +214,19 @@ async def test_a_refusal_before_the_body_is_sent_is_read_and_the_connection_is_n
 
 
 @pytest.mark.parametrize("whole", [True, False])
+async def test_a_refusal_is_read_though_the_upstream_closes_while_the_body_is_sent(
+    whole: bool,
+) -> None:
+    part = b"x" * 65536
+    upstream = RawUpstream([Early(), ok(b"too large", status=b"413 Payload Too Large"), Close()])
+    async with talking(upstream) as (client, where):
+        for _ in range(5):
+            body = part * 100 if whole else pieces(*[part] * 100)
+            seen = await read(await client.send(where, b"POST", b"/", HEADERS, body))
+            assert (seen.status, seen.body, seen.error) == (413, b"too large", None)
+
+
+@pytest.mark.parametrize("whole", [True, False])
 async def test_a_body_that_waits_for_100_continue_is_sent_when_it_comes(whole: bool) -> None:
     go_on = asyncio.Event()
     upstream = RawUpstream([Early(), Hold(go_on), b"HTTP/1.1 100 Continue\r\n\r\n", ReadBody(), ok()])

@@ -89,12 +89,18 @@ async def test_an_upstream_that_speaks_no_tls_is_unreachable(authority: trustme.
 
 
 async def test_an_upstream_that_does_not_shake_hands_is_given_up_in_time(authority: trustme.CA) -> None:
+    loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
         async with trusting(authority, connect_s=0.1) as client:
             where = named(silent.getsockname()[1], scheme="https")
             with pytest.raises(UpstreamTimeout):
                 await client.send(where, b"GET", b"/", HEADERS)
-            await until(lambda: client.connections == 0)
+            accepted, _ = await loop.sock_accept(silent)
+            with accepted:
+                async with asyncio.timeout(1):
+                    while await loop.sock_recv(accepted, 4096):
+                        pass  # until it is closed from the other side
 
 
 async def test_a_reader_that_leaves_closes_a_tls_connection_at_once(authority: trustme.CA) -> None:
@@ -107,6 +113,32 @@ async def test_a_reader_that_leaves_closes_a_tls_connection_at_once(authority: t
         response.abort()
         async with asyncio.timeout(0.1):
             await upstream.gone.wait()
+
+
+async def test_a_slow_reader_makes_a_tls_upstream_wait(authority: trustme.CA) -> None:
+    written = 0
+    piece = bytes(1 << 16)
+
+    async def body(writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        for _ in range(512):
+            writer.write(piece)
+            await writer.drain()
+            written += len(piece)
+
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (512 * len(piece))
+    upstream = RawUpstream([head, body], [ok(b"next")], tls=server_context(authority.issue_cert("localhost")))
+    async with upstream, trusting(authority) as client:
+        where = named(upstream.port, scheme="https", host="localhost")
+        response = await client.send(where, b"GET", b"/", HEADERS)
+        last = -1
+        while last != written:
+            last = written
+            await asyncio.sleep(0.1)
+        assert last < 16 << 20
+        assert len((await read(response)).body) == 512 * len(piece)
+        assert (await read(await client.send(where, b"GET", b"/", HEADERS))).body == b"next"
+    assert upstream.accepts == 1
 
 
 async def test_a_body_that_ends_with_its_tls_connection_is_complete(authority: trustme.CA) -> None:

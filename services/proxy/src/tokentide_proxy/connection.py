@@ -55,7 +55,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, origin: Origin, keeper: Keeper, limits: UpstreamLimits) -> None:
         self.origin = origin
-        self.opened_at = self._since = self._sent_at = monotonic()
+        self.opened_at = self._since = monotonic()
+        self._sent_at = 0.0
         self.used = 0
         """Exchanges so far, the present one included."""
         self.heard = False
@@ -83,6 +84,7 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         answer = self._answer = loop.create_future()
         self._sent = False
+        self._sent_at = 0.0
         self._since = monotonic()
         body = request.whole
         if body is None or request.expects_continue:

@@ -20,6 +20,7 @@ class Pool:
         self._limits = limits
         self._idle: dict[Origin, list[Connection]] = {}
         self._open: set[Connection] = set()
+        self._closed = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Future[None] | None = None
         shortest = min(limits.first_byte_s, limits.idle_s, limits.keep_alive_s)
@@ -30,13 +31,22 @@ class Pool:
         """Connections that are open, at rest or not."""
         return len(self._open)
 
-    def open(self, origin: Origin) -> Connection:
+    def open(self) -> None:
+        """Take connections, also after `close`."""
+        self._closed = False
+
+    def made(self, origin: Origin) -> Connection:
         """Return a new connection, for the event loop to connect."""
-        connection = Connection(origin, self, self._limits)
+        return Connection(origin, self, self._limits)
+
+    def add(self, connection: Connection) -> None:
+        """Look after a connection that the event loop has connected; `OSError`: it is lost already."""
+        if self._closed or not connection.usable:
+            connection.abort()
+            raise ConnectionAbortedError
         self._open.add(connection)
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
-        return connection
 
     def lend(self, origin: Origin) -> Connection | None:
         """Return a connection at rest, if there is one."""
@@ -57,7 +67,7 @@ class Pool:
             connection.abort()
 
     def forget(self, connection: Connection) -> None:
-        """Drop a connection that is closed, or was never made."""
+        """Drop a connection that is closed."""
         self._open.discard(connection)
         resting = self._idle.get(connection.origin, [])
         if connection in resting:
@@ -67,6 +77,7 @@ class Pool:
 
     async def close(self) -> None:
         """Close every connection, in whatever it is, and wait until they are closed."""
+        self._closed = True
         for connection in tuple(self._open):
             connection.abort()
         if self._open:

@@ -25,7 +25,8 @@ class Source(Protocol):
 class Response:
     """Iterate over it once: each piece of the body comes as it was read, transfer coding removed.
 
-    The iteration raises an `UpstreamError` where the upstream broke off, after all that came before.
+    The iteration raises an `UpstreamError` where the upstream broke off, after all that came before. Whoever
+    does not read to the end calls `abort`: a connection whose reader is gone would wait for it for ever.
     """
 
     __slots__ = (
@@ -50,7 +51,7 @@ class Response:
         self.trailers: Headers = []
         """There once the body has been read to its end."""
         self.sent_at = 0.0
-        """When the last byte of the request was handed over, on the clock of `time.monotonic`."""
+        """When the last byte of the request was handed over, by `time.monotonic`; 0 before that."""
         self._source: Source | None = source
         self._pieces: deque[bytes] = deque()
         self._buffered = 0

@@ -45,8 +45,8 @@ class UpstreamClient:
 
     async def start(self) -> None:
         """Load the certificates, so that no request waits for that."""
-        if self._tls is None:
-            self._tls = await asyncio.to_thread(verifying_context)
+        self._pool.open()
+        await self._trust()
 
     async def stop(self) -> None:
         """Close every connection."""
@@ -99,24 +99,23 @@ class UpstreamClient:
         raise UpstreamUnreachable(f"upstream {upstream.name!r} has no address")
 
     async def _connect(self, upstream: Upstream, origin: Origin, address: str) -> Connection:
-        await self.start()
-        connection = self._pool.open(origin)
         secure = upstream.scheme == "https"
-        try:
-            # The address, not the name: what was checked is what is connected to.
-            transport, _ = await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                address,
-                upstream.port,
-                ssl=self._tls if secure else None,
-                server_hostname=upstream.host if secure else None,
-            )
-        except BaseException:
-            connection.abort()
-            self._pool.forget(connection)
-            raise
+        # The address, not the name: what was checked is what is connected to.
+        transport, connection = await asyncio.get_running_loop().create_connection(
+            lambda: self._pool.made(origin),
+            address,
+            upstream.port,
+            ssl=await self._trust() if secure else None,
+            server_hostname=upstream.host if secure else None,
+        )
+        self._pool.add(connection)
         _probe_in_silence(transport.get_extra_info("socket"))
         return connection
+
+    async def _trust(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(verifying_context)
+        return self._tls
 
 
 async def _exchange(connection: Connection, request: UpstreamRequest) -> Response:
