@@ -23,7 +23,7 @@ from tokentide_common.topics import TOPICS
 REFERENCE: Final = Path(__file__).parent / "reference"
 SERVICES: Final = ("ingest", "aggregator", "ranker", "query-api", "proxy")
 CONSUMERS: Final = ("ingest", "aggregator", "ranker")
-HTTP_SERVICES: Final = ("ingest", "query-api", "proxy")
+HTTP_SERVICES: Final = ("ingest", "query-api")
 
 _NOTE: Final = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 _SETTINGS: Final = """# Settings
@@ -54,6 +54,11 @@ Every service also answers `GET /healthz` (200: alive; else restart it), `GET /r
 send it nothing) and `GET /metrics`; a service without routes of its own does so on `TOKENTIDE_HEALTH_PORT`.
 Errors are problems of RFC 9457: see [errors](errors.md). How to send is in [batches](batches.md), how to ask
 in [the query API](query-api.md).
+"""
+_PROXY_ROUTES: Final = """
+## proxy
+
+Whatever leads to a provider goes on to it, whatever the method: see [the proxy](proxy.md).
 """
 _COMMANDS: Final = """
 ## Exit codes
@@ -142,7 +147,7 @@ def routes_page() -> str:
     for service in HTTP_SERVICES:
         rows = [f"| {methods} | `{path}` | {text} |" for methods, path, text in routes(service)]
         parts.append(f"\n## {service}\n\n" + _table("| method | path | |", "|---|---|---|", rows))
-    return "".join(parts)
+    return "".join([*parts, _PROXY_ROUTES])
 
 
 def commands_page() -> str:

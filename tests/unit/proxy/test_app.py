@@ -1,33 +1,27 @@
-"""The proxy of this version: it forwards nothing, says so, and is as observable as every service."""
+"""The proxy can be watched like every service, also before it can reach anything."""
 
 from __future__ import annotations
 
-import pytest
-from litestar.testing import AsyncTestClient
+from pathlib import Path
 
-from tokentide_proxy.app import create_app
+import httpx
+import pytest
+
+from tokentide_common.serving import serving
+from tokentide_proxy.app import create_app, serving_options
 from tokentide_proxy.settings import ProxySettings
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [("GET", "/"), ("POST", "/v1/messages"), ("POST", "/openai/v1/responses"), ("DELETE", "/gemini/x")],
-)
-async def test_a_client_pointed_at_the_proxy_learns_that_it_forwards_nothing(method: str, path: str) -> None:
-    async with AsyncTestClient(create_app(ProxySettings())) as client:
-        answer = await client.request(method, path, content=b"{", headers={"x-request-id": "request-1"})
-    assert answer.status_code == 501
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert (problem["code"], problem["status"], problem["instance"]) == (
-        "not_available_yet",
-        501,
-        "request-1",
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 200), ("/metrics", 200)])
+async def test_the_proxy_can_be_watched(path: str, status: int, tmp_path: Path) -> None:
+    settings = ProxySettings(
+        database_url=f"sqlite:///{tmp_path / 'accounts.db'}",
+        proxy_spool_dir=str(tmp_path / "spool"),
+        broker_url="kafka://127.0.0.1:1",
     )
-
-
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
-async def test_the_proxy_can_be_watched(path: str) -> None:
-    async with AsyncTestClient(create_app(ProxySettings())) as client:
+    async with (
+        serving(create_app(settings), host="127.0.0.1", port=0, options=serving_options(settings)) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
         answer = await client.get(path)
-    assert answer.status_code == 200
+    assert answer.status_code == status

@@ -34,6 +34,7 @@ CounterName = Literal[
     "tokentide_ingest_forward_requests_total",
     "tokentide_ingest_requests_total",
     "tokentide_proxy_events_dropped_total",
+    "tokentide_proxy_requests_total",
     "tokentide_query_requests_total",
     "tokentide_rank_recomputed_total",
     "tokentide_ranker_lease_changes_total",
@@ -49,6 +50,7 @@ GaugeName = Literal[
     "tokentide_kafka_consumer_lag_records",
     "tokentide_proxy_events_buffered",
     "tokentide_proxy_spool_bytes",
+    "tokentide_proxy_streams_in_flight",
     "tokentide_rank_last_success_timestamp_seconds",
     "tokentide_ranker_active",
     "tokentide_ranker_fence",
@@ -60,12 +62,14 @@ HistogramName = Literal[
     "tokentide_clickhouse_insert_rows",
     "tokentide_event_end_to_end_latency_seconds",
     "tokentide_ingest_request_duration_seconds",
+    "tokentide_proxy_overhead_seconds",
     "tokentide_query_request_duration_seconds",
     "tokentide_rank_recompute_duration_seconds",
 ]
 MetricName = CounterName | GaugeName | HistogramName
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SHORT: Final = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0)
 _ROWS: Final = (1.0, 10.0, 100.0, 1e3, 5e3, 1e4, 5e4, 1e5, 5e5)
 
 
@@ -120,6 +124,18 @@ METRICS: Final = (
     _gauge("tokentide_ingest_forward_queue_bytes", "Disk that waiting copies take.", "queue"),
     _gauge("tokentide_ingest_forward_queue_requests", "Copies that wait on disk.", "queue"),
     # proxy
+    _counter(
+        "tokentide_proxy_requests_total",
+        "Requests by what the client was answered; status 0: it left before.",
+        "upstream",
+        "status",
+    ),
+    _histogram(
+        "tokentide_proxy_overhead_seconds",
+        _SHORT,
+        "Time that the proxy adds: until a request is handed over, and for the first byte of its answer.",
+    ),
+    _gauge("tokentide_proxy_streams_in_flight", "Requests that are being answered."),
     _counter(
         "tokentide_proxy_events_dropped_total",
         "Usage events lost, never a call: buffer_full, spool_full, disk_error, invalid (not to be sent), "

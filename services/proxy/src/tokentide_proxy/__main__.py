@@ -1,29 +1,56 @@
-"""`python -m tokentide_proxy`: run the proxy; `--check` prints the effective settings."""
+"""Runs the proxy: `python -m tokentide_proxy`; `--check` prints the effective settings."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+from collections.abc import Coroutine
 
-from tokentide_common import logging
+import structlog
+
+from tokentide_common.logging import configure
 from tokentide_common.serving import serving, stop_requested
 from tokentide_common.settings import load_or_exit, run_check_flag
-from tokentide_proxy.app import create_app
+from tokentide_proxy.app import create_app, serving_options
 from tokentide_proxy.settings import ProxySettings
+
+if sys.platform != "win32":
+    import uvloop
 
 
 async def serve(settings: ProxySettings) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    async with serving(create_app(settings), host=settings.bind_host, port=settings.proxy_port):
+    """Serve until SIGTERM or SIGINT, then let live streams end."""
+    async with serving(
+        create_app(settings),
+        host=settings.bind_host,
+        port=settings.proxy_port,
+        drain_s=settings.proxy_drain_s,
+        options=serving_options(settings),
+    ) as port:
+        structlog.get_logger(__name__).info("serving", host=settings.bind_host, port=port)
+        tune_garbage_collection()
         await stop_requested()
 
 
+def tune_garbage_collection() -> None:
+    """Look for cycles less often: it was a third of the time of a request."""
+    gc.freeze()  # what lives as long as the process is never looked through again
+    gc.set_threshold(50_000, 20, 20)
+
+
+def run(service: Coroutine[None, None, None]) -> None:
+    """Run the service on uvloop where there is one."""
+    with asyncio.Runner(loop_factory=None if sys.platform == "win32" else uvloop.new_event_loop) as runner:
+        runner.run(service)
+
+
 def main() -> None:
-    """Entry point of the process."""
-    run_check_flag(sys.argv, ProxySettings)
+    """Load the settings and serve."""
+    run_check_flag(sys.argv[1:], ProxySettings)
     settings = load_or_exit(ProxySettings)
-    logging.configure(settings.log_format, level=settings.log_level)
-    asyncio.run(serve(settings))
+    configure(settings.log_format, level=settings.log_level)
+    run(serve(settings))
 
 
 if __name__ == "__main__":

@@ -1,39 +1,114 @@
-"""The proxy's application. Today it forwards nothing and says so; health and metrics are as everywhere."""
+"""The proxy as an ASGI app, made from its settings; several may live in one process."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
 
-import msgspec
-from litestar import HttpMethod, Litestar, Request, Response, route
+from litestar import Litestar
 
+from tokentide_common.accounts import KeyDirectory
+from tokentide_common.broker import Publisher
+from tokentide_common.database import Engine
 from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics
-from tokentide_common.problem import MEDIA_TYPE, Problem, exception_handlers, request_id
+from tokentide_common.problem import exception_handlers
+from tokentide_proxy.access import Access
+from tokentide_proxy.client_connection import ClientLimits, client_connections
+from tokentide_proxy.forwarding import Forwarder, Receive, Scope, Send
+from tokentide_proxy.recorder import Recorder
+from tokentide_proxy.routing import Routes
 from tokentide_proxy.settings import ProxySettings
+from tokentide_proxy.tap import Tap
+from tokentide_proxy.upstream_client import UpstreamClient
+from tokentide_proxy.upstream_limits import UpstreamLimits
+from tokentide_proxy.upstream_table import upstreams
 
-_METHODS = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE]
+_OURS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_TAP_DRAIN_S: Final = 5.0
+_KEEP_ALIVE_S: Final = 75
 
 
-@route(["/", "/{path:path}"], http_method=_METHODS, include_in_schema=False, sync_to_thread=False)
-def not_available_yet(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Answer 501 `not_available_yet`: a client pointed here learns at once why nothing works."""
-    problem = Problem(
-        type="urn:tokentide:error:not_available_yet",
-        title="Not available yet",
-        status=501,
-        detail="This version of Tokentide does not forward API calls. Point the client at its provider.",
-        code="not_available_yet",
-        instance=request_id(request.scope),
+class ProxyApp:
+    """Answers for itself on three paths, and forwards everything else."""
+
+    def __init__(self, forwarder: Forwarder, control: Litestar) -> None:
+        self._forwarder = forwarder
+        self._control = control
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the life of the app."""
+        if scope["type"] == "http" and scope["path"] not in _OURS:
+            await self._forwarder(scope, receive, send)
+        else:
+            await self._control(scope, receive, send)  # type: ignore[arg-type]  # Litestar's types are closed
+
+
+def create_app(
+    settings: ProxySettings,
+    *,
+    engine: Engine | None = None,
+    keys: KeyDirectory | None = None,
+    metrics: Metrics | None = None,
+) -> ProxyApp:
+    """Return the app, to be served with `serving_options`. What is passed in stays the caller's to stop."""
+    metrics = metrics or Metrics()
+    access = Access(settings, engine=engine, keys=keys)
+    publisher = Publisher(settings.broker_url)
+    tap = Tap(settings, publisher, metrics)
+    client = UpstreamClient(_upstream_limits(settings))
+    forwarder = Forwarder(
+        Routes(upstreams(settings.proxy_upstreams)),
+        access,
+        client,
+        Recorder(tap, metrics),
+        max_body_bytes=settings.proxy_max_body_bytes,
+        stream_usage=settings.proxy_openai_stream_usage,
     )
-    return Response(msgspec.json.encode(problem), status_code=501, media_type=MEDIA_TYPE)
+    metrics.gauge("tokentide_proxy_streams_in_flight").set_function(lambda: forwarder.in_flight)
 
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(publisher.stop)
+            await tap.start()
+            stack.push_async_callback(tap.stop, _TAP_DRAIN_S)
+            await client.start()
+            stack.push_async_callback(client.stop)
+            await stack.enter_async_context(access.open())
+            yield
 
-def create_app(_settings: ProxySettings, *, metrics: Metrics | None = None) -> Litestar:
-    """Return the application; like that of every service it is made from its settings."""
-    return Litestar(
-        [not_available_yet, *health_routes(metrics or Metrics())],
+    async def checks() -> Mapping[str, bool]:
+        # Not the broker: traffic does not need it, and its events wait on disk.
+        return {"keys": access.is_open}
+
+    control = Litestar(
+        health_routes(metrics, checks),
+        lifespan=[lifespan],
         exception_handlers=exception_handlers(),
         openapi_config=None,
         logging_config=None,
+    )
+    return ProxyApp(forwarder, control)
+
+
+def serving_options(settings: ProxySettings) -> Mapping[str, Any]:
+    """Return the options of the server: its connections tell when a client has gone, and are strict."""
+    limits = ClientLimits(
+        head_s=settings.proxy_client_head_timeout_s, idle_s=settings.proxy_client_idle_timeout_s
+    )
+    return {
+        "http": client_connections(limits),
+        "ws": "none",
+        "date_header": False,  # the provider's own goes through
+        "timeout_keep_alive": _KEEP_ALIVE_S,
+    }
+
+
+def _upstream_limits(settings: ProxySettings) -> UpstreamLimits:
+    return UpstreamLimits(
+        connect_s=settings.proxy_connect_timeout_s,
+        first_byte_s=settings.proxy_first_byte_timeout_s,
+        idle_s=settings.proxy_idle_timeout_s,
     )

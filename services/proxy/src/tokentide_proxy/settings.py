@@ -28,6 +28,16 @@ class ProxySettings(SharedSettings, frozen=True, kw_only=True):
             extra={"expected": "name=dialect+https://host/base, with commas"},
         ),
     ] = ()
+    proxy_loopback_key: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^(|none|tt_p_\w+)$",
+            description="For whom clients of the same machine speak that send no key of ours: whoever has "
+            "this one; what they send to the provider goes on as it is. `none`: they are refused. "
+            "`tokentide up` sets its own proxy key.",
+            extra={"secret": True, "expected": "a proxy key, or none"},
+        ),
+    ] = ""
     proxy_openai_stream_usage: Annotated[
         bool,
         msgspec.Meta(

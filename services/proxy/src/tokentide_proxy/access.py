@@ -1,0 +1,75 @@
+"""Opens what decides on access: the accounts database, its keys and the providers' keys kept there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from tokentide_common.accounts import KeyDirectory
+from tokentide_common.database import Engine, open_database
+from tokentide_common.errors import Unavailable
+from tokentide_common.provider_credentials import CredentialDirectory, Vault
+from tokentide_common.retry import until_available
+from tokentide_proxy.admission import Admission, Gate
+from tokentide_proxy.exchange import Headers, Upstream
+from tokentide_proxy.settings import ProxySettings
+
+_PATIENCE_S: Final = 3.0
+
+
+class Access:
+    """The gate, once the database has been reached. What is passed in stays the caller's to stop."""
+
+    def __init__(
+        self, settings: ProxySettings, *, engine: Engine | None = None, keys: KeyDirectory | None = None
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._keys = keys
+        self._gate: Gate | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether keys can be checked."""
+        return self._gate is not None
+
+    async def admit(self, upstream: Upstream, target: bytes, headers: Headers, peer: str) -> Admission:
+        """Let a request in, or not: see `Gate`. Raises `Unavailable` while there is no gate yet."""
+        if self._gate is None:
+            raise Unavailable("keys cannot be checked yet", code="keys_unavailable")
+        return await self._gate.admit(upstream, target, headers, peer)
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Connect in the background, for as long as it takes; disconnect at the end."""
+        async with contextlib.AsyncExitStack() as stack:
+            task = asyncio.create_task(until_available("accounts", lambda: self._connect(stack)))
+            try:
+                # Ready when it answers, in the usual case; with the database away it starts all the same.
+                await asyncio.wait({task}, timeout=_PATIENCE_S)
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                self._gate = None
+
+    async def _connect(self, stack: contextlib.AsyncExitStack) -> None:
+        settings = self._settings
+        async with contextlib.AsyncExitStack() as opening:
+            engine = self._engine
+            if engine is None:
+                engine = await asyncio.to_thread(open_database, settings.database_url)
+                opening.callback(engine.dispose)
+            keys = self._keys or KeyDirectory(engine)
+            if self._keys is None:
+                await keys.start()
+                opening.push_async_callback(keys.stop)
+            vault = Vault(settings.secret_key) if settings.secret_key else None
+            credentials = CredentialDirectory(engine, vault)
+            await credentials.start()
+            opening.push_async_callback(credentials.stop)
+            await stack.enter_async_context(opening.pop_all())
+        loopback_key = "" if settings.proxy_loopback_key == "none" else settings.proxy_loopback_key
+        self._gate = Gate(lambda: keys, credentials, loopback_key=loopback_key)

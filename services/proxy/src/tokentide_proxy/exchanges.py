@@ -1,0 +1,119 @@
+"""One exchange between a client and a provider: what is noted of it while it passes, and how it ended."""
+
+from __future__ import annotations
+
+from time import monotonic, time
+from typing import Literal
+
+from tokentide_common.accounts import KeyRecord
+from tokentide_common.events import Status
+from tokentide_proxy.client_body import ClientBody
+from tokentide_proxy.exchange import Headers, Observed, Outcome, UsageReader
+from tokentide_proxy.routing import Route
+from tokentide_proxy.upstream_errors import UpstreamWord
+from tokentide_proxy.usage.reader import reader_for
+
+BrokeOff = Literal["client_left", "proxy_stopped", "request_broken", "answer_unfinished"] | UpstreamWord
+"""Why an answer did not come to its end, where no provider has a word for it."""
+_NO_ANSWER = 502
+
+
+class Exchange:
+    """Times are those of `time.monotonic`, 0 for what has not happened."""
+
+    __slots__ = (
+        "answer_headers",
+        "began_at",
+        "body",
+        "broke_off",
+        "first_byte_at",
+        "first_byte_sent_at",
+        "handed_over_at",
+        "headers",
+        "key",
+        "method",
+        "reader",
+        "request_sent_at",
+        "route",
+        "started_at",
+        "status",
+    )
+
+    def __init__(self, route: Route, method: str, headers: Headers) -> None:
+        self.route = route
+        self.method = method
+        self.headers = headers
+        """As the client sent them."""
+        self.started_at = time()
+        self.began_at = monotonic()
+        self.handed_over_at = self.request_sent_at = self.first_byte_at = self.first_byte_sent_at = 0.0
+        self.key: KeyRecord | None = None
+        self.body: ClientBody | None = None
+        self.status = 0
+        """What the client was answered, 0 before."""
+        self.answer_headers: Headers = []
+        """The provider's."""
+        self.reader: UsageReader | None = None
+        self.broke_off: BrokeOff | None = None
+
+    @property
+    def path(self) -> str:
+        """The path at the upstream, without what was asked."""
+        return self.route.target.partition(b"?")[0].decode("latin-1")
+
+    def answered(self, status: int, headers: Headers) -> None:
+        """Note the head of the provider's answer."""
+        self.status, self.answer_headers = status, headers
+        self.reader = self._reader(status, headers)
+
+    def refused(self, status: int) -> None:
+        """Note an answer of our own; if the provider was asked in vain, that was a call, too."""
+        self.status = status
+        if self.handed_over_at and self.reader is None:
+            self.reader = self._reader(_NO_ANSWER, [])
+
+    def left(self, why: BrokeOff) -> None:
+        """Note that the answer did not come to its end."""
+        self.broke_off = why
+        if self.handed_over_at and self.reader is None and not self.status:
+            self.reader = self._reader(_NO_ANSWER, [])
+
+    @property
+    def ttft_ms(self) -> int:
+        """From the last byte of the request to the first one of the answer's body."""
+        if not self.first_byte_at:
+            return 0
+        # An answer may come before the request is all sent.
+        sent_at = max(self.request_sent_at, self.handed_over_at)
+        return max(round((self.first_byte_at - sent_at) * 1000), 0)
+
+    def outcome(self, observed: Observed) -> Outcome:
+        """Return how it ended. Whatever may have missed tokens is `aborted`: a lower bound."""
+        status, word = self._ended(observed)
+        return Outcome(
+            status=status,
+            http_status=self.status,
+            started_at=self.started_at,
+            duration_ms=round((monotonic() - self.began_at) * 1000),
+            ttft_ms=self.ttft_ms,
+            error_type=word,
+        )
+
+    def overhead_s(self) -> float:
+        """Return the time that we added: before the request went on, and to the answer's first byte."""
+        return self.handed_over_at - self.began_at + self.first_byte_sent_at - self.first_byte_at
+
+    def _ended(self, observed: Observed) -> tuple[Status, str]:
+        if self.broke_off is not None:
+            answered = self.answer_headers or self.broke_off in {"client_left", "proxy_stopped"}
+            return "aborted" if answered else "error", self.broke_off
+        if self.status >= 400:
+            return "error", ""
+        if observed.finished or not observed.has_usage:
+            return ("error" if observed.error_type else "ok"), ""
+        return "aborted", "" if observed.error_type else "answer_unfinished"
+
+    def _reader(self, status: int, headers: Headers) -> UsageReader | None:
+        if self.method != "POST":
+            return None
+        return reader_for(self.route.upstream.dialect, self.path, status, headers)

@@ -1,0 +1,106 @@
+"""What is kept of an exchange once it has ended: its event, the limits it told, a log line, metrics."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import structlog
+
+from tokentide_common.accounts import KeyRecord
+from tokentide_common.events import UsageEvent
+from tokentide_common.limit_facts import LimitFact
+from tokentide_common.metrics import Metrics
+from tokentide_proxy.attribution import attribution_of, request_facts
+from tokentide_proxy.exchange import Observed, Outcome, Upstream, UsageReader
+from tokentide_proxy.exchanges import Exchange
+from tokentide_proxy.headers import first
+from tokentide_proxy.limit_headers import Observer, limit_facts
+from tokentide_proxy.observation import usage_event
+
+_REQUEST_IDS: Final = {"anthropic": b"request-id", "openai": b"x-request-id", "gemini": b""}
+_MAX_ID_BYTES: Final = 256
+_log = structlog.get_logger(__name__)
+
+
+class Tap(Protocol):
+    """Where events and limits go: neither call waits or raises."""
+
+    def offer(self, event: UsageEvent) -> None:
+        """Take an event."""
+
+    def offer_limits(self, facts: Sequence[LimitFact]) -> None:
+        """Take limits."""
+
+
+class Recorder:
+    """Works when the client has its answer already; whatever goes wrong here goes wrong for nobody else."""
+
+    def __init__(self, tap: Tap, metrics: Metrics) -> None:
+        self._tap = tap
+        self._metrics = metrics
+        self._overhead = metrics.histogram("tokentide_proxy_overhead_seconds")
+        self._counted: dict[tuple[str, int], Callable[[], None]] = {}
+
+    def record(self, exchange: Exchange) -> None:
+        """Take down an exchange that has ended. Never raises."""
+        try:
+            self._record(exchange)
+        except Exception:
+            _log.exception("exchange_not_recorded", upstream=label(exchange.route.upstream))
+
+    def _record(self, exchange: Exchange) -> None:
+        upstream, key, reader = exchange.route.upstream, exchange.key, exchange.reader
+        observed = Observed() if reader is None else reader.observed
+        outcome = exchange.outcome(observed)
+        if key is not None and reader is not None:
+            self._tap.offer(_event(exchange, key, reader, outcome))
+        if key is not None and exchange.answer_headers:
+            seen = Observer(upstream.provider, datetime.now(UTC), key.org_id, key.key_id)
+            facts = limit_facts(exchange.answer_headers, seen)
+            if facts:
+                self._tap.offer_limits(facts)
+        self._count(label(upstream), exchange.status)
+        if exchange.first_byte_sent_at:
+            self._overhead.observe(exchange.overhead_s())
+        _log.info(
+            "exchange",
+            upstream=label(upstream),
+            method=exchange.method,
+            path=exchange.path,
+            status=exchange.status,
+            outcome=outcome.status,
+            reason=outcome.error_type or observed.error_type,
+            duration_ms=outcome.duration_ms,
+            ttft_ms=outcome.ttft_ms,
+        )
+
+    def _count(self, upstream: str, status: int) -> None:
+        count = self._counted.get((upstream, status))
+        if count is None:
+            count = self._metrics.counter(
+                "tokentide_proxy_requests_total", upstream=upstream, status=str(status)
+            ).inc
+            self._counted[upstream, status] = count
+        count()
+
+
+def label(upstream: Upstream) -> str:
+    """Return the name of an upstream where it must not be empty."""
+    return upstream.name or upstream.dialect
+
+
+def _event(exchange: Exchange, key: KeyRecord, reader: UsageReader, outcome: Outcome) -> UsageEvent:
+    request_id = first(exchange.answer_headers, _REQUEST_IDS[exchange.route.upstream.dialect])
+    return usage_event(
+        key=key,
+        upstream=exchange.route.upstream,
+        attribution=attribution_of(exchange.headers),
+        facts=request_facts(b"" if exchange.body is None else exchange.body.copy),
+        request_id=request_id.decode("latin-1") if len(request_id) <= _MAX_ID_BYTES else "",
+        observed=reader.observed,
+        outcome=outcome,
+        own_id=uuid.uuid4().hex,
+    )
