@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,9 +26,11 @@ class Spool:
 
     def __init__(self, folder: Path, max_bytes: int, damaged: Callable[[], None]) -> None:
         self._folder = folder
-        self._log = SegmentLog(folder, max_bytes, self._report_damage)
+        self._skipped: deque[int] = deque()  # filled by the thread, reported by the event loop
+        self._log = SegmentLog(folder, max_bytes, self._skipped.append)
         self._damaged = damaged
         self._filled, self._emptied = asyncio.Event(), asyncio.Event()
+        self._emptied.set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="proxy-spool")
 
     @property
@@ -84,10 +87,9 @@ class Spool:
         full, other = (self._emptied, self._filled) if self.empty else (self._filled, self._emptied)
         full.set()
         other.clear()
+        while self._skipped:
+            _log.error("proxy_spool_damaged", skipped_bytes=self._skipped.popleft())
+            self._damaged()
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-    def _report_damage(self, skipped_bytes: int) -> None:
-        _log.error("proxy_spool_damaged", skipped_bytes=skipped_bytes)
-        self._damaged()

@@ -79,6 +79,8 @@ class SegmentLog:
             while kept < len(frames):
                 segment = self._last_segment()
                 fitting = _fitting(frames[kept:], SEGMENT_BYTES - segment.size)
+                if not fitting and not segment.size:
+                    fitting = frames[kept : kept + 1]  # larger than a file should be: one of its own
                 if not fitting:
                     self._finish_segment()
                     continue

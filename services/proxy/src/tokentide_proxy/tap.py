@@ -101,7 +101,8 @@ class Tap:
         self._many.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
-                await asyncio.wait(self._tasks[:1])
+                if self._tasks:
+                    await asyncio.wait(self._tasks[:1])
                 await self._limits.flush()
                 await self._spool.emptied()
         self._stopped = True
