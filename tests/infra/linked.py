@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from infra.counting import Counter
-from tokentide_aggregator.session_facts import lacks_person, person_fact, person_of, session_of
+from tokentide_aggregator.failpoints import Failpoint
+from tokentide_aggregator.session_facts import person_fact, person_of, session_of, unnamed
 from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent, decode_wire_event, encode_event
 from tokentide_common.identity import alias_and_call
@@ -29,6 +30,16 @@ class Linked:
 
     def __init__(self, store: Store, folder: Path, topic: str, *, partitions: int = 2) -> None:
         self.counters = [Counter(store, folder, f"{topic}-{n}") for n in range(partitions)]
+        for counter in self.counters:
+            self.restart(counter)
+
+    def restart(self, counter: Counter, failpoint: Failpoint = lambda _point: None) -> None:
+        """Let an aggregator be a new process."""
+        counter.restart(failpoint, publisher=self)
+
+    async def publish(self, _topic: str, records: Sequence[Record]) -> None:
+        """Be the broker of the aggregators."""
+        self.send(records)
 
     def send(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -53,7 +64,7 @@ class Linked:
         if publish and commit:
             counter.committed = outcome.end
         else:
-            counter.restart()
+            self.restart(counter)
         return outcome
 
     async def count_all(self, size: int = 100) -> None:
@@ -107,8 +118,8 @@ def truth(events: Sequence[UsageEvent]) -> dict[str, UsageEvent]:
 
 
 def _named(state: State, facts: Any) -> State:
-    session = session_of(state)
-    if session is None or not lacks_person(state):
+    session, call = session_of(state), unnamed(state)
+    if session is None or call is None:
         return state
-    person = person_of(state, facts[session])
+    person = person_of(call, facts[session])
     return state if person is None else reduce(add, [person], state)

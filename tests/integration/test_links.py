@@ -141,13 +141,14 @@ KNOTS: dict[str, list[UsageEvent]] = {
     "a chain stated upwards": [said("req_1", same_as="x_1"), said("x_1", same_as="x_2")],
     "two calls at once": [said("x_1", same_as="req_1"), said("x_1", same_as="req_2")],
     "two calls by two sources": [said("x_1", same_as="req_1"), said("x_1", same_as="req_2", source="proxy")],
+    "one call by three": [said(c, same_as="x_9") for c in ("m_0", "req_1", "x_1")],
     "an unknown one between": [said("x_1", same_as="x_0"), said("x_2", same_as="x_0")],
 }
 
 
 @pytest.mark.parametrize("knot", KNOTS)
 async def test_however_calls_are_said_to_be_each_other_they_are_one_and_none_is_lost(store, tmp_path, knot):
-    ids = sorted({e.call_id for e in KNOTS[knot]} | {e.same_as for e in KNOTS[knot]} - {"x_0", ""})
+    ids = sorted({e.call_id for e in KNOTS[knot]} | {e.same_as for e in KNOTS[knot]} - {"x_0", "x_9", ""})
     own = [said(call_id, output_tokens=n + 1, source="cli") for n, call_id in enumerate(ids)]
     for seed in range(3):
         order = random.Random(seed)

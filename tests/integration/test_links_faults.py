@@ -72,11 +72,11 @@ async def test_two_aggregators_that_meet_the_two_sides_at_the_same_time_do_not_m
             both_stored.wait()
 
     for counter in linked.counters:
-        counter.restart(wait_for_the_other)
+        linked.restart(counter, wait_for_the_other)
     turns = [asyncio.to_thread(asyncio.run, linked.turn(counter, 2)) for counter in linked.counters]
     await asyncio.gather(*turns)
     for counter in linked.counters:
-        counter.restart()
+        linked.restart(counter)
     await linked.count_all()
     counted = [row for row in await live_rows(store, "o") if not row["same_as"]]
     assert {(row["call_id"], row["user_email"]) for row in counted} == {

@@ -81,7 +81,9 @@ def test_a_call_that_is_said_to_be_itself_stands_for_itself():
 
 def test_two_calls_that_one_is_said_to_be_are_one():
     events = [event(same_as="x_0"), event(same_as="req_1")]
-    (link,) = other_links(events, state_of(events))
+    (link,) = other_links(events, {}, state_of(events))
+    assert (link.call_id, link.same_as) == ("x_0", "req_1")
+    (link,) = other_links(events[1:], state_of(events[:1]), state_of(events))
     assert (link.call_id, link.same_as) == ("x_0", "req_1")
 
 

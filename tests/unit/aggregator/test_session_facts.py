@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import reduce
 
 from infra.observations import NOON
-from tokentide_aggregator.session_facts import PERSON, lacks_person, nameless_fact, person_fact, person_of
+from tokentide_aggregator.session_facts import PERSON, is_nameless, person_fact, person_of, unnamed
 from tokentide_common.events import UsageEvent
 from tokentide_common.merge import State, add, canonical, merged
 
@@ -41,31 +41,30 @@ def test_neither_a_log_nor_a_device_says_who_a_session_belongs_to():
     assert person_fact(telemetry(user_email="", device_id="f00", machine_id="m")) is None
 
 
-def test_a_client_that_names_no_request_says_so_of_its_session():
+def test_a_client_that_names_no_request_is_known_by_its_calls():
     old = telemetry(call_id="x_1", client="claude-code", user_email="", output_tokens=5)
-    assert nameless_fact(state_of(old)).session == ("o", "s")
+    assert is_nameless(state_of(old))
     other = telemetry(call_id="x_1", client="codex", user_email="", output_tokens=5)
-    assert nameless_fact(state_of(other)) is None
+    assert not is_nameless(state_of(other))
 
 
 def test_a_call_of_a_linked_session_gets_the_person_until_its_own_telemetry_names_one():
     facts = [person_fact(telemetry(team="a"))]
     logged = state_of(event(user_id="machine 7", output_tokens=3))
-    assert lacks_person(logged)
-    link = person_of(logged, facts)
+    link = person_of(unnamed(logged), facts)
     record, _ = merged(add(logged, link))
     assert (record.user_id, record.user_email, record.team) == ("zoe@x.io", "zoe@x.io", "a")
     seen = add(add(logged, link), event(source="otlp", user_email="abe@x.io", user_id="abe@x.io"))
-    assert not lacks_person(seen)
+    assert unnamed(seen) is None
     assert (merged(seen)[0].user_id, merged(seen)[0].team) == ("abe@x.io", "")
 
 
 def test_what_a_call_knows_already_is_not_said_again():
     facts = [person_fact(telemetry())]
     state = state_of(event())
-    state = add(state, person_of(state, facts))
-    assert person_of(state, facts) is None
-    assert person_of(state_of(event()), []) is None
+    state = add(state, person_of(unnamed(state), facts))
+    assert person_of(unnamed(state), facts) is None
+    assert person_of(unnamed(state_of(event())), []) is None
 
 
 def test_a_session_with_two_persons_ends_with_the_same_one_in_every_order():
@@ -78,7 +77,7 @@ def test_a_session_with_two_persons_ends_with_the_same_one_in_every_order():
     for order in itertools.permutations(facts):
         state = state_of(event())
         for known in range(1, len(order) + 1):
-            link = person_of(state, order[:known])
+            link = person_of(unnamed(state), order[:known])
             state = state if link is None else add(state, link)
         record, _ = merged(state)
         ends.add((record.user_email, record.user_id, record.team))
@@ -87,5 +86,5 @@ def test_a_session_with_two_persons_ends_with_the_same_one_in_every_order():
 
 def test_a_person_is_said_of_a_call_at_its_own_time():
     moved = state_of(event(occurred_at=NOON - timedelta(hours=1)), event())
-    link = person_of(moved, [person_fact(telemetry())])
+    link = person_of(unnamed(moved), [person_fact(telemetry())])
     assert merged(add(moved, link))[0].occurred_at == NOON - timedelta(hours=1)

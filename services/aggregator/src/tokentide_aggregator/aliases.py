@@ -64,10 +64,14 @@ def passed_on(state: State) -> list[UsageEvent]:
     ]
 
 
-def other_links(events: Iterable[UsageEvent], state: State) -> list[UsageEvent]:
-    """Return, where a call was said to be several others, that these are one."""
+def other_links(events: Iterable[UsageEvent], before: State, state: State) -> list[UsageEvent]:
+    """Return, where a call was said to be several others, that these are one.
+
+    The state keeps but one of them for each speaker: the others are known now or never again.
+    """
     target = absorbed_by(state)
-    others = {e.same_as: e for e in (*state.values(), *events) if e.same_as and e.same_as != target}
+    said = (*before.values(), *state.values(), *events)
+    others = {e.same_as: e for e in said if e.same_as and e.same_as != target}
     return [link(event, *alias_and_call(other, target)) for other, event in sorted(others.items())]
 
 

@@ -10,6 +10,7 @@ from tokentide_aggregator.aliases import directed, other_links, passed_on, recor
 from tokentide_aggregator.counted_call import NOTHING_TOLD, CountedCall, index_row, joined
 from tokentide_aggregator.fold import Group
 from tokentide_aggregator.ledger import Block, Change, Verdict
+from tokentide_aggregator.notice import Notice
 from tokentide_aggregator.rows import (
     encode_row,
     is_plain,
@@ -42,31 +43,34 @@ def build(
     changes: list[Change] = []
     verdicts: list[Verdict] = []
     days: set[tuple[str, int]] = set()
-    states: list[State] = []
-    repeated: list[State] = []
+    noticed, repeated = Notice(), Notice()
     follow: list[Record] = []
+    ahead: list[Record] = []
     for call, folded in calls.items():
+        for event in folded.events:
+            noticed.hear(event)
         counted = known.get(call)
         first = folded.events[0]
         if counted is None and len(folded.events) == 1 and not first.same_as and is_plain(first):
             changes.append(_first_change(call, first, price, price_version))
-            states.append({speaker(first): first})
+            noticed.take({speaker(first): first})
             days.add((first.org_id, first.occurred_at.toordinal()))
             if folded.waiting:
                 verdicts.append(Verdict(folded.waiting[0], "counted"))
             continue
         if counted is not None and counted.row is None:  # the index alone says that all of it is repeats
             verdicts.extend(Verdict(waiting, "duplicate") for waiting in folded.waiting.values())
-            repeated.append(reduce(add, folded.events, {}))
+            repeated.take(reduce(add, folded.events, {}))
             continue
         old = None if counted is None else counted.row
         before: State = {} if old is None else state_of_row(old)
         state, said, links = _joined(before, folded)
-        states.append(state)
+        noticed.take(state)
         # From every batch that speaks of a call that is another one, also where nothing changes: what a crash
         # kept from being published is published by the replay.
         moved = passed_on(state)
-        follow += records_of(moved, folded.waiting.values()) + records_of(links)
+        follow += records_of(moved, folded.waiting.values())
+        ahead += records_of(links)
         if not moved:  # else whoever waits hears from the call that counts
             verdicts.extend(said)
         if state == before:
@@ -76,7 +80,7 @@ def build(
         days.add((first.org_id, occurred_at.toordinal()))
         if old is not None:
             days.add((first.org_id, old.occurred_at.toordinal()))
-    return Block(changes, verdicts, days, states=states, repeated=repeated, follow=follow)
+    return Block(changes, verdicts, days, noticed=noticed, repeated=repeated, follow=follow, ahead=ahead)
 
 
 def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict], list[UsageEvent]]:
@@ -84,7 +88,7 @@ def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict], lis
 
     The last of what is returned are links that the events say of other calls.
     """
-    verdicts = []
+    verdicts, known = [], state
     events, links = directed(folded.events)
     for position, event in enumerate(events):
         before, state = state, add(state, event)
@@ -92,7 +96,7 @@ def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict], lis
         if waiting is not None:
             verdict = "counted" if not before else "duplicate" if state is before else "upgraded"
             verdicts.append(Verdict(waiting, verdict))
-    return state, verdicts, [*links, *other_links(events, state)]
+    return state, verdicts, [*links, *other_links(events, known, state)]
 
 
 def _first_change(call: bytes, event: UsageEvent, price: Price, price_version: str) -> Change:

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import msgspec
 
 from tokentide_aggregator.fold import ConsumedRecord, DeadLetter, Folded, Group, Waiting
+from tokentide_aggregator.notice import Notice
 from tokentide_common.broker import Record
-from tokentide_common.merge import State
 from tokentide_common.store import Store
 
 E = TypeVar("E")
@@ -50,12 +50,14 @@ class Block(NamedTuple):
     """(org_id, ordinal of the UTC day) whose rankings change."""
     dead: Sequence[DeadLetter] = ()
     """What could be read, but not be joined with what is known."""
-    states: Sequence[State] = ()
-    """Calls that the batch speaks of, as they are now."""
-    repeated: Sequence[State] = ()
-    """Of calls to which it adds nothing, and which were not looked up, what the batch says."""
+    noticed: Notice | None = None
+    """What calls that the batch speaks of give occasion to conclude."""
+    repeated: Notice | None = None
+    """The same of calls to which it adds nothing, and which were not looked up: by what the batch says."""
     follow: Sequence[Record] = ()
     """What goes on the block's own topic because of it."""
+    ahead: Sequence[Record] = ()
+    """The same, of which a replay could know nothing any more once the block is stored."""
 
 
 class Ledger(Protocol[E, K]):

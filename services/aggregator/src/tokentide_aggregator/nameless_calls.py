@@ -8,7 +8,7 @@ several is left apart, and coverage names it as a possible double.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -21,22 +21,24 @@ _BEFORE: Final = timedelta(seconds=2)
 _AFTER: Final = timedelta(seconds=5)
 
 
-def pairs(states: Iterable[State]) -> list[UsageEvent]:
+def pairs(states: Sequence[State]) -> list[UsageEvent]:
     """Return the links of nameless calls to the logged ones that they are, among calls of any sessions."""
-    nameless: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
-    logged: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
-    for state in states:
-        side = nameless if is_nameless(state) else logged if is_logged_alone(state) else None
-        if side is not None:
-            record, _ = merged(state)
-            side[_what(state, record)].append(record)
+    nameless, logged = (_by_what(filter(fits, states)) for fits in (is_nameless, is_logged_alone))
     links = []
     for what, calls in nameless.items():
         for call in calls:
-            fits = [line for line in logged[what] if _while(call, line)]
+            fits = [line for line in logged.get(what, ()) if _while(call, line)]
             if len(fits) == 1 and sum(_while(other, fits[0]) for other in calls) == 1:
                 links.append(link(call, call.call_id, fits[0].call_id))
     return links
+
+
+def _by_what(states: Iterable[State]) -> dict[tuple[object, ...], list[UsageEvent]]:
+    found: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
+    for state in states:
+        record, _ = merged(state)
+        found[_what(state, record)].append(record)
+    return found
 
 
 def _what(state: State, record: UsageEvent) -> tuple[object, ...]:

@@ -194,6 +194,9 @@ class Processor(Generic[E, K]):
         if keep and block.changes:
             content = msgspec.msgpack.encode(block.changes)
             await self._in_database(keep_block, self._engine, self.topic, partition, token, content)
+        if block.ahead:
+            # Before the insert: afterwards a replay finds the joined state, which holds no trace of these.
+            await until_available("publish", lambda: self._publisher.publish(self.topic, block.ahead))
         self._failpoint("before_insert")
         return block, await self._timed("insert", lambda: self._insert(block.changes, token, holds))
 

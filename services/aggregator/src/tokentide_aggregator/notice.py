@@ -1,0 +1,62 @@
+"""What a batch gives occasion to conclude: small, for the batch itself is not kept until then. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from tokentide_aggregator.session_facts import (
+    NAMELESS,
+    SessionFact,
+    SessionKey,
+    Unnamed,
+    is_logged_alone,
+    is_nameless,
+    person_fact,
+    session_of,
+    unnamed,
+)
+from tokentide_common.events import UsageEvent
+from tokentide_common.merge import State
+
+
+class Notice:
+    """Facts of sessions, and calls of which their sessions may know more."""
+
+    def __init__(self) -> None:
+        self.facts: set[SessionFact] = set()
+        self.unnamed: dict[SessionKey, list[Unnamed]] = defaultdict(list)
+        self.logged: set[SessionKey] = set()
+        """Sessions of calls that only the log knows."""
+        self.nameless: set[SessionKey] = set()
+        """Sessions of calls that telemetry names by no id."""
+
+    def __bool__(self) -> bool:
+        return bool(self.facts or self.unnamed or self.logged or self.nameless)
+
+    def take(self, state: State) -> None:
+        """Take note of a call as it is now."""
+        session = session_of(state)
+        if session is None:
+            return
+        call = unnamed(state)
+        if call is not None:
+            self.unnamed[session].append(call)
+        if is_logged_alone(state):
+            self.logged.add(session)
+        elif is_nameless(state):
+            self.nameless.add(session)
+            self.facts.add(SessionFact(*session, NAMELESS))
+
+    def hear(self, event: UsageEvent) -> None:
+        """Take note of what an observation says of its session."""
+        fact = person_fact(event)
+        if fact is not None:
+            self.facts.add(fact)
+
+    def join(self, other: Notice) -> None:
+        """Take note of all that another notice holds."""
+        self.facts |= other.facts
+        self.logged |= other.logged
+        self.nameless |= other.nameless
+        for session, calls in other.unnamed.items():
+            self.unnamed[session] += calls
