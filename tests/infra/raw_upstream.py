@@ -45,6 +45,10 @@ class ReadBody:
     """Read the rest of the request now (after `Early`)."""
 
 
+class Echo:
+    """Answer with the body of the request, in two chunks."""
+
+
 class Close:
     """Close the connection in the orderly way (FIN)."""
 
@@ -59,7 +63,7 @@ class Stall:
 
 Flow = Callable[[asyncio.StreamWriter], Awaitable[None]]
 """Whatever else a test wants written: it is handed the writer."""
-Step = bytes | Pause | Hold | Early | ReadBody | Close | Reset | Stall | Flow
+Step = bytes | Pause | Hold | Early | ReadBody | Echo | Close | Reset | Stall | Flow
 Answer = Sequence[Step]
 
 
@@ -165,6 +169,9 @@ class RawUpstream:
         for step in answer:
             if isinstance(step, ReadBody):
                 await self._read_body(reader, request)
+            elif isinstance(step, Echo):
+                half = len(request.body) // 2
+                await self._take(streamed(bytes(request.body[:half]), bytes(request.body[half:])), writer)
             elif isinstance(step, Stall):
                 await reader.read()
                 return False
@@ -241,7 +248,12 @@ def ok(body: bytes = b"ok", *headers: tuple[bytes, bytes], status: bytes = b"200
 def chunked(*pieces: bytes, trailers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
     """The body of a chunked answer."""
     end = b"".join(name + b": " + value + b"\r\n" for name, value in trailers)
-    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n" + end + b"\r\n"
+    return (
+        b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces if piece)
+        + b"0\r\n"
+        + end
+        + b"\r\n"
+    )
 
 
 def streamed(*pieces: bytes, content_type: bytes = b"text/event-stream") -> bytes:

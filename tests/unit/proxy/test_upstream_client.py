@@ -344,10 +344,12 @@ async def test_a_reader_that_leaves_is_seen_upstream_within_100_ms() -> None:
         assert not response.complete
 
 
-async def test_who_stops_waiting_for_an_answer_leaves_no_connection() -> None:
-    upstream = RawUpstream([Stall()])
+@pytest.mark.parametrize("sending_still", [True, False])
+async def test_who_stops_waiting_for_an_answer_leaves_no_connection(sending_still: bool) -> None:
+    upstream = RawUpstream([Early(), Stall()])
     async with talking(upstream) as (client, where):
-        sending = asyncio.ensure_future(client.send(where, b"GET", b"/", HEADERS))
+        body = pieces(b"a", after=asyncio.Event()) if sending_still else b"a"
+        sending = asyncio.ensure_future(client.send(where, b"POST", b"/", HEADERS, body))
         await until(lambda: upstream.requests)
         sending.cancel()
         async with asyncio.timeout(0.1):

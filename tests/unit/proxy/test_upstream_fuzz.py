@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.raw_upstream import Close, Pause, RawUpstream, Step, chunked, ok
+from infra.raw_upstream import Answer, Close, Echo, Pause, RawUpstream, Step, chunked, ok
 from infra.upstream_exchange import HEADERS, read, talking
 from tokentide_proxy.exchange import Headers
 from tokentide_proxy.upstream_errors import UpstreamError
 
-FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 names = st.from_regex(r"x-[a-z0-9]{1,12}", fullmatch=True).map(str.encode)
 values = st.from_regex(rb"([!-~\x80-\xff]([ \t!-~\x80-\xff]{0,20}[!-~\x80-\xff])?)?", fullmatch=True)
@@ -116,6 +117,44 @@ async def test_right_answers_are_read_right_one_after_another_however_they_come(
             assert seen.trailers == (answer.trailers if answer.framing == "chunked" else [])
     assert [bytes(request.body) for request in upstream.requests] == [b"".join(body) for body in requests]
     assert upstream.accepts == 1 + sum(answer.framing == "until the end" for answer in sent[:-1])
+
+
+async def test_no_answer_goes_to_another_request_whoever_leaves_when() -> None:
+    chance = random.Random(7)
+    steps: list[Answer] = [
+        [Pause(chance.choice([0, 0, 0.002])), Echo(), *chance.choice([[], [], [], [Close()], [b"more"]])]
+        for _ in range(400)
+    ]
+    upstream = RawUpstream(*steps)
+    right = 0
+
+    async def ask(worker: int) -> None:
+        nonlocal right
+        for number in range(20):
+            body = b"%d of %d " % (number, worker) * chance.randint(1, 2000)
+            sending = client.send(
+                where, b"POST", b"/", HEADERS, chance.choice([body, each([body[:7], body[7:]])])
+            )
+            try:
+                async with asyncio.timeout(chance.choice([0.001, 0.01, 10])):
+                    response = await sending
+            except (TimeoutError, UpstreamError):
+                continue
+            if chance.random() < 0.2:
+                response.abort()
+                continue
+            seen = await read(response)
+            assert seen.body == body
+            assert seen.error is None
+            right += 1
+
+    async with talking(upstream) as (client, where):
+        async with asyncio.TaskGroup() as group:
+            for worker in range(20):
+                group.create_task(ask(worker))
+        assert client.connections <= 20
+    assert right > 50
+    assert upstream.accepts < len(upstream.requests)
 
 
 @FUZZ
