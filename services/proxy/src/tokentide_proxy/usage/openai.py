@@ -84,8 +84,9 @@ _WANTED: Final[Wanted] = {**_ANSWER, b"type": None, b"code": None, b"response": 
 # Most chunks say that usage, error and finish reason are null: those are passed over.
 _MARKERS: Final = (
     *(b'"usage":{', b'"usage": {', b'"finish_reason":"', b'"finish_reason": "', _DONE),
-    *(b'"error":{', b'"error": {', b'"error"}', b'"error",'),
-    *(b'"%b"' % kind.encode() for kind in _LAST_EVENTS),
+    *(b'"error":{', b'"error": {', b'"error",'),
+    # In every event that carries a response: the first ones and the last one.
+    b'"incomplete_details"',
 )
 
 
