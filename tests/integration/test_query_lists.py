@@ -222,3 +222,15 @@ async def test_coverage_says_which_sources_saw_how_many_calls_and_names_possible
         {"sources": ["otlp"], "calls": 1},
     ]
     assert item["possible_doubles"] == [{"model": "m", "output_tokens": 7, "call_ids": ["msg_1", "req_1"]}]
+
+
+async def test_a_call_that_is_counted_under_another_id_is_in_no_answer(api, store):
+    counted = call(call_id="req_1", session_id="s", output_tokens=5, model="m")
+    alias = call(call_id="x_1", session_id="s", output_tokens=5, model="m", same_as="req_1", sources=["otlp"])
+    await insert_calls(store, [counted, alias])
+    assert [c["call_id"] for c in (await api.json("/calls?from=7d"))["items"]] == ["req_1"]
+    (session,) = (await api.json("/sessions?from=7d"))["items"]
+    assert (session["calls"], session["sources"]) == (1, ["cli"])
+    by = await api.json("/usage/breakdown?from=7d&by=stop_reason")
+    assert [row["calls"] for row in by["rows"]] == [1]
+    assert (await api.json("/usage/summary?from=7d"))["calls"] == 1
