@@ -43,8 +43,7 @@ def usage_event(
         provider=upstream.provider,
     )
     started = datetime.fromtimestamp(outcome.started_at, UTC)
-    output_tokens = _count(observed.output_tokens)
-    return UsageEvent(
+    event = UsageEvent(
         call_id=call_id or derived_call_id("proxy", key.key_id, own_id),
         source="proxy",
         occurred_at=started,
@@ -52,39 +51,50 @@ def usage_event(
         message_id=response_id,
         request_id=request_id,
         client=attribution.client,
-        org_id=key.org_id,
-        user_id=attribution.user_id or key.user_id,
-        user_email=attribution.user_email or key.user_email,
-        account_id=attribution.account_id or facts.account_id,
-        device_id=attribution.device_id or facts.device_id,
-        machine_id=key.machine_id,
-        key_id=key.key_id,
         session_id=session_id,
-        project=attribution.project or key.project,
-        team=attribution.team or key.team,
-        department=attribution.department or key.department,
-        agent=attribution.agent,
-        tags=attribution.tags,
         provider=upstream.provider,
         model=_word(observed.model) or _word(facts.model),
         status=outcome.status,
         http_status=outcome.http_status,
         error_type=_word(observed.error_type) or outcome.error_type,
-        stop_reason=_word(observed.stop_reason),
-        service_tier=_word(observed.service_tier),
-        speed=_word(observed.speed),
-        inference_geo=_word(observed.inference_geo),
         duration_ms=outcome.duration_ms,
         ttft_ms=outcome.ttft_ms,
-        input_tokens=_count(observed.input_tokens),
-        cache_read_tokens=_count(observed.cache_read_tokens),
-        cache_write_tokens=_count(observed.cache_write_tokens),
-        cache_write_5m_tokens=_count(observed.cache_write_5m_tokens),
-        cache_write_1h_tokens=_count(observed.cache_write_1h_tokens),
-        output_tokens=output_tokens,
-        reasoning_tokens=min(_count(observed.reasoning_tokens), output_tokens),
-        web_search_requests=min(max(observed.web_search_requests, 0), _MAX_WEB_SEARCHES),
     )
+    _attribute(event, key, attribution, facts)
+    _fill_in(event, observed)
+    return event
+
+
+def _attribute(event: UsageEvent, key: KeyRecord, attribution: Attribution, facts: RequestFacts) -> None:
+    """Say whom it is for: the request's own word first, but never for the organisation."""
+    event.org_id = key.org_id
+    event.key_id = key.key_id
+    event.machine_id = key.machine_id
+    event.user_id = attribution.user_id or key.user_id
+    event.user_email = attribution.user_email or key.user_email
+    event.account_id = attribution.account_id or facts.account_id
+    event.device_id = attribution.device_id or facts.device_id
+    event.project = attribution.project or key.project
+    event.team = attribution.team or key.team
+    event.department = attribution.department or key.department
+    event.agent = attribution.agent
+    event.tags = attribution.tags
+
+
+def _fill_in(event: UsageEvent, observed: Observed) -> None:
+    """Say what the answer said, within the bounds of an event."""
+    event.stop_reason = _word(observed.stop_reason)
+    event.service_tier = _word(observed.service_tier)
+    event.speed = _word(observed.speed)
+    event.inference_geo = _word(observed.inference_geo)
+    event.input_tokens = _count(observed.input_tokens)
+    event.cache_read_tokens = _count(observed.cache_read_tokens)
+    event.cache_write_tokens = _count(observed.cache_write_tokens)
+    event.cache_write_5m_tokens = _count(observed.cache_write_5m_tokens)
+    event.cache_write_1h_tokens = _count(observed.cache_write_1h_tokens)
+    event.output_tokens = _count(observed.output_tokens)
+    event.reasoning_tokens = min(_count(observed.reasoning_tokens), event.output_tokens)
+    event.web_search_requests = min(max(observed.web_search_requests, 0), _MAX_WEB_SEARCHES)
 
 
 def _count(number: int) -> int:
