@@ -20,7 +20,7 @@ from infra.manifests import RUNS, session_dir, truth_for_log
 READY_FIELDS = {"ready", "ingest", "otlp_grpc", "proxy", "query", "broker", "credentials"}
 CREDENTIALS = {"organization", "api_key", "machine_key", "proxy_key"}
 DRAIN_S = 15.0
-ANY_PORTS = ("--ingest-port", "0", "--otlp-grpc-port", "0", "--query-port", "0")
+ANY_PORTS = ("--ingest-port", "0", "--otlp-grpc-port", "0", "--proxy-port", "0", "--query-port", "0")
 
 
 @pytest.fixture
@@ -56,7 +56,9 @@ def test_ready_is_one_line_of_json_with_the_addresses_and_the_keys(system: Embed
     assert system.credentials.keys() == CREDENTIALS
     kinds = [system.credentials[f"{kind}_key"][:5] for kind in ("api", "machine", "proxy")]
     assert kinds == ["tt_a_", "tt_m_", "tt_p_"]
-    for side in ("ingest", "query"):
+    secret = system.data_dir / "secret.key"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    for side in ("ingest", "proxy", "query"):
         for route in ("healthz", "readyz", "metrics"):
             assert httpx.get(f"{ready[side]}/{route}", verify=False).status_code == 200
 
@@ -71,9 +73,9 @@ def test_a_second_system_in_a_used_data_folder_is_refused(system: Embedded, tmp_
     assert (system.data_dir / "addresses.json").exists()
 
 
-@pytest.mark.parametrize("name", ["ingest", "otlp-grpc", "query", "broker"])
+@pytest.mark.parametrize("name", ["ingest", "otlp-grpc", "proxy", "query", "broker"])
 def test_a_taken_port_is_refused_by_the_name_of_its_flag(name: str, taken_port: int, tmp_path: Path) -> None:
-    ports = {"ingest": 0, "otlp-grpc": 0, "query": 0, "broker": 0} | {name: taken_port}
+    ports = {"ingest": 0, "otlp-grpc": 0, "proxy": 0, "query": 0, "broker": 0} | {name: taken_port}
     flags = [text for one, port in ports.items() for text in (f"--{one}-port", str(port))]
     code, said = refused("--data-dir", str(tmp_path / "data"), *flags, home=tmp_path / "home")
     assert code == 1

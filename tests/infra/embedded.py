@@ -96,6 +96,7 @@ class Keys(NamedTuple):
     org_id: str
     machine_key: str
     api_key: str
+    proxy_key: str
 
 
 class Embedded:
@@ -104,7 +105,7 @@ class Embedded:
     def __init__(self, folder: Path, **ports: int) -> None:
         self.data_dir = folder / "data"
         self._folder = folder
-        chosen = {"ingest": 0, "otlp-grpc": 0, "query": 0, "broker": 0} | ports
+        chosen = {"ingest": 0, "otlp-grpc": 0, "proxy": 0, "query": 0, "broker": 0} | ports
         flags = [text for name, port in chosen.items() for text in (f"--{name}-port", str(port))]
         self.command = [COMMAND, "up", "--data-dir", str(self.data_dir), "--json", *flags]
         self.ready: dict[str, Any] = {}
@@ -155,9 +156,9 @@ class Embedded:
 
     def start_again(self, **settings: str) -> None:
         """Start it on the same ports, where its clients still look for it."""
-        for name, address in (("ingest", "ingest"), ("otlp-grpc", "otlp_grpc"), ("query", "query")):
+        for name in ("ingest", "otlp-grpc", "proxy", "query"):
             port = self.command.index(f"--{name}-port") + 1
-            self.command[port] = self.ready[address].rpartition(":")[2]
+            self.command[port] = self.ready[name.replace("-", "_")].rpartition(":")[2]
         self.start(**settings)
 
     def kill(self) -> None:
@@ -209,7 +210,8 @@ class Embedded:
         try:
             org_id = create_organization(engine, "test")
             machine_key, _ = issue_key(engine, org_id, "m", user_id="dev")
-            keys = Keys(org_id, machine_key, issue_key(engine, org_id, "a")[0])
+            proxy_key, _ = issue_key(engine, org_id, "p", user_id="dev")
+            keys = Keys(org_id, machine_key, issue_key(engine, org_id, "a")[0], proxy_key)
         finally:
             engine.dispose()
         caller, deadline = self.caller(keys), time.monotonic() + 30

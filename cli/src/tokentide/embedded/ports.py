@@ -14,6 +14,7 @@ class Ports(msgspec.Struct, frozen=True):
 
     ingest: int
     otlp_grpc: int
+    proxy: int
     query: int
     broker: int
 

@@ -14,6 +14,7 @@ from tokentide.embedded.broker import embedded_broker
 from tokentide.embedded.credentials import Credentials, ensure_credentials
 from tokentide.embedded.data_folder import DataFolder
 from tokentide.embedded.ports import Ports
+from tokentide.embedded.secret_key import ensure_secret_key
 from tokentide_aggregator.app import running as aggregator_running
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.accounts import KeyDirectory
@@ -24,6 +25,9 @@ from tokentide_common.settings import SharedSettings, load
 from tokentide_common.store import Store
 from tokentide_ingest.app import create_app as create_ingest
 from tokentide_ingest.settings import IngestSettings
+from tokentide_proxy.app import create_app as create_proxy
+from tokentide_proxy.app import serving_options
+from tokentide_proxy.settings import ProxySettings
 from tokentide_query_api.app import create_app as create_query_api
 from tokentide_query_api.settings import QuerySettings
 from tokentide_ranker.app import create_app as create_ranker
@@ -33,12 +37,12 @@ S = TypeVar("S", bound=SharedSettings)
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The ready line. A service that this version does not have yet is null."""
+    """The ready line."""
 
     ready: bool
     ingest: str
     otlp_grpc: str | None
-    proxy: str | None
+    proxy: str
     query: str
     broker: str
     credentials: str
@@ -77,6 +81,17 @@ async def embedded_system(
         query_port = await stack.enter_async_context(serving(query, host="127.0.0.1", port=ports.query))
         ingest = create_ingest(load(IngestSettings, environ), keys=keys)
         ingest_port = await stack.enter_async_context(serving(ingest, host="127.0.0.1", port=ports.ingest))
+        # The last to open and the first to close: what it still sees of live streams is counted by the others.
+        proxy = load(ProxySettings, environ)
+        proxy_port = await stack.enter_async_context(
+            serving(
+                create_proxy(proxy, engine=engine, keys=keys),
+                host="127.0.0.1",
+                port=ports.proxy,
+                drain_s=proxy.proxy_drain_s,
+                options=serving_options(proxy),
+            )
+        )
         while not consumer.ready():
             await asyncio.wait({aggregator_ended}, timeout=0.05)
             if aggregator_ended.done():
@@ -86,7 +101,7 @@ async def embedded_system(
                 ready=True,
                 ingest=f"http://127.0.0.1:{ingest_port}",
                 otlp_grpc=f"127.0.0.1:{ingest.state.otlp_grpc_port}",
-                proxy=None,
+                proxy=f"http://127.0.0.1:{proxy_port}",
                 query=f"http://127.0.0.1:{query_port}",
                 broker=broker_url,
                 credentials=str(folder.credentials),
@@ -108,14 +123,19 @@ def _environment(
     suggested = {
         # Tansu lets the first member of a group wait for half of this; no other member will ever come.
         "TOKENTIDE_SESSION_TIMEOUT_MS": "3000",
-        # Telemetry of this machine without a key is that of the user who started us.
+        # Telemetry and calls of this machine without a key are those of the user who started us.
         "TOKENTIDE_OTLP_LOOPBACK_KEY": credentials.machine_key,
         "TOKENTIDE_OTLP_FORWARD_QUEUE_DIR": str(folder.forward_queue.absolute()),
+        "TOKENTIDE_PROXY_LOOPBACK_KEY": credentials.proxy_key,
+        "TOKENTIDE_PROXY_SPOOL_DIR": str(folder.proxy_spool.absolute()),
+        # Whoever stops it waits in front of a terminal.
+        "TOKENTIDE_PROXY_DRAIN_S": "30",
     }
     decided = {
         "TOKENTIDE_BROKER_URL": broker_url,
         "TOKENTIDE_CLICKHOUSE_URL": f"chdb:///{folder.engine.absolute()}",
         "TOKENTIDE_DATABASE_URL": f"sqlite:///{folder.accounts.absolute()}",
+        "TOKENTIDE_SECRET_KEY": ensure_secret_key(folder, os.environ),
         # The broker forgets: acknowledge only what is stored.
         "TOKENTIDE_EMBEDDED": "true",
         "TOKENTIDE_BIND_HOST": "127.0.0.1",

@@ -50,7 +50,13 @@ def up(
     """
     logging.configure("console", level="warning")
     folder = DataFolder((data_dir or default_data_dir()).expanduser())
-    ports = Ports(ingest=ingest_port, otlp_grpc=otlp_grpc_port, query=query_port, broker=broker_port)
+    ports = Ports(
+        ingest=ingest_port,
+        otlp_grpc=otlp_grpc_port,
+        proxy=proxy_port,
+        query=query_port,
+        broker=broker_port,
+    )
     with folder.locked():
         refuse_taken(ports)
         try:
@@ -104,7 +110,7 @@ def _announce(ready: Ready, *, as_json: bool) -> None:
     console = results()
     console.print(
         f"[bold green]ready[/]  query [bold]{ready.query}[/]  ingest {ready.ingest}  "
-        f"otlp grpc {ready.otlp_grpc}  broker {ready.broker}"
+        f"otlp grpc {ready.otlp_grpc}  proxy {ready.proxy}  broker {ready.broker}"
     )
     console.print(f"       keys in {ready.credentials}")
     console.print("       next: [bold]tokentide push[/], then [bold]tokentide stats[/]")
