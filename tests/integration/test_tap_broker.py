@@ -1,12 +1,13 @@
-"""The tap against real brokers: away and back, forgetting, killed. At least once on the topic, once in effect.
+"""The tap against real brokers: away and back, forgetting, killed. At least once on the topic.
 
-A publish that is cut off may have reached the broker, and is repeated: then an event is on the topic twice, and
-its identity makes the second one count nothing. Where nothing is cut off the tests see every event once.
+A publish that is cut off may have reached the broker, and is repeated: then an event is on the topic twice,
+and its identity makes the second one count nothing. Where nothing is cut off the tests see every event once.
 """
 
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,9 @@ from infra.taps import Tapped, arrived, ids, in_order, nowhere, seen, tapping
 from infra.verdicts import Aggregator
 from infra.waiting import until
 from tokentide_common.broker import ensure_topics
-from tokentide_common.limit_facts import LimitFact, decode_limit_fact
+from tokentide_common.limit_facts import decode_limit_fact
 from tokentide_common.topics import LIMITS
+from tokentide_proxy.limit_headers import Observer
 
 
 @pytest.fixture
@@ -177,37 +179,42 @@ async def test_damage_on_disk_is_counted_and_all_else_arrives(tansu: Broker, tmp
     assert set(found) < set(ids(*range(10)))
 
 
-def told(remaining: int, kind: str = "requests", account: str = "org-a") -> LimitFact:
-    return LimitFact(
-        provider="anthropic",
-        kind=kind,
-        observed_at=datetime(2026, 11, 22, 11, tzinfo=UTC),
-        org_id="org_1",
-        account_id=account,
-        limit=100,
-        remaining=remaining,
-    )
+def told(remaining: int, *, key: str = "key_1", account: str = "org-a", model: str = "m") -> dict[str, Any]:
+    headers = [
+        (b"anthropic-organization-id", account.encode()),
+        (b"anthropic-ratelimit-requests-limit", b"100"),
+        (b"anthropic-ratelimit-requests-remaining", b"%d" % remaining),
+        (b"anthropic-ratelimit-unified-5h-utilization", b"0.%d" % remaining),
+    ]
+    at = datetime(2026, 11, 22, 11, tzinfo=UTC) + timedelta(seconds=100 - remaining)
+    return {"headers": headers, "seen": Observer("anthropic", at, "org_1", key, model=model)}
 
 
-async def limits_on(url: str) -> list[LimitFact]:
-    return [decode_limit_fact(record.value or b"") for record in await everything_on(url, LIMITS)]
+async def limits_on(url: str) -> list[tuple[str, str, str, int | str | None]]:
+    facts = [decode_limit_fact(record.value or b"") for record in await everything_on(url, LIMITS)]
+    return sorted((fact.account_id, fact.kind, fact.model, fact.remaining) for fact in facts)
 
 
 async def test_of_each_limit_the_latest_fact_goes_out_keyed_by_account(tansu: Broker, tmp_path):
     async with tapping(tansu.url, tmp_path / "spool") as tapped:
-        for remaining in range(100, 0, -1):
-            tapped.tap.offer_limits(
-                [told(remaining), told(remaining, "tokens"), told(remaining, account="b")]
-            )
+        for remaining in range(99, 9, -1):
+            tapped.tap.offer_limits(**told(remaining))
+            tapped.tap.offer_limits(**told(remaining, model="n"))
+            tapped.tap.offer_limits(**told(remaining, key="key_2", account="b"))
+        tapped.tap.offer_limits([(b"content-type", b"says nothing")], told(9)["seen"])
+
+        async def all_there() -> bool:
+            return len(await limits_on(tansu.url)) >= 5
+
         await until(lambda: tapped.tap._delivery.is_open)
-
-        async def three() -> bool:
-            return len(await limits_on(tansu.url)) >= 3
-
-        await until(three)
-    latest = {(fact.account_id, fact.kind): fact.remaining for fact in await limits_on(tansu.url)}
-    assert latest == {("org-a", "requests"): 1, ("org-a", "tokens"): 1, ("b", "requests"): 1}
-    assert len(await limits_on(tansu.url)) == 3
+        await until(all_there)
+    assert await limits_on(tansu.url) == [
+        ("b", "requests", "m", 10),
+        ("b", "unified_5h", "", None),
+        ("org-a", "requests", "m", 10),
+        ("org-a", "requests", "n", 10),
+        ("org-a", "unified_5h", "", None),
+    ]
     keys = {record.key for record in await everything_on(tansu.url, LIMITS)}
     assert keys == {b"org_1:anthropic:org-a", b"org_1:anthropic:b"}
 
@@ -215,12 +222,16 @@ async def test_of_each_limit_the_latest_fact_goes_out_keyed_by_account(tansu: Br
 async def test_limits_told_while_the_broker_is_away_arrive_as_their_latest(tansu: Broker, tmp_path):
     tansu.kill()
     async with tapping(tansu.url, tmp_path / "spool") as tapped:
-        tapped.tap.offer_limits([told(50)])
-        tapped.tap.offer_limits([told(40)])
+        tapped.tap.offer_limits(**told(50))
+        tapped.tap.offer_limits(**told(40))
         tansu.restart()
         await until(lambda: tapped.tap._delivery.is_open)
 
-        async def one() -> bool:
-            return [fact.remaining for fact in await limits_on(tansu.url)] == [40]
+        async def there() -> bool:
+            return bool(await limits_on(tansu.url))
 
-        await until(one)
+        await until(there)
+    assert await limits_on(tansu.url) == [
+        ("org-a", "requests", "m", 40),
+        ("org-a", "unified_5h", "", None),
+    ]

@@ -18,7 +18,8 @@ Utilization = Annotated[str, msgspec.Meta(pattern=r"^$|^[0-9]{1,6}(\.[0-9]{1,18}
 class LimitFact(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True, gc=False):
     """The state of one limit of one account, as an answer told it: the latest one counts.
 
-    A limit is `org_id`, `provider`, `account_id` (`key_id` where no account is known) and `kind`.
+    A limit is `org_id`, `provider`, `account_id` (`key_id` where no account is known), `model` and `kind`.
+    Models of one family may share one: then the latest of theirs counts.
     """
 
     provider: Text
@@ -33,6 +34,8 @@ class LimitFact(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True, g
     """The provider's id of the account, as answers name it."""
     key_id: Text = ""
     """Our key, under which it was seen."""
+    model: Text = ""
+    """The model that answered, of limits that each model has for itself; empty for a subscription's windows."""
     limit: Amount | None = None
     remaining: Amount | None = None
     utilization: Utilization = ""

@@ -1,13 +1,14 @@
 """Rate limits on their way to their topic: gauges, of which the latest value is worth sending.
 
-Every answer tells a dozen of them; sent one by one they would be ten times the traffic of the events. So they
-go out once a second, and what the broker does not take is overtaken in memory instead of spooled.
+Every answer tells a dozen of them; read and sent one by one they would be ten times the work of the events. So
+of each key and model the latest answer is kept, and read once a second. What the broker does not take is
+overtaken in memory instead of spooled.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -17,29 +18,28 @@ from tokentide_common.limit_facts import LimitFact, encode_limit_fact, key_of
 from tokentide_common.outbox import Record
 from tokentide_common.topics import LIMITS
 from tokentide_proxy.delivery import Delivery
+from tokentide_proxy.exchange import Headers
+from tokentide_proxy.limit_headers import Observer, limit_facts, tells_limits
 
 _EVERY_S: Final = 1.0
-_MOST: Final = 20_000
+_MOST: Final = 2000
 _log = structlog.get_logger(__name__)
 
 
 class LatestLimits:
-    """The latest fact of each limit since the last time they were sent."""
+    """The latest answer of each key and model since the last time limits were sent."""
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
-        self._latest: dict[tuple[str, ...], LimitFact] = {}
+        self._latest: dict[tuple[str, ...], tuple[Headers, Observer]] = {}
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def take(self, facts: Sequence[LimitFact]) -> None:
-        """Replace what was known of these limits."""
-        latest = self._latest
-        for fact in facts:
-            gauge = (fact.org_id, fact.provider, fact.account_id or fact.key_id, fact.kind)
-            if gauge in latest or len(latest) < _MOST:
-                latest[gauge] = fact
-        if latest:
+    def take(self, headers: Headers, seen: Observer) -> None:
+        """Replace what was known by what these headers say; those that say nothing replace nothing."""
+        speaker = (seen.org_id, seen.provider, seen.key_id, seen.model)
+        if tells_limits(headers) and (speaker in self._latest or len(self._latest) < _MOST):
+            self._latest[speaker] = (headers, seen)
             self._some.set()
 
     def start(self) -> None:
@@ -53,9 +53,7 @@ class LatestLimits:
         if not sent:
             return
         try:
-            await self._delivery.publish(
-                LIMITS, [Record(key_of(fact), encode_limit_fact(fact)) for fact in sent.values()]
-            )
+            await self._delivery.publish(LIMITS, _records(sent.values()))
         except Unavailable:
             self._latest = {**sent, **self._latest}
             self._some.set()
@@ -73,3 +71,13 @@ class LatestLimits:
             await self._some.wait()
             await self.flush()
             await asyncio.sleep(_EVERY_S)
+
+
+def _records(answers: Iterable[tuple[Headers, Observer]]) -> list[Record]:
+    """Return a record for each limit that the answers tell, the latest word of each."""
+    latest: dict[tuple[str, ...], LimitFact] = {}
+    for headers, seen in sorted(answers, key=lambda answer: answer[1].observed_at):
+        for fact in limit_facts(headers, seen):
+            gauge = (fact.org_id, fact.provider, fact.account_id or fact.key_id, fact.model, fact.kind)
+            latest[gauge] = fact
+    return [Record(key_of(fact), encode_limit_fact(fact)) for fact in latest.values()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -11,13 +11,12 @@ import structlog
 
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.events import UsageEvent
-from tokentide_common.limit_facts import LimitFact
 from tokentide_common.metrics import Metrics
 from tokentide_proxy.attribution import attribution_of, request_facts
-from tokentide_proxy.exchange import Observed, Outcome, Upstream, UsageReader
+from tokentide_proxy.exchange import Headers, Observed, Outcome, Upstream, UsageReader
 from tokentide_proxy.exchanges import Exchange
 from tokentide_proxy.headers import first
-from tokentide_proxy.limit_headers import Observer, limit_facts
+from tokentide_proxy.limit_headers import Observer
 from tokentide_proxy.observation import usage_event
 
 _REQUEST_IDS: Final = {"anthropic": b"request-id", "openai": b"x-request-id", "gemini": b""}
@@ -31,8 +30,8 @@ class Tap(Protocol):
     def offer(self, event: UsageEvent) -> None:
         """Take an event."""
 
-    def offer_limits(self, facts: Sequence[LimitFact]) -> None:
-        """Take limits."""
+    def offer_limits(self, headers: Headers, seen: Observer) -> None:
+        """Take what an answer's headers say of limits."""
 
 
 class Recorder:
@@ -58,10 +57,9 @@ class Recorder:
         if key is not None and reader is not None:
             self._tap.offer(_event(exchange, key, reader, outcome))
         if key is not None and exchange.answer_headers:
-            seen = Observer(upstream.provider, datetime.now(UTC), key.org_id, key.key_id)
-            facts = limit_facts(exchange.answer_headers, seen)
-            if facts:
-                self._tap.offer_limits(facts)
+            now = datetime.now(UTC)
+            seen = Observer(upstream.provider, now, key.org_id, key.key_id, model=observed.model)
+            self._tap.offer_limits(exchange.answer_headers, seen)
         self._count(label(upstream), exchange.status)
         if exchange.first_byte_sent_at:
             self._overhead.observe(exchange.overhead_s())

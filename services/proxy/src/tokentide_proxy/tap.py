@@ -19,14 +19,15 @@ import structlog
 
 from tokentide_common.errors import Unavailable
 from tokentide_common.events import UsageEvent, encode_event
-from tokentide_common.limit_facts import LimitFact
 from tokentide_common.metrics import Metrics
 from tokentide_common.outbox import Record
 from tokentide_common.retry import until_available
 from tokentide_common.topics import USAGE
 from tokentide_proxy.delivery import Delivery, Publishes
 from tokentide_proxy.drops import Drops
+from tokentide_proxy.exchange import Headers
 from tokentide_proxy.latest_limits import LatestLimits
+from tokentide_proxy.limit_headers import Observer
 from tokentide_proxy.settings import ProxySettings
 from tokentide_proxy.spool import Spool
 
@@ -80,9 +81,9 @@ class Tap:
         if len(buffer) >= _ENOUGH:
             self._many.set()
 
-    def offer_limits(self, facts: Sequence[LimitFact]) -> None:
-        """Take what an answer said of limits. Never raises, never waits; the latest of each is kept."""
-        self._limits.take(facts)
+    def offer_limits(self, headers: Headers, seen: Observer) -> None:
+        """Take what an answer's headers say of limits. Never raises, never waits; the latest count."""
+        self._limits.take(headers, seen)
 
     async def start(self) -> None:
         """Begin, with what earlier processes left on disk. Neither a broker nor a disk need be there."""
