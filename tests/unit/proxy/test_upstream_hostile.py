@@ -84,6 +84,8 @@ BROKEN_OFF: dict[str, tuple[list[Step], bytes]] = {
 TOO_MUCH: dict[str, list[Step]] = {
     "at once": [ok() + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"],
     "later": [ok(), Pause(0.01), b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"],
+    "without a body": [ok() + b"HTTP/1.1 500 Forged\r\nx: y\r\ncontent-length: 0\r\n\r\n"],
+    "half": [ok() + b"HTTP/1.1 500 Forged\r\nx: y\r\nz"],
     "garbage": [ok() + b"more"],
     "after chunks": [CHUNKED + b"2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"],
 }
@@ -115,7 +117,8 @@ async def test_what_follows_an_answer_is_never_taken_for_the_next_one(name: str)
     upstream = RawUpstream(TOO_MUCH[name], [ok(b"honest")])
     async with talking(upstream) as (client, where):
         seen = await read(await client.send(where, b"GET", b"/1", HEADERS))
-        assert (seen.body, seen.error) == (b"ok", None)
+        assert (seen.status, seen.reason, seen.body, seen.error) == (200, b"OK", b"ok", None)
+        assert (len(seen.headers), seen.trailers) == (1, [])
         await until(lambda: client.connections == 0)
         assert (await read(await client.send(where, b"GET", b"/2", HEADERS))).body == b"honest"
     assert upstream.accepts == 2
