@@ -10,15 +10,23 @@ from pathlib import Path
 import pytest
 
 from infra.embedded import Embedded, Keys
+from infra.fake_provider import FakeProvider
 
 INSTALLED = Path(__file__).parent / "node_modules"
 
 
 @pytest.fixture(scope="package")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+def provider() -> Iterator[FakeProvider]:
+    """What the proxy takes for every provider."""
+    with FakeProvider() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def system(tmp_path_factory: pytest.TempPathFactory, provider: FakeProvider) -> Iterator[Embedded]:
     assert INSTALLED.is_dir(), "the clients are not installed: run `make test-clients`"
     running = Embedded(tmp_path_factory.mktemp("system"))
-    running.start()
+    running.start(TOKENTIDE_PROXY_UPSTREAMS=provider.upstreams)
     yield running
     running.end()
 

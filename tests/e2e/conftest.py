@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 
 from infra.embedded import Embedded, Keys, Machine
+from infra.fake_provider import FakeProvider
 
 
 @pytest.fixture(scope="package")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+def provider() -> Iterator[FakeProvider]:
+    """What the proxy of the system takes for every provider."""
+    with FakeProvider() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def system(tmp_path_factory: pytest.TempPathFactory, provider: FakeProvider) -> Iterator[Embedded]:
     running = Embedded(tmp_path_factory.mktemp("system"))
-    running.start()
+    running.start(TOKENTIDE_PROXY_UPSTREAMS=provider.upstreams)
     yield running
     running.end()
 

@@ -1,7 +1,7 @@
 """What a provider answers, in the words of each API, and what that call used. Pure: one request, one answer.
 
-The same request gets the same answer, ids included, whoever carries it: so results can be compared. In the text
-of a request `[[call NAME]]` asks for a call of that tool, if it is offered and no result is there yet;
+The same request gets the same answer, ids included, whoever carries it: so results can be compared. In the
+text of a request `[[call NAME]]` asks for a call of that tool, if it is offered and no result is there yet;
 `[[bad]]` is refused, `[[overloaded]]` is refused every other time, `[[endless]]` is a stream without an end.
 """
 

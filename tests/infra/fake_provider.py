@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from infra.recorded_exchanges import Exchange
 from infra.fake_answers import ANSWER, Answer, chat, gemini, messages, responses
+from infra.recorded_exchanges import Exchange
 
 _PACE_S = 0.01
 _FRAMED_ANEW = frozenset({"transfer-encoding", "content-length", "connection", "date", "server"})

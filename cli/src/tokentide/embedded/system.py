@@ -81,7 +81,7 @@ async def embedded_system(
         query_port = await stack.enter_async_context(serving(query, host="127.0.0.1", port=ports.query))
         ingest = create_ingest(load(IngestSettings, environ), keys=keys)
         ingest_port = await stack.enter_async_context(serving(ingest, host="127.0.0.1", port=ports.ingest))
-        # The last to open and the first to close: what it still sees of live streams is counted by the others.
+        # The last to open and the first to close: the others count what it still sees of live streams.
         proxy = load(ProxySettings, environ)
         proxy_port = await stack.enter_async_context(
             serving(
