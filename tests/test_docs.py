@@ -17,6 +17,7 @@ import pytest
 from tokentide_common import problem
 from tokentide_common.activity import ActivityFact
 from tokentide_common.events import UsageEvent
+from tokentide_common.limit_facts import LimitFact
 from tokentide_common.settings import variable
 from tokentide_query_api.activity_words import ACTIVITY_DIMENSIONS, ACTIVITY_METRICS
 from tokentide_query_api.dimensions import DIMENSIONS, METRICS
@@ -136,6 +137,11 @@ def test_every_metric_dimension_and_field_of_activity_is_documented() -> None:
     assert set(ACTIVITY_METRICS) - listed == set()
     asked = text_of("query-api.md").partition("## `GET /api/v1/activity`")[2].partition("\n## ")[0]
     assert set(ACTIVITY_DIMENSIONS) - set(re.findall(r"`([a-z0-9_]+)`", asked)) == set()
+
+
+def test_every_field_of_a_limit_is_documented() -> None:
+    listed = set(re.findall(r"`([a-z0-9_]+)`", text_of("limits.md")))
+    assert {field.name for field in msgspec.structs.fields(LimitFact)} - listed == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

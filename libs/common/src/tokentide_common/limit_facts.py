@@ -35,7 +35,7 @@ class LimitFact(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True, g
     key_id: Text = ""
     """Our key, under which it was seen."""
     model: Text = ""
-    """The model that answered, of limits that each model has for itself; empty for a subscription's windows."""
+    """The model that answered, of limits that models have for themselves; not of a subscription's windows."""
     limit: Amount | None = None
     remaining: Amount | None = None
     utilization: Utilization = ""

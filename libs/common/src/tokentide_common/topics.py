@@ -32,7 +32,7 @@ _DAY_MS: Final = 86_400_000
 TOPICS: Final = (
     Topic(USAGE, "usage events, keyed by call id", 12, 7 * _DAY_MS),
     Topic(ACTIVITY, "activity facts: sessions, lines of code, commits", 12, 7 * _DAY_MS),
-    Topic(LIMITS, "rate-limit facts per account", 3, 7 * _DAY_MS),
+    Topic(LIMITS, "rate-limit facts, keyed by account", 3, 7 * _DAY_MS),
     Topic(RANKINGS, "rankings as they change, keyed by organisation", 3, 7 * _DAY_MS),
     Topic(
         DEAD_LETTERS,

@@ -1,7 +1,7 @@
 """Rate limits on their way to their topic: gauges, of which the latest value is worth sending.
 
-Every answer tells a dozen of them; read and sent one by one they would be ten times the work of the events. So
-of each key and model the latest answer is kept, and read once a second. What the broker does not take is
+Every answer tells a dozen of them; read and sent one by one they would be ten times the work of the events.
+So of each key and model the latest answer is kept, and read once a second. What the broker does not take is
 overtaken in memory instead of spooled.
 """
 
