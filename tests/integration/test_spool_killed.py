@@ -1,4 +1,4 @@
-"""A process killed while it writes its spool: all that it was told to be on disk is there, and nothing else."""
+"""A process killed while it writes its spool: all that it was told to be on disk is there, nothing else."""
 
 import subprocess
 import sys
