@@ -23,6 +23,8 @@ from tokentide_proxy.spool_format import Frames, framed, read_frames
 
 SEGMENT_BYTES: Final = 2**20
 SUFFIX: Final = ".events"
+# Windows would write the ends of lines its own way.
+_APPENDING: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
 Problem = Literal["", "spool_full", "disk_error"]
 
 
@@ -142,7 +144,7 @@ class SegmentLog:
             self._finish_segment()
             self._last_stamp = max(time.time_ns(), self._last_stamp + 1)
             path = self._folder.new_file(self._last_stamp)
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            self._file = os.open(path, _APPENDING, 0o600)
             self._segments.append(_Segment(path, 0))
         return self._segments[-1]
 
