@@ -88,7 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if b"[[bad]]" in asked.body or (b"[[overloaded]]" in asked.body and next(self._overloaded)):
             status = 400 if b"[[bad]]" in asked.body else 529
-            self._say(status, answer.error, answer.headers | {"retry-after-ms": "1"})
+            # Another attempt is another request to a provider.
+            ids = {name: f"{value}e" for name, value in answer.headers.items() if "request-id" in name}
+            self._say(status, answer.error, answer.headers | ids | {"retry-after-ms": "1"})
             self.provider.refused.append(answer)
         elif b'"stream":true' in asked.body.replace(b" ", b"") or ":stream" in asked.path:
             endless = b"[[endless]]" in asked.body
