@@ -50,7 +50,8 @@ def test_what_is_passed_on_is_all_that_was_said_whenever_and_however_often_it_wa
     told = reduce(add, received(passed_on(state)), told)
     assert told == of("req_1", {who: one for who, one in state.items() if who in told})
     silent = [one for who, one in state.items() if who not in told]
-    assert not any(one.input_tokens or one.output_tokens or one.user_email for one in silent)
+    assert not any(one.input_tokens or one.output_tokens for one in silent)
+    assert not any(one.user_email for one in silent if one.source == "link")
 
 
 def test_a_call_that_stands_for_itself_passes_nothing_on():
@@ -59,6 +60,11 @@ def test_a_call_that_stands_for_itself_passes_nothing_on():
 
 def test_what_only_links_makes_no_call_of_the_id_that_it_names():
     assert passed_on(state_of([event(same_as="req_1", model="gemini-2.5-pro")])) == []
+
+
+def test_the_person_of_the_key_that_a_link_came_with_makes_no_call_either():
+    said = {"same_as": "req_1", "user_id": "zoe", "user_email": "zoe@x.io", "machine_id": "m", "team": "t"}
+    assert passed_on(state_of([event(**said)])) == []
 
 
 def test_a_person_concluded_for_the_one_id_is_passed_on_to_the_other():

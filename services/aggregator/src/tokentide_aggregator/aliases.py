@@ -17,8 +17,8 @@ from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.identity import alias_and_call
 from tokentide_common.merge import State, absorbed_by
 
-# What an observation says of how the call went. Without any of it, and without a person, it only links: it
-# must not make a call of an id that nobody else speaks of.
+# What an observation says of how the call went. Without any of it, it only links: it must not make a call of
+# an id that nobody else speaks of, whatever person the key that it came with stands for.
 _OF_THE_CALL: Final = (
     *("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reported_cost_usd"),
     *("duration_ms", "ttft_ms", "http_status", "error_type", "stop_reason"),
@@ -59,7 +59,9 @@ def passed_on(state: State) -> list[UsageEvent]:
     return [
         part
         for event in state.values()
-        if event.user_email or any(getattr(event, name) for name in _OF_THE_CALL) or event.status != "ok"
+        if event.status != "ok"
+        or any(getattr(event, name) for name in _OF_THE_CALL)
+        or (event.source == "link" and event.user_email)
         for part in _parts(replace(event, call_id=target, same_as=""))
     ]
 
