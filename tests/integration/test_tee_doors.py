@@ -112,7 +112,7 @@ async def test_an_outage_of_the_collector_is_nobodys_business_in_a_mirror(
     [
         (200, {"content-type": "application/json", "x-collector": "a"}, b"{ }"),
         (200, {"content-type": "application/x-protobuf"}, b""),
-        (200, {"content-type": "application/json", "content-encoding": "gzip"}, gzip.compress(b"{}")),
+        (200, {"content-type": "application/json", "content-encoding": "gzip"}, gzip.compress(b"{}", mtime=0)),
         (400, {"content-type": "application/json"}, b'{"code":3,"message":"bad"}'),
         (429, {"retry-after": "11", "content-type": "text/plain; charset=utf-8"}, b"slow down"),
         (503, {"retry-after": "7"}, b"busy"),
