@@ -231,6 +231,61 @@ async def test_an_old_client_without_request_ids_is_counted_once_by_log_and_tele
     linked.close()
 
 
+def proxied(run: str) -> list[UsageEvent]:
+    """What a proxy saw of a captured run, as the door of its key lets it in."""
+    said = manifest(run)
+    return [
+        UsageEvent(
+            call_id=request["request_id"],
+            source="proxy",
+            org_id="o",
+            client="claude-code",
+            session_id=said["session_ids"][0],
+            request_id=request["request_id"],
+            occurred_at=datetime.fromtimestamp(request["t"], UTC),
+            observed_at=datetime.fromtimestamp(request["t"], UTC),
+            model=request["model"],
+            input_tokens=request["usage"]["input_tokens"],
+            cache_read_tokens=request["usage"]["cache_read_input_tokens"],
+            cache_write_tokens=request["usage"]["cache_creation_input_tokens"],
+            output_tokens=request["usage"]["output_tokens"],
+        )
+        for request in said["upstream_requests"]
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("with_log", [False, True])
+async def test_an_old_client_without_request_ids_is_counted_once_through_the_proxy_too(
+    store, tmp_path, with_log, order, size
+):
+    run = "24-old-1.0.128-slow"
+    named = [*proxied(run), *(log_of(run, tmp_path) if with_log else [])]
+    linked = Linked(store, tmp_path, "t")
+    linked.append(ORDERS[order](named, telemetry_of("claude-code", run, key())))
+    await linked.count_all(size)
+    truth = manifest(run)["totals_by_model_completed"]
+    said = await totals(store)
+    assert {model: (t.calls, t.output_tokens) for model, t in said.items()} == {
+        model: (t["requests"], t["output_tokens"]) for model, t in truth.items()
+    }
+    counted = [row for row in await live_rows(store, "o") if not row["same_as"]]
+    assert all({"otlp", "proxy"} <= set(row["sources"]) for row in counted)
+    linked.close()
+
+
+async def test_an_alias_whose_call_is_lost_counts_as_nothing_whatever_person_its_key_adds(store, tmp_path):
+    who = key(user_id="zoe", user_email="zoe@x.io")
+    alone = [e for e in telemetry_of("gemini-cli", "01-prompt-http", who) if e.same_as]
+    linked = Linked(store, tmp_path, "t")
+    linked.append([*alone, *alone])
+    await linked.count_all(1)
+    assert alone
+    assert [row for row in await live_rows(store, "o") if not row["same_as"]] == []
+    linked.close()
+
+
 async def test_gemini_calls_are_counted_under_the_id_of_the_provider(store, tmp_path):
     events = telemetry_of("gemini-cli", "01-prompt-http", key())
     linked = Linked(store, tmp_path, "t")

@@ -75,6 +75,13 @@ def test_calls_with_the_same_tokens_at_other_times_are_told_apart():
     assert found == [("x_1", "req_1"), ("x_2", "req_2")]
 
 
+def test_what_the_proxy_saw_fits_as_the_line_of_the_log_does_with_it_and_without():
+    proxied = {"source": "proxy", "occurred_at": NOON}
+    assert linked(seen(), logged(**proxied)) == [("x_1", "req_1")]
+    assert linked(seen(), {**logged(**proxied), **logged(output_tokens=6)}) == [("x_1", "req_1")]
+    assert linked(seen(), logged(**proxied, client="python-sdk")) == []
+
+
 def test_calls_that_name_their_request_or_were_found_already_are_left_alone():
     assert linked(seen("req_0"), logged()) == []
     assert linked(seen(request_id="req_1"), logged()) == []

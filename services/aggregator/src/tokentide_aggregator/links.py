@@ -49,8 +49,8 @@ class Links:
         # Our own calls and facts are written, and only now the others' are read: of two aggregators that meet
         # the two sides of a link at the same time, at least the one that reads last finds both.
         said_now = {fact.session for fact in new}
-        facts = await self._book.facts(said_now | notice.unnamed.keys() | notice.logged)
-        searched = {s for s in notice.logged & facts.keys() if any(f.kind == NAMELESS for f in facts[s])}
+        facts = await self._book.facts(said_now | notice.unnamed.keys() | notice.named)
+        searched = {s for s in notice.named & facts.keys() if any(f.kind == NAMELESS for f in facts[s])}
         searched |= said_now | notice.nameless
         states = await self._book.calls(searched)
         told = facts.keys() - searched

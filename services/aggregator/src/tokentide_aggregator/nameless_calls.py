@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Final
 
 from tokentide_aggregator.aliases import link
-from tokentide_aggregator.session_facts import is_logged_alone, is_nameless, session_of
+from tokentide_aggregator.session_facts import is_named_alone, is_nameless, session_of
 from tokentide_common.events import UsageEvent
 from tokentide_common.merge import State, merged
 
@@ -23,7 +23,7 @@ _AFTER: Final = timedelta(seconds=5)
 
 def pairs(states: Sequence[State]) -> list[UsageEvent]:
     """Return the links of nameless calls to the logged ones that they are, among calls of any sessions."""
-    nameless, logged = (_by_what(filter(fits, states)) for fits in (is_nameless, is_logged_alone))
+    nameless, logged = (_by_what(filter(fits, states)) for fits in (is_nameless, is_named_alone))
     links = []
     for what, calls in nameless.items():
         for call in calls:

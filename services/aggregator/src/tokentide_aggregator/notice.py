@@ -9,7 +9,7 @@ from tokentide_aggregator.session_facts import (
     SessionFact,
     SessionKey,
     Unnamed,
-    is_logged_alone,
+    is_named_alone,
     is_nameless,
     person_fact,
     session_of,
@@ -25,13 +25,13 @@ class Notice:
     def __init__(self) -> None:
         self.facts: set[SessionFact] = set()
         self.unnamed: dict[SessionKey, list[Unnamed]] = defaultdict(list)
-        self.logged: set[SessionKey] = set()
-        """Sessions of calls that only the log knows."""
+        self.named: set[SessionKey] = set()
+        """Sessions of calls that the log or the proxy knows, and telemetry does not."""
         self.nameless: set[SessionKey] = set()
         """Sessions of calls that telemetry names by no id."""
 
     def __bool__(self) -> bool:
-        return bool(self.facts or self.unnamed or self.logged or self.nameless)
+        return bool(self.facts or self.unnamed or self.named or self.nameless)
 
     def take(self, state: State) -> None:
         """Take note of a call as it is now."""
@@ -41,8 +41,8 @@ class Notice:
         call = unnamed(state)
         if call is not None:
             self.unnamed[session].append(call)
-        if is_logged_alone(state):
-            self.logged.add(session)
+        if is_named_alone(state):
+            self.named.add(session)
         elif is_nameless(state):
             self.nameless.add(session)
             self.facts.add(SessionFact(*session, NAMELESS))
@@ -56,7 +56,7 @@ class Notice:
     def join(self, other: Notice) -> None:
         """Take note of all that another notice holds."""
         self.facts |= other.facts
-        self.logged |= other.logged
+        self.named |= other.named
         self.nameless |= other.nameless
         for session, calls in other.unnamed.items():
             self.unnamed[session] += calls

@@ -17,7 +17,8 @@ PERSON: Final = "person"
 NAMELESS: Final = "nameless_calls"
 """The client is one that names no request in its telemetry: its calls are to be found in the log."""
 _BY_TELEMETRY: Final = {"otlp", "otlp-aborted", "link"}
-_BY_LOG: Final = {"cli", "cli-aborted", "link"}
+# By whoever can name a request: the proxy, too, is told the session by the client.
+_BY_NAME: Final = {"cli", "cli-aborted", "proxy", "proxy-aborted", "link"}
 
 
 class SessionFact(NamedTuple):
@@ -93,7 +94,7 @@ def unnamed(state: State) -> Unnamed | None:
 def is_nameless(state: State) -> bool:
     """Tell whether a call is known from telemetry alone, of a client that names no request in it.
 
-    Claude Code before 2.1 is such a client. Its log has the request's id.
+    Claude Code before 2.1 is such a client. Its log has the request's id, and so has the proxy.
     """
     event = state.get("otlp")
     return (
@@ -107,14 +108,14 @@ def is_nameless(state: State) -> bool:
     )
 
 
-def is_logged_alone(state: State) -> bool:
-    """Tell whether a call is known from Claude Code's log alone, by an id of the provider."""
-    event = state.get("cli")
+def is_named_alone(state: State) -> bool:
+    """Tell whether its log or the proxy alone knows a call of Claude Code, by an id of the provider."""
+    event = state.get("cli") or state.get("proxy")
     return (
         event is not None
         and not is_derived(event.call_id)
         and event.client == "claude-code"
-        and state.keys() <= _BY_LOG
+        and state.keys() <= _BY_NAME
         and not absorbed_by(state)
     )
 
