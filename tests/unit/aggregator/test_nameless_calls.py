@@ -75,6 +75,32 @@ def test_calls_with_the_same_tokens_at_other_times_are_told_apart():
     assert found == [("x_1", "req_1"), ("x_2", "req_2")]
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5-20250929"),
+        ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5-20250929"),
+        ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5-20250929"),
+        ("claude-opus-5[1m]", "claude-opus-5"),
+    ],
+)
+def test_a_cloud_s_name_of_a_model_is_that_model(asked, answered):
+    assert linked(seen(model=asked), logged("msg_1", model=answered)) == [("x_1", "msg_1")]
+    assert linked(seen(model=asked), logged("msg_1", model="claude-haiku-4-5-20251001")) == []
+
+
+def test_a_gateway_s_own_id_of_a_request_tells_which_call_of_the_log_it_is():
+    """Telemetry has it alone, while the log has the answer's id too, which the call then is counted under."""
+    mine, other = {"request_id": "2025-1"}, {"request_id": "2025-2"}
+    assert linked(seen("s:2025-1", **mine), logged("msg_1", **mine)) == [("s:2025-1", "msg_1")]
+    assert linked(seen("s:2025-1", **mine), logged("msg_2", **other)) == []
+    both = seen("s:2025-1", **mine), seen("s:2025-2", **other)
+    assert linked(*both, logged("msg_1", **mine), logged("msg_2", **other)) == [
+        ("s:2025-1", "msg_1"),
+        ("s:2025-2", "msg_2"),
+    ]
+
+
 def test_what_the_proxy_saw_fits_as_the_line_of_the_log_does_with_it_and_without():
     proxied = {"source": "proxy", "occurred_at": NOON}
     assert linked(seen(), logged(**proxied)) == [("x_1", "req_1")]
@@ -84,6 +110,6 @@ def test_what_the_proxy_saw_fits_as_the_line_of_the_log_does_with_it_and_without
 
 def test_calls_that_name_their_request_or_were_found_already_are_left_alone():
     assert linked(seen("req_0"), logged()) == []
-    assert linked(seen(request_id="req_1"), logged()) == []
+    assert linked(seen(request_id="req_2"), logged(request_id="req_1")) == []
     assert linked(seen(same_as="req_1"), logged()) == []
     assert linked(seen(), {**logged(), **seen("req_1")}) == []

@@ -52,6 +52,11 @@ def is_derived(call_id: str) -> bool:
     return call_id.startswith(_DERIVED)
 
 
+def is_issued(call_id: str) -> bool:
+    """Tell whether an id shows that a provider issued it."""
+    return call_id.startswith(_PROVIDER_ISSUED)
+
+
 def alias_and_call(one: str, other: str) -> tuple[str, str]:
     """Return, of two ids of one call, the one that is given up and the one that the call is counted under.
 

@@ -1,12 +1,13 @@
 """Calls that telemetry saw without the request's id, found again in the log. Pure.
 
-Nothing that both carry is an id, so the rule is strict: session, model and all token counts are equal, the
-log's line was written while the call ran or right after, and exactly one call on each side fits. What fits
-several is left apart, and coverage names it as a possible double.
+Mostly nothing that both carry is an id, so the rule is strict: session, model and all token counts are
+equal, the log's line was written while the call ran or right after, and exactly one call on each side fits.
+What fits several is left apart, and coverage names it as a possible double.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -19,6 +20,9 @@ from tokentide_common.merge import State, merged
 
 _BEFORE: Final = timedelta(seconds=2)
 _AFTER: Final = timedelta(seconds=5)
+# Telemetry has the model as it was asked for (us.anthropic.claude-…-v1:0, claude-…@2025…, …[1m]), the answer
+# that the log has calls it by its own name.
+_CLOUD: Final = re.compile(r"^(?:[a-z-]+\.)?anthropic\.|\[1m\]$|-v\d+(?::\d+)?$")
 
 
 def pairs(states: Sequence[State]) -> list[UsageEvent]:
@@ -27,8 +31,8 @@ def pairs(states: Sequence[State]) -> list[UsageEvent]:
     links = []
     for what, calls in nameless.items():
         for call in calls:
-            fits = [line for line in logged.get(what, ()) if _while(call, line)]
-            if len(fits) == 1 and sum(_while(other, fits[0]) for other in calls) == 1:
+            fits = [line for line in logged.get(what, ()) if _fits(call, line)]
+            if len(fits) == 1 and sum(_fits(other, fits[0]) for other in calls) == 1:
                 links.append(link(call, call.call_id, fits[0].call_id))
     return links
 
@@ -44,13 +48,15 @@ def _by_what(states: Iterable[State]) -> dict[tuple[object, ...], list[UsageEven
 def _what(state: State, record: UsageEvent) -> tuple[object, ...]:
     written = record.cache_write_5m_tokens + record.cache_write_1h_tokens
     tokens = (record.input_tokens, record.cache_read_tokens, written, record.output_tokens)
-    return session_of(state), record.model, tokens
+    return session_of(state), _CLOUD.sub("", record.model).replace("@", "-"), tokens
 
 
-def _while(call: UsageEvent, line: UsageEvent) -> bool:
-    """Tell whether the log has the line from the time of the call.
+def _fits(call: UsageEvent, line: UsageEvent) -> bool:
+    """Tell whether the log has the line from the time of the call, and not from another request.
 
     Several lines make one call; while only the first are there, its output is a placeholder and fits nothing.
     """
+    if call.request_id and line.request_id:
+        return call.request_id == line.request_id
     end = call.occurred_at + timedelta(milliseconds=call.duration_ms)
     return call.occurred_at - _BEFORE <= line.occurred_at <= end + _AFTER

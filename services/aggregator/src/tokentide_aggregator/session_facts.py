@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Final, NamedTuple
 
 from tokentide_common.events import UsageEvent
-from tokentide_common.identity import is_derived
+from tokentide_common.identity import is_derived, is_issued
 from tokentide_common.merge import TELEMETRY, State, absorbed_by, join
 
 SessionKey = tuple[str, str]
@@ -94,14 +94,15 @@ def unnamed(state: State) -> Unnamed | None:
 def is_nameless(state: State) -> bool:
     """Tell whether a call is known from telemetry alone, of a client that names no request in it.
 
-    Claude Code before 2.1 is such a client. Its log has the request's id, and so has the proxy.
+    Claude Code before 2.1 is such a client, and any in front of a cloud that sends no id of a request, or of
+    a gateway that sends its own. Its log has the request's or the answer's id, and so has the proxy.
     """
     event = state.get("otlp")
     return (
         event is not None
-        and is_derived(event.call_id)
+        and not is_issued(event.call_id)
         and event.client == "claude-code"
-        and not (event.request_id or event.message_id or event.same_as)
+        and not event.same_as
         and event.output_tokens > 0
         and state.keys() <= _BY_TELEMETRY
         and not absorbed_by(state)
