@@ -24,6 +24,7 @@ from tokentide_proxy.routing import Routes
 from tokentide_proxy.stream_usage import ask_for_usage, usage_hidden
 from tokentide_proxy.upstream_client import UpstreamClient
 from tokentide_proxy.upstream_errors import UpstreamBroken, UpstreamError
+from tokentide_proxy.usage.usage_chunk import UsageChunkFilter
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -120,14 +121,23 @@ async def _deliver(exchange: Exchange, response: Response, send: Send, *, hides_
         hiding, headers = usage_hidden(status, headers)
     exchange.answered(status, response.headers)
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    reader = exchange.reader
+    await _pass_on(exchange, response, send, hiding)
+    if exchange.reader is not None:
+        exchange.reader.end()
+
+
+async def _pass_on(
+    exchange: Exchange, response: Response, send: Send, hiding: UsageChunkFilter | None
+) -> None:
+    reader, ended = exchange.reader, False
     try:
         async for piece in response:
             if not exchange.first_byte_at:
                 exchange.first_byte_at = monotonic()
             shown = piece if hiding is None else hiding.feed(piece)
+            ended = response.at_end and hiding is None
             if shown:
-                await send({"type": "http.response.body", "body": shown, "more_body": True})
+                await send({"type": "http.response.body", "body": shown, "more_body": not ended})
             if not exchange.first_byte_sent_at:
                 exchange.first_byte_sent_at = monotonic()
             if reader is not None:
@@ -136,9 +146,8 @@ async def _deliver(exchange: Exchange, response: Response, send: Send, *, hides_
         held = b"" if hiding is None else hiding.end()
         if held:
             await send({"type": "http.response.body", "body": held, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-    if reader is not None:
-        reader.end()
+    if not ended:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _broken(exchange: Exchange, error: Exception, client: Client, send: Send) -> None:

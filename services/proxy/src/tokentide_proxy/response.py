@@ -65,6 +65,11 @@ class Response:
         """Whether the answer has come to its own end, read or not."""
         return self._source is None and self._error is None
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the answer has come to its own end, and all of it has been read."""
+        return self._source is None and self._error is None and not self._pieces
+
     def __aiter__(self) -> Self:
         return self
 
