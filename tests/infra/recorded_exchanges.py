@@ -25,6 +25,8 @@ class Exchange(NamedTuple):
     method: str
     path: str
     request_headers: list[tuple[bytes, bytes]]
+    request_body: bytes
+    """As far as it was kept: never what was asked."""
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
@@ -60,6 +62,7 @@ def _load(path: Path) -> Exchange:
         method=said["method"],
         path=said["path"],
         request_headers=_headers(said["request_headers"]),
+        request_body=json.dumps(said["request_body"]).encode() if said.get("request_body") else b"",
         status=said["status"],
         headers=_headers(said["response_headers"]),
         body=base64.b64decode(encoded) if encoded else said["response_body"].encode(),

@@ -41,6 +41,13 @@ def test_the_older_names_of_the_headers_still_count_and_ours_go_first() -> None:
     assert (said.user_id, said.user_email, said.project, said.department) == ("ann", "", "mine", "d")
 
 
+@pytest.mark.parametrize("name", [b"x-session-id", b"session-id", b"session_id"])
+def test_other_clients_name_their_session_too_and_ours_goes_first(name: bytes) -> None:
+    headers = [(name, SESSION.encode())]
+    assert attribution_of(headers).session_id == SESSION
+    assert attribution_of([*headers, (b"x-tokentide-session", b"mine")]).session_id == "mine"
+
+
 def test_claude_codes_own_headers_name_session_agent_and_attempt() -> None:
     said = attribution_of(
         [

@@ -1,8 +1,8 @@
 """Whom a call is counted for, as far as its request says. Pure; never the organisation, which is the key's.
 
 Our own headers (`x-tokentide-user`, `-project`, `-team`, `-department`, `-session`, `-tags`) go first, then
-what the clients themselves send: Claude Code's session and agent headers, OpenCode's session header, and the
-`metadata.user_id` of Anthropic's Messages API, in both forms that Claude Code has written it.
+what the clients themselves send: Claude Code's session and agent headers, the session headers of OpenCode
+and Codex, and the `metadata.user_id` of Anthropic's Messages API, in both forms that Claude Code has written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ _OURS: Final = {
     b"project": (b"x-tokentide-project", b"x-cua-project"),
     b"team": (b"x-tokentide-team",),
     b"department": (b"x-tokentide-department", b"x-cua-department"),
-    b"session": (b"x-tokentide-session", b"x-claude-code-session-id", b"x-session-id"),
+    b"session": (
+        *(b"x-tokentide-session", b"x-claude-code-session-id", b"x-session-id"),
+        # Codex, today and before.
+        *(b"session-id", b"session_id"),
+    ),
     b"agent": (b"x-claude-code-agent-id",),
     b"tags": (b"x-tokentide-tags",),
     b"retry": (b"x-stainless-retry-count",),
