@@ -10,10 +10,12 @@ streams that broke, have no event at all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
-from tokentide_common.events import UsageEvent
+from msgspec.structs import replace
+
+from tokentide_common.events import EARLIEST, UsageEvent
 from tokentide_common.identity import call_id_for, derived_call_id
 from tokentide_common.providers import provider_of
 from tokentide_ingest.otlp.facts import (
@@ -26,7 +28,7 @@ from tokentide_ingest.otlp.facts import (
     result_fact,
     stamp,
 )
-from tokentide_ingest.otlp.origin import Origins
+from tokentide_ingest.otlp.origin import Origin, Origins
 from tokentide_ingest.otlp.reading import (
     MAX_TEXT,
     count,
@@ -44,6 +46,17 @@ from tokentide_ingest.otlp.telemetry import Attributes, LogRecord, Span
 CLIENT: Final = "claude-code"
 LLM_SPAN: Final = "claude_code.llm_request"
 _NOT_A_CALL: Final = "<synthetic>"
+# What an event says of its call that many others say alike: all that `_begun` reads.
+_ALIKE: Final = (
+    *("session.id", "prompt.id", "query_source", "identity.source", "model", "speed", "effort"),
+    *("agent.name", "agent_id"),
+)
+_WHOSE: Final = ("user.id", "event.sequence", "model")
+# In this order they are a part of derived ids.
+_COUNTED: Final = (
+    *("input_tokens", "output_tokens", "cache_read_tokens"),
+    *("cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"),
+)
 # The API's own words for its statuses; the event has only the number and a message, which is never read.
 _ERRORS: Final = {
     400: "invalid_request_error",
@@ -64,25 +77,32 @@ def api_request(record: LogRecord, origins: Origins) -> Told:
     said = record.attributes
     if said.get("model") == _NOT_A_CALL:
         return []
-    tokens = _tokens(said)
-    call_id = _call_id(record, "", *tokens.values())
-    return [_call(record, origins, call_id, {"reported_cost_usd": dollars(said, "cost_usd"), **tokens})]
+    call = _call(record, origins)
+    _count(call, said)
+    call.reported_cost_usd = dollars(said, "cost_usd")
+    if not call.call_id:
+        call.call_id = _derived_id(record, "", *(getattr(call, name) for name in _COUNTED))
+    return [call]
 
 
 def api_error(record: LogRecord, origins: Origins) -> Told:
     """Return the failed call that a request given up is."""
     status = status_code(record.attributes, "status_code")
-    error = _ERRORS.get(status) or (f"http_{status}" if status else "connection_error")
-    failure = {"status": "error", "http_status": status, "error_type": error}
-    return [_call(record, origins, _call_id(record, "api_error"), failure)]
+    call = _call(record, origins)
+    call.call_id = call.call_id or _derived_id(record, "api_error")
+    call.status, call.http_status = "error", status
+    call.error_type = _ERRORS.get(status) or (f"http_{status}" if status else "connection_error")
+    return [call]
 
 
 def api_refusal(record: LogRecord, origins: Origins) -> Told:
     """Return what a refusal adds to the call that it answers, or nothing if another model then took over."""
     if flag(record.attributes, "server_fallback_hop"):
         return []
-    refusal = {"status": "error", "error_type": "refusal", "stop_reason": "refusal"}
-    return [_call(record, origins, _call_id(record, "api_refusal"), refusal)]
+    call = _call(record, origins)
+    call.call_id = call.call_id or _derived_id(record, "api_refusal")
+    call.status, call.error_type, call.stop_reason = "error", "refusal", "refusal"
+    return [call]
 
 
 def api_retries_exhausted(record: LogRecord, origins: Origins) -> Told:
@@ -124,22 +144,23 @@ def llm_span(span: Span, origins: Origins) -> Told:
         return []
     session_id = identifier(said, "session.id")
     failed = span.failed or flag(said, "success") is False
-    return [
-        UsageEvent(
-            call_id=_fitting(call_id_for(request_id=request_id, session_id=session_id)),
-            source="otlp",
-            client=CLIENT,
-            occurred_at=moment(span.start_ns),
-            request_id=request_id,
-            session_id=session_id,
-            status="error" if failed else "ok",
-            duration_ms=millis(said, "duration_ms"),
-            stop_reason=word(said, "stop_reason"),
-            **_described(said),
-            **({} if failed else _tokens(said)),
-            **origins.of(span.resource, said),
-        )
-    ]
+    call = UsageEvent(
+        call_id=_issued_id(request_id, session_id),
+        source="otlp",
+        client=CLIENT,
+        occurred_at=moment(span.start_ns),
+        request_id=request_id,
+        session_id=session_id,
+        status="error" if failed else "ok",
+        duration_ms=millis(said, "duration_ms"),
+        ttft_ms=millis(said, "ttft_ms"),
+        stop_reason=word(said, "stop_reason"),
+        **_described(said),
+        **origins.of(span.resource, said),
+    )
+    if not failed:
+        _count(call, said)
+    return [call]
 
 
 TELLERS: Final[dict[str, Callable[[LogRecord, Origins], Told]]] = {
@@ -155,24 +176,36 @@ TELLERS: Final[dict[str, Callable[[LogRecord, Origins], Told]]] = {
 """By the event's name without `claude_code.`; all other events mean nothing here."""
 
 
-def _call(record: LogRecord, origins: Origins, call_id: str, told: dict[str, Any]) -> UsageEvent:
+def _call(record: LogRecord, origins: Origins) -> UsageEvent:
+    """Return the call that an event is about, without an id if the event names none."""
     said = record.attributes
+    alike = origins.events(_ALIKE, _begun).of(record.resource, said)
     at, duration_ms = moment(record.time_ns), millis(said, "duration_ms")
+    request_id = identifier(said, "request_id")
+    return replace(
+        alike,
+        call_id=_issued_id(request_id, alike.session_id),
+        occurred_at=at - timedelta(milliseconds=duration_ms),
+        observed_at=at,
+        request_id=request_id,
+        duration_ms=duration_ms,
+        ttft_ms=millis(said, "ttft_ms"),
+    )
+
+
+def _begun(said: Attributes, origin: Origin) -> UsageEvent:
+    """Return what many calls of a session have in common; their ids, times and tokens are missing."""
     return UsageEvent(
-        call_id=call_id,
+        call_id="",
         source="otlp",
         client=CLIENT,
-        occurred_at=_start(at, duration_ms),
-        observed_at=at,
-        request_id=identifier(said, "request_id"),
+        occurred_at=EARLIEST,
         session_id=identifier(said, "session.id"),
         prompt_id=text(said, "prompt.id"),
         query_source=text(said, "query_source"),
         identity_provider=text(said, "identity.source"),
-        duration_ms=duration_ms,
         **_described(said),
-        **told,
-        **origins.of(record.resource, said),
+        **origin,
     )
 
 
@@ -187,40 +220,33 @@ def _described(said: Attributes) -> dict[str, Any]:
         # The API and the log call it standard.
         "speed": "standard" if speed == "normal" else speed,
         "effort": word(said, "effort"),
-        "ttft_ms": millis(said, "ttft_ms"),
     }
 
 
-def _tokens(said: Attributes) -> dict[str, Any]:
-    """Return the disjoint buckets: Claude Code's input leaves out what was cached."""
+def _count(call: UsageEvent, said: Attributes) -> None:
+    """Set the disjoint buckets: Claude Code's input leaves out what was cached."""
     write_5m, write_1h = count(said, "cache_creation_5m_tokens"), count(said, "cache_creation_1h_tokens")
-    return {
-        "input_tokens": count(said, "input_tokens"),
-        "output_tokens": count(said, "output_tokens"),
-        "cache_read_tokens": count(said, "cache_read_tokens"),
-        # Some versions say nothing but the total, some say 0 where they know the parts.
-        "cache_write_tokens": max(count(said, "cache_creation_tokens"), write_5m + write_1h),
-        "cache_write_5m_tokens": write_5m,
-        "cache_write_1h_tokens": write_1h,
-    }
+    call.input_tokens = count(said, "input_tokens")
+    call.output_tokens = count(said, "output_tokens")
+    call.cache_read_tokens = count(said, "cache_read_tokens")
+    # Some versions say nothing but the total, some say 0 where they know the parts.
+    call.cache_write_tokens = max(count(said, "cache_creation_tokens"), write_5m + write_1h)
+    call.cache_write_5m_tokens, call.cache_write_1h_tokens = write_5m, write_1h
 
 
-def _call_id(record: LogRecord, *told: str | int) -> str:
-    """Return the request's id; old versions know none: then what is in the record tells calls apart."""
+def _issued_id(request_id: str, session_id: str) -> str:
+    return _fitting(call_id_for(request_id=request_id, session_id=session_id))
+
+
+def _derived_id(record: LogRecord, *told: str | int) -> str:
+    """Return an id for old versions, which know none: what is in the record tells calls apart."""
     said = record.attributes
-    session_id = identifier(said, "session.id")
-    if request_id := identifier(said, "request_id"):
-        return _fitting(call_id_for(request_id=request_id, session_id=session_id))
-    whose = (session_id, text(said, "user.id"), text(said, "event.sequence"), text(said, "model"))
+    whose = (identifier(said, "session.id"), *(text(said, key) for key in _WHOSE))
     return derived_call_id("otlp", CLIENT, stamp(record), *whose, *told)
 
 
 def _fitting(call_id: str) -> str:
     return call_id if len(call_id) <= MAX_TEXT else derived_call_id(CLIENT, call_id)
-
-
-def _start(end: datetime, duration_ms: int) -> datetime:
-    return end - timedelta(milliseconds=duration_ms)
 
 
 def _place(record: LogRecord, origins: Origins) -> Place:

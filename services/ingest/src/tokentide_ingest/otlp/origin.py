@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from tokentide_common.events import UsageEvent
+from tokentide_ingest.otlp.alike import Alike
 from tokentide_ingest.otlp.kept import CONTENT
 from tokentide_ingest.otlp.reading import first, text
-from tokentide_ingest.otlp.telemetry import Attributes, Scalar
+from tokentide_ingest.otlp.telemetry import Attributes
 
+Origin = Mapping[str, Any]
+"""The fields that events and facts share: people, teams and tags, as far as they are known."""
 MAX_TAGS: Final = 32
 _MAX_TAG_NAME: Final = 64
 _SCOPES: Final = (
@@ -30,7 +34,7 @@ _READ: Final = (
 
 
 class Origins:
-    """Reads the origin of records, which mostly is the one of the record before."""
+    """Reads the origin of the records of a request, which mostly is the one of the record before."""
 
     def __init__(self, tag_attributes: Mapping[str, str]) -> None:
         self._tags = [
@@ -39,24 +43,33 @@ class Origins:
             if 0 < len(name) <= _MAX_TAG_NAME and key not in CONTENT
         ][:MAX_TAGS]
         self._keys = (*_READ, *(key for key, _ in self._tags))
-        self._resource: Attributes = {}
-        self._said: tuple[Scalar | None, ...] | None = None
-        self._origin: Mapping[str, Any] = {}
+        self._origins = Alike(self._keys, self._read)
+        self._events: dict[Callable[[Attributes, Origin], UsageEvent], Alike[UsageEvent]] = {}
 
-    def of(self, resource: Attributes, attributes: Attributes) -> Mapping[str, Any]:
-        """Return the fields that events and facts share: people, teams and tags, as far as they are known.
+    def of(self, resource: Attributes, attributes: Attributes) -> Origin:
+        """Return where a record comes from.
 
         A resource goes before a record where both name a team: it is what the organisation configured.
         """
-        said = tuple(map(attributes.get, self._keys))
-        if said == self._said and resource is self._resource:
-            return self._origin
+        return self._origins.of(resource, attributes)
+
+    def events(
+        self, keys: Iterable[str], begin: Callable[[Attributes, Origin], UsageEvent]
+    ) -> Alike[UsageEvent]:
+        """Return what makes, of all records with the same `keys` and origin, one event to copy.
+
+        `begin` gets a record's attributes, of which it reads only `keys`, and its origin.
+        """
+        if (known := self._events.get(begin)) is None:
+            known = self._events[begin] = Alike(
+                (*keys, *self._keys), lambda resource, said: begin(said, self.of(resource, said))
+            )
+        return known
+
+    def _read(self, resource: Attributes, attributes: Attributes) -> Origin:
         origin = {**_scope(attributes), **_scope(resource), **_person(resource), **_person(attributes)}
         if tags := self._tagged(resource, attributes):
             origin["tags"] = tags
-        # Only texts are remembered: True and 1 are equal, and spelled differently.
-        plain = all(value is None or isinstance(value, str) for value in said)
-        self._said, self._resource, self._origin = said if plain else None, resource, origin
         return origin
 
     def _tagged(self, resource: Attributes, attributes: Attributes) -> dict[str, str]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Final
 
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.events import MAX_COUNT
-from tokentide_common.merge import nano_usd, usd_text
 from tokentide_ingest.otlp.telemetry import Attributes, Scalar
 
 MAX_TEXT: Final = 256
@@ -24,6 +23,8 @@ _MAX_TIME_NS: Final = 2**63
 _MAX_DIGITS: Final = 24
 _DAY_MS: Final = 86_400_000
 _MAX_USD: Final = Decimal(10**6)
+_NANO_USD: Final = Decimal("1e-9")
+_ROUNDED_TO_NOTHING: Final = _NANO_USD / 2
 # An error's type is a word; whatever has spaces or quotes is a message, which may quote a prompt.
 _WORD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
 
@@ -108,7 +109,9 @@ def dollars(attributes: Attributes, key: str) -> str:
         amount = Decimal(said)
     except InvalidOperation:
         return ""
-    return usd_text(nano_usd(said)) if amount.is_finite() and 0 < amount < _MAX_USD else ""
+    if not (amount.is_finite() and _ROUNDED_TO_NOTHING < amount < _MAX_USD):
+        return ""
+    return f"{amount.quantize(_NANO_USD, ROUND_HALF_EVEN):f}".rstrip("0").rstrip(".")
 
 
 def moment(time_ns: int) -> datetime:
