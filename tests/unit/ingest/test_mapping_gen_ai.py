@@ -167,6 +167,9 @@ def test_a_failed_call_counts_without_tokens() -> None:
 
 def test_spans_of_clients_whose_events_tell_each_call_are_left_aside() -> None:
     assert mapped(span(CHAT, service="codex_exec"), span(CHAT, service="gemini-cli")).events == []
+    named_anew = span(CHAT, service="my-agents")
+    named_anew.scope = "gemini-cli"
+    assert mapped(named_anew).events == []
     # What Codex really sends: tokens, and neither operation nor model.
     assert mapped(span({"gen_ai.usage.input_tokens": 9, "gen_ai.usage.output_tokens": 1})).events == []
 

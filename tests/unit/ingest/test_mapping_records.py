@@ -159,6 +159,15 @@ def test_events_of_claude_code_are_known_by_scope_or_by_name_and_no_one_elses_ar
     assert not mapped(log("toString", CALL)).events
 
 
+def test_events_of_claude_code_are_known_by_service_where_the_scope_was_named_anew() -> None:
+    def told(service: str, scope: str) -> int:
+        return len(mapped(LogRecord({"service.name": service}, scope, "api_request", TIME_NS, CALL)).events)
+
+    assert told("claude-code", "collector") == told("claude-code-desktop", "") == 1
+    assert told("billing", CLAUDE) == 1
+    assert told("billing", "collector") == 0
+
+
 def test_a_gateways_user_is_an_account_and_an_installations_id_is_a_device() -> None:
     plain = only(log("api_request", CALL | {"user.id": "abc"}))
     gateway = only(log("api_request", CALL | {"user.id": "abc", "identity.source": "gateway-oidc"}))

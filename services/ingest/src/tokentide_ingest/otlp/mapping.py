@@ -21,6 +21,7 @@ from tokentide_ingest.otlp import claude_code, codex, gemini_cli, gen_ai
 from tokentide_ingest.otlp.facts import Told
 from tokentide_ingest.otlp.mapped import Mapped
 from tokentide_ingest.otlp.origin import Origins
+from tokentide_ingest.otlp.reading import text
 from tokentide_ingest.otlp.telemetry import LogRecord, Span
 
 _CLAUDE_CODE: Final = "claude_code."
@@ -58,7 +59,7 @@ def _teller(record: LogRecord) -> Callable[[LogRecord, Origins], Told] | None:
     # Codex puts a line of its source code where the event's name belongs.
     said = record.attributes.get("event.name")
     name = said if isinstance(said, str) else record.name
-    if name.startswith(_CLAUDE_CODE) or record.scope.startswith(_CLAUDE_CODE_SCOPE):
+    if name.startswith(_CLAUDE_CODE) or _is_of_claude_code(record):
         return claude_code.TELLERS.get(name.removeprefix(_CLAUDE_CODE))
     if name == _DETAILS and record.scope != gemini_cli.CLIENT:
         # Other SDKs send it beside a span, which tells the call.
@@ -69,12 +70,18 @@ def _teller(record: LogRecord) -> Callable[[LogRecord, Origins], Told] | None:
 def _span_teller(span: Span) -> Callable[[Span, Origins], Told] | None:
     if span.name == claude_code.LLM_SPAN:
         return claude_code.llm_span
-    service = span.resource.get("service.name")
-    if span.name.startswith(_CLAUDE_CODE) or (
-        isinstance(service, str) and service.startswith(_TELL_BY_EVENTS)
-    ):
-        return None
-    return gen_ai.call
+    # The service can be named otherwise (OTEL_SERVICE_NAME), the scope cannot.
+    told = span.scope.startswith(_TELL_BY_EVENTS) or _service(span).startswith(_TELL_BY_EVENTS)
+    return None if told or span.name.startswith(_CLAUDE_CODE) else gen_ai.call
+
+
+def _is_of_claude_code(record: LogRecord) -> bool:
+    """Tell by scope, or by service where something on the way named the scope anew."""
+    return record.scope.startswith(_CLAUDE_CODE_SCOPE) or _service(record).startswith(claude_code.CLIENT)
+
+
+def _service(said: LogRecord | Span) -> str:
+    return text(said.resource, "service.name")
 
 
 def _add(mapped: Mapped, told: Told, now: datetime) -> None:
