@@ -26,9 +26,16 @@ def stamp(said: UsageEvent | ActivityFact, key: KeyRecord, defaults: Defaults) -
     said.key_id = key.key_id
     if key.machine_id:
         said.machine_id = key.machine_id
+    if said.user_id == said.user_email and _is_users_own(key, said.user_email):
+        # One person has one name: that of the key, under which a log that knows no address counts.
+        said.user_id = ""
     for name, value in defaults:
         if not getattr(said, name):
             setattr(said, name, value)
     if not said.user_id:
-        # For want of a name the account stands for the person, and the installation for want of that.
-        said.user_id = said.account_id or said.device_id
+        # For want of a name the address stands for the person, then the account, then the installation.
+        said.user_id = said.user_email.casefold()[:256] or said.account_id or said.device_id
+
+
+def _is_users_own(key: KeyRecord, address: str) -> bool:
+    return bool(key.user_id and address) and address.casefold() == key.user_email.casefold()
