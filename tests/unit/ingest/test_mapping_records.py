@@ -128,6 +128,18 @@ def test_old_calls_without_an_id_are_told_apart_and_known_again() -> None:
     assert ids[0] == only(log("api_request", dict(old), time_ns=TIME_NS + 10**6)).call_id
 
 
+@pytest.mark.parametrize("nothing", ["", "undefined", "null"])
+def test_an_id_that_is_spelled_as_nothing_is_none(nothing: str) -> None:
+    old = {key: value for key, value in CALL.items() if key != "request_id"}
+    spelled = only(log("api_request", old | {"request_id": nothing, "session.id": nothing}))
+    assert (spelled.request_id, spelled.session_id) == ("", "")
+    assert spelled.call_id.startswith("x_")
+    assert (
+        only(log("api_request", old | {"request_id": nothing})).call_id
+        == only(log("api_request", old)).call_id
+    )
+
+
 def test_a_refusal_adds_to_the_call_that_it_answers() -> None:
     refusal = {**CALL, "server_fallback_hop": False}
     call, refused = mapped(log("api_request", CALL), log("api_refusal", refusal)).events

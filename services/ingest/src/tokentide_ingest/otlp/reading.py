@@ -21,6 +21,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Far beyond what an event may say, and within what a datetime can.
 _MAX_TIME_NS: Final = 2**63
 _MAX_DIGITS: Final = 24
+# What clients that write every value as text write where there is none. As ids these would be one for many.
+_NOTHING: Final = frozenset(("undefined", "null", "None"))
 _DAY_MS: Final = 86_400_000
 _MAX_USD: Final = Decimal(10**6)
 _NANO_USD: Final = Decimal("1e-9")
@@ -41,7 +43,7 @@ def identifier(attributes: Attributes, key: str) -> str:
     spelled = value if type(value) is str else _spelled(value)
     if len(spelled) > MAX_TEXT:
         raise InvalidEvent(f"{key} is longer than {MAX_TEXT} characters")
-    return spelled
+    return "" if spelled in _NOTHING else spelled
 
 
 def first(attributes: Attributes, keys: Iterable[str]) -> str:
