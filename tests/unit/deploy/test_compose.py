@@ -17,6 +17,7 @@ import yaml
 from tokentide_common.setting_names import KNOWN
 from tokentide_common.settings import ConsumerSettings, SharedSettings, load
 from tokentide_common.topics import TOPICS
+from tokentide_proxy.settings import ProxySettings
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -124,8 +125,9 @@ def test_what_must_survive_is_on_named_volumes() -> None:
         "clickhouse": [("volume", "calls")],
         "postgres": [("volume", "accounts")],
         "ingest": [("volume", "telemetry")],
+        "proxy": [("volume", "proxied")],
     }
-    assert set(config["volumes"]) == {"broker", "calls", "accounts", "telemetry"}
+    assert set(config["volumes"]) == {"broker", "calls", "accounts", "telemetry", "proxied"}
 
 
 def test_ports_are_published_to_this_machine_only() -> None:
@@ -142,9 +144,21 @@ def test_passwords_can_be_replaced_from_outside() -> None:
     assert [secret for secret in secrets if not re.fullmatch(r"\$\{[A-Z_]+:-\w*\}", secret)] == []
 
 
-def test_only_the_proxy_waits_for_its_profile() -> None:
-    profiles = {name: part.get("profiles") for name, part in composed()["services"].items()}
-    assert {name for name, given in profiles.items() if given} == {"proxy"}
+def test_every_part_is_started_without_being_asked_for() -> None:
+    assert {name for name, part in composed()["services"].items() if part.get("profiles")} == set()
+
+
+def test_what_waits_on_disk_is_on_the_volume() -> None:
+    for name, variable in (("ingest", "OTLP_FORWARD_QUEUE_DIR"), ("proxy", "PROXY_SPOOL_DIR")):
+        (volume,) = composed()["services"][name]["volumes"]
+        folder = composed()["services"][name]["environment"][f"TOKENTIDE_{variable}"]
+        assert folder.startswith(f"{volume['target']}/")
+        assert f"--mode=0700 {volume['target']}" in stage("runtime"), "an image has it for its user"
+
+
+def test_live_streams_are_given_the_time_to_end() -> None:
+    assert composed()["services"]["proxy"]["stop_grace_period"] == "5m20s"
+    assert ProxySettings().proxy_drain_s + 5 < 320
 
 
 def test_topics_are_created_as_the_code_means_them() -> None:
