@@ -222,8 +222,21 @@ async def test_a_body_over_its_bound_is_refused_before_and_while_it_comes() -> N
         assert proxy.upstream.requests == []
         in_chunks = await proxy.ask(CHUNKED + b"3e9\r\n" + b"x" * 1001 + b"\r\n0\r\n\r\n")
         assert in_chunks.status == 413
+        assert proxy.events == []
         assert (await proxy.ask(post(b"/v1/messages", b"x" * 1000))).status == 200
     assert sum(request.complete for request in proxy.upstream.requests) == 1
+
+
+async def test_a_body_that_grows_over_its_bound_on_the_way_ends_the_call() -> None:
+    async with proxied(RawUpstream([ok()]), max_body_bytes=1000) as proxy, proxy.connected() as client:
+        client.send(CHUNKED + b"1f4\r\n" + b"x" * 500 + b"\r\n")
+        await until(lambda: proxy.upstream.requests, within_s=5)
+        client.send(b"1f5\r\n" + b"x" * 501 + b"\r\n0\r\n\r\n")
+        assert (await client.answer()).status == 413
+        event = await proxy.event()
+        await until(lambda: proxy.client.connections == 0, within_s=5)
+    assert (event.status, event.error_type, event.output_tokens) == ("aborted", "request_broken", 0)
+    assert not proxy.upstream.requests[0].complete
 
 
 async def test_a_refused_client_may_send_its_body_and_try_again() -> None:

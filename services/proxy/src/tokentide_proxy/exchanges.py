@@ -105,7 +105,7 @@ class Exchange:
 
     def _ended(self, observed: Observed) -> tuple[Status, str]:
         if self.broke_off is not None:
-            answered = self.answer_headers or self.broke_off in {"client_left", "proxy_stopped"}
+            answered = self.answer_headers or not self.broke_off.startswith("upstream_")
             return "aborted" if answered else "error", self.broke_off
         if self.status >= 400:
             return "error", ""
