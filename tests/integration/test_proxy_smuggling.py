@@ -161,8 +161,9 @@ async def test_a_trailer_does_not_become_a_header() -> None:
         b"GET /v1/" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 1_000_000,
         bare(b"GET", b"/v1/models") + b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 1_000_000,
+        bare(b"GET", b"/v1/models") + bare(b"GET", b"/v1/models", (b"X-A", b"a" * 70_000)),
     ],
-    ids=["a long line", "many lines", "a long target", "no end", "no end behind a good one"],
+    ids=["a long line", "many lines", "a long target", "no end", "no end in the second", "a long second"],
 )
 async def test_a_head_over_its_bounds_is_refused(request_bytes: bytes) -> None:
     async with (

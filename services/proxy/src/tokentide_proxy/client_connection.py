@@ -90,7 +90,7 @@ class ClientConnection(HttpToolsProtocol):
         self._check: asyncio.TimerHandle | None = None
         self._head_since: float | None = None
         """Since when the client owes us a head, or the rest of a body that nobody reads any more."""
-        self._head_bytes = 0
+        self._head_bytes = self._read_bytes = 0
         self._in_body = False
         self._heard_at = self._blocked_at = 0.0
         self._refused: _Refused | None = None
@@ -127,6 +127,7 @@ class ClientConnection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._heard_at = now = self.loop.time()
+        self._read_bytes = len(data)
         if not self._in_body:
             self._head_bytes += len(data)
             if self._head_since is None:
@@ -154,7 +155,9 @@ class ClientConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Judge the head before anything is done for it."""
-        refused = _judged(self.parser, self.url, self.headers, self._limits)
+        # A head that follows another request in one read has no more bytes than that read.
+        at_most = max(self._head_bytes, self._read_bytes)
+        refused = _judged(self.parser, self.url, self.headers, self._limits, at_most)
         if refused is not None:
             raise refused
         self._head_since, self._head_bytes, self._in_body = None, 0, True
@@ -238,11 +241,13 @@ def client_connections(limits: ClientLimits) -> Callable[..., ClientConnection]:
 
 
 def _judged(
-    parser: httptools.HttpRequestParser, target: bytes, headers: Headers, limits: ClientLimits
+    parser: httptools.HttpRequestParser, target: bytes, headers: Headers, limits: ClientLimits, at_most: int
 ) -> _Refused | None:
-    """Return why a head is refused that llhttp has accepted, None if it is not."""
-    size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
-    if size > limits.max_head_bytes or len(headers) > limits.max_headers:
+    """Return why a head of `at_most` so many bytes is refused that llhttp has accepted, None if it is not."""
+    if len(headers) > limits.max_headers or (
+        at_most > limits.max_head_bytes
+        and len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > limits.max_head_bytes
+    ):
         return _head_too_large()
     if parser.get_http_version() != "1.1":
         return _Refused(
@@ -252,11 +257,11 @@ def _judged(
             detail="The proxy speaks HTTP/1.1.",
         )
     names = [name for name, _ in headers]
-    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    codings = names.count(b"transfer-encoding")
     if (
         # llhttp reads no body behind a head that asks for another protocol.
         parser.should_upgrade()
-        or (codings and codings != [b"chunked"])
+        or (codings and (codings > 1 or dict(headers)[b"transfer-encoding"].lower() != b"chunked"))
         or names.count(b"content-length") > 1
         or names.count(b"host") != 1
         or target[:1] != b"/"
