@@ -2,7 +2,8 @@
 
 The same request gets the same answer, ids included, whoever carries it: so results can be compared. In the
 text of a request `[[call NAME]]` asks for a call of that tool, if it is offered and no result is there yet;
-`[[bad]]` is refused, `[[overloaded]]` is refused every other time, `[[endless]]` is a stream without an end.
+`[[bad]]` is refused, `[[overloaded]]` is refused every other time, `[[endless]]` is a stream without an end,
+and the answer to `[[garbage]]` is no HTTP.
 """
 
 from __future__ import annotations

@@ -82,11 +82,18 @@ class _Handler(BaseHTTPRequestHandler):
         if asked.path.startswith("/v1/messages/count_tokens"):
             self._say(200, {"input_tokens": 7})
             return
-        answer = self.provider.answer(asked)
+        try:
+            answer = self.provider.answer(asked)
+        except ValueError:
+            self._say(400, {"error": {"message": "CANARY-of-the-error"}})
+            return
         if answer is None:
             self._say(404, {"type": "error", "error": {"type": "not_found_error", "message": "not here"}})
             return
-        if b"[[bad]]" in asked.body or (b"[[overloaded]]" in asked.body and next(self._overloaded)):
+        if b"[[garbage]]" in asked.body:
+            self.wfile.write(b"CANARY-of-no-http at all\r\n\r\n")
+            self.close_connection = True
+        elif b"[[bad]]" in asked.body or (b"[[overloaded]]" in asked.body and next(self._overloaded)):
             status = 400 if b"[[bad]]" in asked.body else 529
             # Another attempt is another request to a provider.
             ids = {name: f"{value}e" for name, value in answer.headers.items() if "request-id" in name}
