@@ -187,7 +187,9 @@ async def proxied(
             max_body_bytes=max_body_bytes,
             stream_usage=True,
         )
-        app = ProxyApp(forwarder, Litestar(health_routes(proxy.metrics), openapi_config=None))
+        app = ProxyApp(
+            forwarder, Litestar(health_routes(proxy.metrics), openapi_config=None, logging_config=None)
+        )
         options = {
             "http": client_connections(client_limits or ClientLimits()),
             "ws": "none",
