@@ -11,6 +11,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from google import genai
 from google.genai import errors as gemini_errors
 
 from infra.embedded import COMMAND, Caller, Embedded, Keys, environment
@@ -249,3 +250,24 @@ async def test_without_any_key_of_ours_a_program_of_this_machine_is_its_user(
     async with async_anthropic_client(own._replace(headers={"x-tokentide-key": "tt_p_wrong"})) as client:
         with pytest.raises(anthropic.AuthenticationError):
             await client.messages.create(**message("wrong"))
+
+
+def test_the_environment_alone_points_a_program_at_the_proxy(
+    system: Embedded, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = system.ready["proxy"]
+    addresses = {
+        "ANTHROPIC_BASE_URL": proxy,
+        "OPENAI_BASE_URL": f"{proxy}/openai/v1",
+        "GOOGLE_GEMINI_BASE_URL": f"{proxy}/gemini",
+    }
+    for name, address in addresses.items():
+        monkeypatch.setenv(name, address)
+    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(name, "sk-CANARY-of-the-user")
+    before = len(provider.account)
+    with anthropic.Anthropic() as first, openai.OpenAI() as second, genai.Client() as third:
+        said = first.messages.create(**message("environment")).id
+        told = second.chat.completions.create(**chat("environment")).id
+        shown = third.models.generate_content(**content("environment")).response_id
+    assert [answer.message_id for answer in provider.account[before:]] == [said, told, shown]
