@@ -231,6 +231,51 @@ async def test_an_old_client_without_request_ids_is_counted_once_by_log_and_tele
     linked.close()
 
 
+def proxied_codex(run: str) -> list[UsageEvent]:
+    """What a proxy saw of a captured run of Codex, which tells it the session in a header."""
+    said = json.loads((DATA_DIR / "codex" / run / "manifest.json").read_text())
+    (session,) = {e.session_id for e in telemetry_of("codex", run, key())}
+    return [
+        UsageEvent(
+            call_id=request["response_id"],
+            source="proxy",
+            org_id="o",
+            client="codex",
+            session_id=session,
+            request_id=request["request_id"],
+            occurred_at=datetime.fromtimestamp(request["t"], UTC),
+            observed_at=datetime.fromtimestamp(request["t"], UTC),
+            model=request["model"],
+            duration_ms=60,
+            input_tokens=request["usage"]["input_tokens"]
+            - request["usage"]["input_tokens_details"]["cached_tokens"],
+            cache_read_tokens=request["usage"]["input_tokens_details"]["cached_tokens"],
+            output_tokens=request["usage"]["output_tokens"],
+        )
+        for request in said["upstream_requests"]
+        if request.get("usage")
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("run", ["01-exec-json", "02-resume-protobuf"])
+async def test_codex_is_counted_once_by_telemetry_and_proxy(store, tmp_path, run, order, size):
+    through = proxied_codex(run)
+    linked = Linked(store, tmp_path, "t")
+    linked.append(ORDERS[order](through, telemetry_of("codex", run, key())))
+    await linked.count_all(size)
+    said = await totals(store)
+    assert (said["gpt-5-codex"].calls, said["gpt-5-codex"].output_tokens) == (
+        len(through),
+        sum(e.output_tokens for e in through),
+    )
+    counted = [row for row in await live_rows(store, "o") if not row["same_as"]]
+    assert {row["call_id"] for row in counted} == {e.call_id for e in through}
+    assert {tuple(row["sources"]) for row in counted} == {("otlp", "proxy")}
+    linked.close()
+
+
 def proxied(run: str) -> list[UsageEvent]:
     """What a proxy saw of a captured run, as the door of its key lets it in."""
     said = manifest(run)

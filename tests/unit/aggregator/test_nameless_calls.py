@@ -49,7 +49,7 @@ def test_the_one_call_of_the_log_with_the_same_tokens_at_the_time_is_the_call():
         {"input_tokens": 10},
         {"cache_read_tokens": 1},
         {"cache_write_1h_tokens": 1},
-        {"client": "codex"},
+        {"client": "opencode"},
         {"occurred_at": NOON - 3 * SECOND},
         {"occurred_at": NOON + 11 * SECOND},
     ],
@@ -82,6 +82,7 @@ def test_calls_with_the_same_tokens_at_other_times_are_told_apart():
         ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5-20250929"),
         ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5-20250929"),
         ("claude-opus-5[1m]", "claude-opus-5"),
+        ("claude-sonnet-4-5", "claude-sonnet-4-5-20250929"),
     ],
 )
 def test_a_cloud_s_name_of_a_model_is_that_model(asked, answered):
@@ -106,6 +107,14 @@ def test_what_the_proxy_saw_fits_as_the_line_of_the_log_does_with_it_and_without
     assert linked(seen(), logged(**proxied)) == [("x_1", "req_1")]
     assert linked(seen(), {**logged(**proxied), **logged(output_tokens=6)}) == [("x_1", "req_1")]
     assert linked(seen(), logged(**proxied, client="python-sdk")) == []
+
+
+def test_codex_which_tells_only_when_a_call_ended_is_found_by_what_the_proxy_saw_of_all_of_it():
+    ended = seen(client="codex", model="gpt-5", duration_ms=0, occurred_at=NOON + 600 * SECOND)
+    proxied = {"source": "proxy", "client": "codex", "model": "gpt-5-2025-08-07", "occurred_at": NOON}
+    assert linked(ended, logged("resp_1", **proxied, duration_ms=601_000)) == [("x_1", "resp_1")]
+    assert linked(ended, logged("resp_1", **proxied, duration_ms=300_000)) == []
+    assert linked(ended, logged("resp_1", **{**proxied, "client": "claude-code"}, duration_ms=601_000)) == []
 
 
 def test_calls_that_name_their_request_or_were_found_already_are_left_alone():

@@ -44,7 +44,8 @@ def test_neither_a_log_nor_a_device_says_who_a_session_belongs_to():
 def test_a_client_that_names_no_request_is_known_by_its_calls():
     old = telemetry(call_id="x_1", client="claude-code", user_email="", output_tokens=5)
     assert is_nameless(state_of(old))
-    other = telemetry(call_id="x_1", client="codex", user_email="", output_tokens=5)
+    assert is_nameless(state_of(telemetry(call_id="x_1", client="codex", user_email="", output_tokens=5)))
+    other = telemetry(call_id="x_1", client="opencode", user_email="", output_tokens=5)
     assert not is_nameless(state_of(other))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from tokentide_aggregator.aliases import passed_on, records_of
@@ -37,27 +38,28 @@ class Links:
 
     def __init__(self, store: Store) -> None:
         self._book = SessionBook(store)
-        self._settled: dict[SessionFact, None] = {}
+        self._settled: dict[bytes, None] = {}
 
     async def conclude(self, notice: Notice) -> Concluded:
         """Return what follows from calls that are stored, `seen` included."""
         if not notice:
             return Concluded()
-        new = [fact for fact in sorted(notice.facts) if fact not in self._settled]
+        new = [fact for fact in sorted(notice.facts) if fact.digest not in self._settled]
         if new:
             await self._book.write(new)
         # Our own calls and facts are written, and only now the others' are read: of two aggregators that meet
         # the two sides of a link at the same time, at least the one that reads last finds both.
         said_now = {fact.session for fact in new}
         facts = await self._book.facts(said_now | notice.unnamed.keys() | notice.named)
-        searched = {s for s in notice.named & facts.keys() if any(f.kind == NAMELESS for f in facts[s])}
-        searched |= said_now | notice.nameless
-        states = await self._book.calls(searched)
-        told = facts.keys() - searched
+        states = await self._book.calls(said_now)
+        told = facts.keys() - said_now
         calls = {session: some for session, some in notice.unnamed.items() if session in told}
-        if not (states or calls):
+        # What is known of these sessions is settled for their other calls: only those of the time matter.
+        searched = {s for s in notice.named & told if any(f.kind == NAMELESS for f in facts[s])}
+        near = await self._book.calls(searched | (notice.nameless - said_now), notice.moments)
+        if not (states or calls or near):
             return Concluded((), new)
-        found = await asyncio.to_thread(conclusions, states, calls, facts)
+        found = await asyncio.to_thread(lambda: [*conclusions(states, calls, facts), *pairs(near)])
         return Concluded(records_of(found), new)
 
     async def conclude_rows(self, rows: Sequence[bytes]) -> Concluded:
@@ -89,9 +91,9 @@ class Links:
 
         Not earlier: after a crash in between, whoever repeats the block must search again.
         """
-        self._settled |= dict.fromkeys(concluded.facts)
-        while len(self._settled) > _REMEMBERED:
-            del self._settled[next(iter(self._settled))]
+        self._settled |= dict.fromkeys(fact.digest for fact in concluded.facts)
+        for oldest in list(islice(self._settled, max(0, len(self._settled) - _REMEMBERED))):
+            del self._settled[oldest]
 
 
 def conclusions(

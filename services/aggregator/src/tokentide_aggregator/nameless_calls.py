@@ -1,4 +1,4 @@
-"""Calls that telemetry saw without the request's id, found again in the log. Pure.
+"""Calls that telemetry saw without an id of the provider, found again in the log or by the proxy. Pure.
 
 Mostly nothing that both carry is an id, so the rule is strict: session, model and all token counts are
 equal, the log's line was written while the call ran or right after, and exactly one call on each side fits.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from tokentide_aggregator.aliases import link
@@ -21,8 +21,10 @@ from tokentide_common.merge import State, merged
 _BEFORE: Final = timedelta(seconds=2)
 _AFTER: Final = timedelta(seconds=5)
 # Telemetry has the model as it was asked for (us.anthropic.claude-…-v1:0, claude-…@2025…, …[1m]), the answer
-# that the log has calls it by its own name.
-_CLOUD: Final = re.compile(r"^(?:[a-z-]+\.)?anthropic\.|\[1m\]$|-v\d+(?::\d+)?$")
+# that log and proxy have calls it by its own name, often with its date.
+_NOT_THE_NAME: Final = re.compile(
+    r"^(?:[a-z-]+\.)?anthropic\.|(?:[-@](?:\d{8}|\d{4}-\d\d-\d\d))?(?:-v\d+(?::\d+)?|\[1m\])?$"
+)
 
 
 def pairs(states: Sequence[State]) -> list[UsageEvent]:
@@ -48,15 +50,19 @@ def _by_what(states: Iterable[State]) -> dict[tuple[object, ...], list[UsageEven
 def _what(state: State, record: UsageEvent) -> tuple[object, ...]:
     written = record.cache_write_5m_tokens + record.cache_write_1h_tokens
     tokens = (record.input_tokens, record.cache_read_tokens, written, record.output_tokens)
-    return session_of(state), _CLOUD.sub("", record.model).replace("@", "-"), tokens
+    return session_of(state), record.client, _NOT_THE_NAME.sub("", record.model), tokens
 
 
 def _fits(call: UsageEvent, line: UsageEvent) -> bool:
-    """Tell whether the log has the line from the time of the call, and not from another request.
+    """Tell whether the line is from the time of the call, and not from another request.
 
     Several lines make one call; while only the first are there, its output is a placeholder and fits nothing.
     """
     if call.request_id and line.request_id:
         return call.request_id == line.request_id
-    end = call.occurred_at + timedelta(milliseconds=call.duration_ms)
-    return call.occurred_at - _BEFORE <= line.occurred_at <= end + _AFTER
+    # Codex tells when a call ended and not how long it took; the proxy does, a log has no more than a moment.
+    return call.occurred_at - _BEFORE <= _end(line) and line.occurred_at <= _end(call) + _AFTER
+
+
+def _end(call: UsageEvent) -> datetime:
+    return call.occurred_at + timedelta(milliseconds=call.duration_ms)

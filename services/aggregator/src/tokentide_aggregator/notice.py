@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
 
 from tokentide_aggregator.session_facts import (
     NAMELESS,
@@ -29,6 +31,8 @@ class Notice:
         """Sessions of calls that the log or the proxy knows, and telemetry does not."""
         self.nameless: set[SessionKey] = set()
         """Sessions of calls that telemetry names by no id."""
+        self.moments: list[datetime] = []
+        """When the first and the last of these calls were."""
 
     def __bool__(self) -> bool:
         return bool(self.facts or self.unnamed or self.named or self.nameless)
@@ -46,6 +50,9 @@ class Notice:
         elif is_nameless(state):
             self.nameless.add(session)
             self.facts.add(SessionFact(*session, NAMELESS))
+        else:
+            return
+        self._span(event.occurred_at for event in state.values())
 
     def hear(self, event: UsageEvent) -> None:
         """Take note of what an observation says of its session."""
@@ -58,5 +65,10 @@ class Notice:
         self.facts |= other.facts
         self.named |= other.named
         self.nameless |= other.nameless
+        self._span(other.moments)
         for session, calls in other.unnamed.items():
             self.unnamed[session] += calls
+
+    def _span(self, moments: Iterable[datetime]) -> None:
+        known = sorted((*self.moments, *moments))
+        self.moments = [known[0], known[-1]] if known else []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 import msgspec
 
+from tokentide_aggregator.counted_call import millis
 from tokentide_aggregator.known import pieces_of
 from tokentide_aggregator.rows import COLUMNS, LedgerRow, decode_row, state_of_row
 from tokentide_aggregator.session_facts import SessionFact, SessionKey
@@ -28,6 +30,11 @@ _CALLS: Final = f"""
 SELECT {", ".join(COLUMNS)}, sign FROM ledger
 WHERE org_id IN {{orgs:Array(String)}} AND session_id IN {{ids:Array(String)}} AND {_SESSIONS}
 """  # noqa: S608 -- the column names are our own struct's
+_NEAR: Final = f"""
+{_CALLS} AND occurred_at BETWEEN fromUnixTimestamp64Milli({{from:Int64}}, 'UTC')
+AND fromUnixTimestamp64Milli({{to:Int64}}, 'UTC')
+"""
+_LONGEST_CALL: Final = timedelta(hours=2)
 _ALL: Final = "SELECT DISTINCT org_id, session_id FROM session_links ORDER BY org_id, session_id"
 
 
@@ -57,16 +64,17 @@ class SessionBook:
     async def facts(self, sessions: Iterable[SessionKey]) -> dict[SessionKey, list[SessionFact]]:
         """Return the facts of sessions."""
         facts: dict[SessionKey, list[SessionFact]] = defaultdict(list)
-        for line in await self._read(_FACTS, sessions):
+        for line in await self._read(_FACTS, sessions, {}):
             fact = SessionFact(**_fact.decode(line))
             facts[fact.session].append(fact)
         return facts
 
-    async def calls(self, sessions: Iterable[SessionKey]) -> list[State]:
-        """Return the calls of sessions as the ledger has them now."""
+    async def calls(self, sessions: Iterable[SessionKey], near: Sequence[datetime] = ()) -> list[State]:
+        """Return the calls of sessions as the ledger has them now; all, or those around some moments."""
         signs: dict[tuple[str, str, int], int] = defaultdict(int)
         rows = {}
-        for line in await self._read(_CALLS, sessions):
+        lines = self._read(_NEAR, sessions, _around(near)) if near else self._read(_CALLS, sessions, {})
+        for line in await lines:
             row = _signed.decode(line)
             key = (row.org_id, row.call_id, row.version)
             signs[key] += row.sign
@@ -78,10 +86,11 @@ class SessionBook:
         raw = await until_available("links", lambda: self._store.read(_ALL, fmt="JSONCompactEachRow"))
         return [_session.decode(line) for line in raw.splitlines()]
 
-    async def _read(self, sql: str, sessions: Iterable[SessionKey]) -> list[bytes]:
+    async def _read(self, sql: str, sessions: Iterable[SessionKey], period: Mapping[str, int]) -> list[bytes]:
         lines: list[bytes] = []
         for piece in pieces_of([(*session, 0) for session in sorted(sessions)]):
-            params = {"orgs": [org for org, _, _ in piece], "ids": [session for _, session, _ in piece]}
+            orgs, ids, _ = zip(*piece, strict=True)
+            params = {"orgs": list(orgs), "ids": list(ids), **period}
             lines += (await until_available("links", partial(self._ask, sql, params))).splitlines()
         return lines
 
@@ -91,3 +100,9 @@ class SessionBook:
         except InvalidRequest as exc:
             # Our own question: what a store refuses for want of memory or time, it answers later.
             raise Unavailable(exc.detail, code=exc.stable_code) from exc
+
+
+def _around(moments: Iterable[datetime]) -> dict[str, int]:
+    """Return a period in which everything is that can be the same call as something of these moments."""
+    known = sorted(moments)
+    return {"from": millis(known[0] - _LONGEST_CALL), "to": millis(known[-1] + _LONGEST_CALL)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
@@ -16,6 +17,7 @@ SessionKey = tuple[str, str]
 PERSON: Final = "person"
 NAMELESS: Final = "nameless_calls"
 """The client is one that names no request in its telemetry: its calls are to be found in the log."""
+_NAMING_NONE: Final = ("claude-code", "codex")
 _BY_TELEMETRY: Final = {"otlp", "otlp-aborted", "link"}
 # By whoever can name a request: the proxy, too, is told the session by the client.
 _BY_NAME: Final = {"cli", "cli-aborted", "proxy", "proxy-aborted", "link"}
@@ -39,6 +41,11 @@ class SessionFact(NamedTuple):
     def session(self) -> SessionKey:
         """The session that it is about."""
         return self.org_id, self.session_id
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that stand for the fact where many are remembered: its texts can be long."""
+        return hashlib.blake2b("\x1f".join(self).encode(), digest_size=16).digest()
 
 
 def person_fact(event: UsageEvent) -> SessionFact | None:
@@ -94,14 +101,14 @@ def unnamed(state: State) -> Unnamed | None:
 def is_nameless(state: State) -> bool:
     """Tell whether a call is known from telemetry alone, of a client that names no request in it.
 
-    Claude Code before 2.1 is such a client, and any in front of a cloud that sends no id of a request, or of
-    a gateway that sends its own. Its log has the request's or the answer's id, and so has the proxy.
+    Codex is such a client, and Claude Code before 2.1, and any in front of a cloud that sends no id of a
+    request, or of a gateway that sends its own. Log and proxy have the id of the request or of the answer.
     """
     event = state.get("otlp")
     return (
         event is not None
         and not is_issued(event.call_id)
-        and event.client == "claude-code"
+        and event.client in _NAMING_NONE
         and not event.same_as
         and event.output_tokens > 0
         and state.keys() <= _BY_TELEMETRY
@@ -110,12 +117,12 @@ def is_nameless(state: State) -> bool:
 
 
 def is_named_alone(state: State) -> bool:
-    """Tell whether its log or the proxy alone knows a call of Claude Code, by an id of the provider."""
+    """Tell whether its log or the proxy alone knows a call of such a client, by an id of the provider."""
     event = state.get("cli") or state.get("proxy")
     return (
         event is not None
         and not is_derived(event.call_id)
-        and event.client == "claude-code"
+        and event.client in _NAMING_NONE
         and state.keys() <= _BY_NAME
         and not absorbed_by(state)
     )
