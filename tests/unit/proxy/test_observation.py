@@ -51,6 +51,12 @@ def test_a_gateways_id_is_scoped_by_the_session() -> None:
     assert made.call_id == "s:chatcmpl-1"
 
 
+def test_without_a_session_a_counter_is_scoped_by_the_key_and_a_random_id_stands_for_itself() -> None:
+    random_id = "chatcmpl-BxG1mKq0aZy7Yt5eUe2rT9wQ"
+    assert event(OPENAI, observed=Observed(response_id="chatcmpl-1")).call_id == "k:chatcmpl-1"
+    assert event(OPENAI, observed=Observed(response_id=random_id)).call_id == f":{random_id}"
+
+
 def test_an_exchange_without_any_id_has_one_of_its_own() -> None:
     first, again, other = event(), event(), event(own_id="exchange-2")
     assert first.call_id == again.call_id != other.call_id

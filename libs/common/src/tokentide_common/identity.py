@@ -11,6 +11,8 @@ _DERIVED = "x_"
 # Its response ids are random but carry no mark. They are not scoped, since a proxy, which knows no session of
 # the client, must come to the same id.
 _UNMARKED = "google"
+# From here on an id is no counter: `chatcmpl-` and 29 random characters, for one.
+_RANDOM_LENGTH = 24
 
 
 def call_id_for(
@@ -35,6 +37,15 @@ def call_id_for(
         if candidate:
             return candidate if candidate.startswith(_PROVIDER_ISSUED) else f"{session_id}:{candidate}"
     return ""
+
+
+def scope_of(response_id: str, session_id: str, otherwise: str) -> str:
+    """Return within what an id that no provider marked as its own is taken for one call.
+
+    The session, if there is one. Without it a long random id stands for itself, so that all who saw it mean
+    the same call; a short one, such as a gateway's counter, means a call only within `otherwise`.
+    """
+    return session_id or ("" if len(response_id) >= _RANDOM_LENGTH else otherwise)
 
 
 def derived_call_id(*parts: str | int) -> str:

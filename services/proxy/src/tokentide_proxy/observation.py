@@ -8,7 +8,7 @@ from typing import Final
 
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.events import MAX_COUNT, UsageEvent
-from tokentide_common.identity import call_id_for, derived_call_id
+from tokentide_common.identity import call_id_for, derived_call_id, scope_of
 from tokentide_proxy.attribution import RequestFacts
 from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
 
@@ -39,7 +39,7 @@ def usage_event(
         request_id=request_id if upstream.dialect == "anthropic" else "",
         message_id=response_id if upstream.dialect == "anthropic" else "",
         response_id=response_id if upstream.dialect != "anthropic" else "",
-        session_id=session_id,
+        session_id=scope_of(response_id, session_id, key.key_id),
         provider=upstream.provider,
     )
     started = datetime.fromtimestamp(outcome.started_at, UTC)

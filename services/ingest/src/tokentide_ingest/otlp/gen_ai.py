@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.events import MAX_COUNT, UsageEvent
-from tokentide_common.identity import call_id_for, derived_call_id
+from tokentide_common.identity import call_id_for, derived_call_id, scope_of
 from tokentide_common.providers import provider_named, provider_of
 from tokentide_ingest.otlp.facts import Told
 from tokentide_ingest.otlp.kept import (
@@ -44,8 +44,6 @@ _CALLS: Final = frozenset(
 _NO_CALLS: Final = frozenset({"agent", "task", "tool", "workflow"})
 _TIERS: Final = ("openai.response.service_tier", "gen_ai.openai.response.service_tier")
 _LONGEST_CALL_NS: Final = 86_400 * 10**9
-# An id this long is random; a shorter one may be a counter, which other answers carry too.
-_RANDOM_LENGTH: Final = 24
 
 
 def call(span: Span, origins: Origins) -> Told:
@@ -116,7 +114,7 @@ def _call_id(span: Span) -> str:
     response_id = identifier(said, "gen_ai.response.id")
     if not response_id:
         return derived_call_id("otlp", span.trace_id, span.span_id)
-    scope = _session(said) or ("" if len(response_id) >= _RANDOM_LENGTH else span.trace_id)
+    scope = scope_of(response_id, _session(said), span.trace_id)
     call_id = call_id_for(
         # Some SDKs give Anthropic's request id where the answer's own id belongs.
         request_id=response_id if response_id.startswith("req_") else "",
