@@ -27,6 +27,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from infra.backends import described, durable_broker_name, start_durable_broker
 from infra.brokers import Broker, Tansu
@@ -38,6 +39,11 @@ from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, connect
 
 pytest_plugins = ["infra.postgres"]
+
+
+# A test that is timed by the way fails on a machine that is busy otherwise.
+settings.register_profile("tokentide", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tokentide")
 
 
 def pytest_configure() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from tokentide_ingest.app import create_app
 from tokentide_ingest.settings import IngestSettings
 
 BATCHES = "/api/v1/cli/batches"
+READ_S = 30.0
 
 
 @dataclass
@@ -95,12 +97,16 @@ async def reading(url: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def everything_on(url: str, topic: str) -> list[ConsumerRecord]:
-    """Return all records of a topic, up to where it ends now."""
+    """Return all records of a topic, up to where it ends now; fail when they cannot be had."""
+    deadline = time.monotonic() + READ_S
     async with reading(url, topic) as consumer:
         records: list[ConsumerRecord] = []
         ends = await consumer.end_offsets(list(consumer.assignment()))
         for partition, end in ends.items():
             while await consumer.position(partition) < end:
+                assert time.monotonic() < deadline, (
+                    f"{topic}[{partition}] gives no records"
+                )
                 got = await consumer.getmany(partition, timeout_ms=1000)
                 records += [record for found in got.values() for record in found]
         return records

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 
 def free_port() -> int:
     """Return a port of the loopback interface that nothing listens on."""
@@ -80,6 +82,12 @@ class Process:
     def pause(self) -> None:
         """Freeze it: its connections stay open and nothing answers."""
         self._signal(signal.SIGSTOP)
+        # A signal is only on its way when it is sent: on a busy machine one more request could be answered.
+        assert self._child is not None
+        process = psutil.Process(self._child.pid)
+        deadline = time.monotonic() + self._start_deadline_s
+        while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)

@@ -229,9 +229,7 @@ async def test_values_nested_without_end_cost_their_record_in_protobuf_and_are_n
     value = b"\x0a\x01x"
     for _ in range(3000):
         value = field(5, field(1, value))
-    request = logs(
-        [api_request("req_before"), api_request("req_bad"), api_request("req_after")]
-    )
+    request = logs([api_request("req_before"), api_request("req_bad"), api_request("req_after")])
     [container] = request.resource_logs
     [scope] = container.scope_logs
     records = [record.SerializeToString() for record in scope.log_records]
