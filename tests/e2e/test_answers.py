@@ -149,7 +149,9 @@ async def test_rankings_rank_what_the_breakdown_counts(scope: str, dimension: st
 
         # Rankings follow the calls within a moment.
         await until(
-            lambda ranked=ranked, expected=expected: ranked() == expected, what=f"{scope} by {metric}"
+            lambda ranked=ranked, expected=expected: ranked() == expected,
+            within_s=60,
+            what=f"{scope} by {metric}",
         )
 
 

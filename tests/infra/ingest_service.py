@@ -104,9 +104,7 @@ async def everything_on(url: str, topic: str) -> list[ConsumerRecord]:
         ends = await consumer.end_offsets(list(consumer.assignment()))
         for partition, end in ends.items():
             while await consumer.position(partition) < end:
-                assert time.monotonic() < deadline, (
-                    f"{topic}[{partition}] gives no records"
-                )
+                assert time.monotonic() < deadline, f"{topic}[{partition}] gives no records"
                 got = await consumer.getmany(partition, timeout_ms=1000)
                 records += [record for found in got.values() for record in found]
         return records
