@@ -27,9 +27,10 @@ def measures_table(title: str, heading: str, rows: Iterable[tuple[str, Measures]
     table = Table(title=title, title_justify="left")
     table.add_column(heading, overflow="fold")
     for name, _ in _COUNTS:
-        table.add_column(name, justify="right")
-    table.add_column("cache hits", justify="right")
-    table.add_column("cost", justify="right")
+        # On a narrow terminal a number goes on below, and the cost is never cut: an ellipsis would be a lie.
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("cache hits", justify="right", overflow="fold")
+    table.add_column("cost", justify="right", no_wrap=True)
     for key, measures in rows:
         counts = (f"{measures.get(field, 0):,}" for _, field in _COUNTS)
         table.add_row(escape(key or _UNKNOWN), *counts, hit_rate(measures), cost(measures))
