@@ -71,6 +71,17 @@ async def test_without_a_key_a_client_of_this_machine_is_its_user(
     assert [(event.user_id, event.key_id) for event in events] == [("ana", key_id)] * 2
 
 
+async def test_credentials_for_a_collector_behind_us_are_no_key_of_ours(
+    local: tuple[Ingest, str], tansu: Broker
+) -> None:
+    ingest, key_id = local
+    for theirs in ("Bearer of-the-collector", "Basic dXNlcjpwYXNz"):
+        assert await status(ingest, authorization=theirs) == 200
+        assert await over_grpc(ingest, authorization=theirs) is grpc.StatusCode.OK
+    events = [decode_wire_event(record.value) for record in await everything_on(tansu.url, USAGE)]
+    assert {event.key_id for event in events} == {key_id}
+
+
 async def test_a_key_goes_before_the_place_and_a_wrong_one_is_refused(ingest: Ingest, tansu: Broker) -> None:
     assert await status(ingest, x_tokentide_key=ingest.secret) == 200
     [record] = await everything_on(tansu.url, USAGE)

@@ -16,6 +16,7 @@ KeyKind = Literal["m", "p", "a"]
 """m: a machine that pushes usage; p: a client of the proxy; a: a caller of the query API."""
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+KEY_PREFIX: Final = "tt_"
 _BODY_LENGTH: Final = 43  # 62**43 > 2**256
 _CHECKSUM_LENGTH: Final = 6  # 62**6 > 2**32
 _SHAPE: Final = re.compile(rf"tt_[mpa]_[0-9A-Za-z]{{{_BODY_LENGTH + _CHECKSUM_LENGTH}}}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tokentide_common.accounts import KeyDirectory, KeyRecord, secret_from
-from tokentide_common.keys import KeyKind
+from tokentide_common.keys import KEY_PREFIX, KeyKind
 from tokentide_common.local_peer import is_local
 from tokentide_ingest.limits import RateLimit
 
@@ -27,8 +27,16 @@ class Senders:
         `peer` is the address of the connection itself, and no header's word for it.
         """
         credentials: str | Mapping[str, str] = headers
-        if self._loopback_key and not secret_from(headers) and is_local(headers, peer):
+        if self._loopback_key and not _names_a_key(headers) and is_local(headers, peer):
             credentials = self._loopback_key
         key = await self._keys().admit(credentials, _KINDS)
         self._rate.admit(key.key_id)
         return key
+
+
+def _names_a_key(headers: Mapping[str, str]) -> bool:
+    """Tell whether a request comes with a key of ours, right or wrong.
+
+    A client whose telemetry goes on to a collector sends that one's credentials: they are not for us.
+    """
+    return bool(headers.get("x-tokentide-key")) or secret_from(headers).startswith(KEY_PREFIX)
