@@ -86,7 +86,8 @@ class Process:
         assert self._child is not None
         process = psutil.Process(self._child.pid)
         deadline = time.monotonic() + self._start_deadline_s
-        while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        while process.status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline, "it was told to stop and runs on"
             time.sleep(0.001)
 
     def resume(self) -> None:
