@@ -17,6 +17,8 @@ UV := $(shell $(PYTHON) -c 'import re, subprocess, sys; \
 
 export UV_PROJECT_ENVIRONMENT := .venv
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+# Compiled modules are kept: the tests start Python hundreds of times, and each start would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help up test test-clients check fmt docs bench clean setup
 
