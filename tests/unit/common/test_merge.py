@@ -92,6 +92,12 @@ def test_the_split_of_cache_writes_survives_a_source_that_knows_only_their_total
     assert (record.cache_write_5m_tokens, record.cache_write_1h_tokens, who) == (310, 103, "otlp")
 
 
+def test_the_speed_that_answered_goes_before_the_one_that_was_asked_for():
+    asked, log = event("otlp", speed="standard"), event("cli", speed="fast")
+    assert merged(state_of([asked, log]))[0].speed == "fast"
+    assert merged(state_of([asked]))[0].speed == "standard"
+
+
 def test_a_total_above_the_known_split_counts_as_five_minute_writes():
     record, _ = merged(state_of([event("cli", cache_write_tokens=500, cache_write_1h_tokens=103)]))
     assert (record.cache_write_5m_tokens, record.cache_write_1h_tokens) == (397, 103)

@@ -144,6 +144,8 @@ def merged(state: State) -> tuple[UsageEvent, str]:
         name: next((v for e in said if (v := getattr(e, name))), getattr(best, name)) for name in _SCALARS
     }
     fields["user_id"] = _user_id(said) or fields["user_id"]
+    # Telemetry has the speed that was asked for; log and proxy have the one that answered, and was billed.
+    fields["speed"] = next((e.speed for e in said if e.speed and e.source != "otlp"), fields["speed"])
     fields["reasoning_tokens"] = min(fields["reasoning_tokens"], counted.output_tokens)
     record = UsageEvent(
         call_id=best.call_id,
