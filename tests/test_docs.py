@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import msgspec
 import pytest
 
-from tokentide_common import problem
+from tokentide_common import problem_answers
 from tokentide_common.activity import ActivityFact
 from tokentide_common.events import UsageEvent
 from tokentide_common.limit_facts import LimitFact
@@ -55,7 +55,7 @@ def sources() -> list[Path]:
 
 def error_codes() -> set[str]:
     """Every literal `code` of a service: class attributes and `code=` arguments."""
-    found = {code for code, _ in problem._LITESTAR.values()}
+    found = {code for code, _ in problem_answers.LITESTAR.values()}
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             value: ast.expr | None = None

@@ -12,20 +12,19 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from litestar import Litestar
-
 from infra.raw_upstream import RawUpstream
 from infra.waiting import until
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.errors import Unauthorized
 from tokentide_common.events import UsageEvent
-from tokentide_common.health import health_routes
 from tokentide_common.limit_facts import LimitFact
 from tokentide_common.metrics import Metrics
+from tokentide_common.probes import nothing_needed
 from tokentide_common.serving import serving
 from tokentide_proxy.admission import Admission
 from tokentide_proxy.app import ProxyApp
 from tokentide_proxy.client_connection import ClientLimits, client_connections
+from tokentide_proxy.control import Control
 from tokentide_proxy.exchange import Headers, Upstream
 from tokentide_proxy.forwarding import Forwarder
 from tokentide_proxy.limit_headers import Observer, limit_facts
@@ -187,9 +186,7 @@ async def proxied(
             max_body_bytes=max_body_bytes,
             stream_usage=True,
         )
-        app = ProxyApp(
-            forwarder, Litestar(health_routes(proxy.metrics), openapi_config=None, logging_config=None)
-        )
+        app = ProxyApp(forwarder, Control(proxy.metrics, nothing_needed))
         options = {
             "http": client_connections(client_limits or ClientLimits()),
             "ws": "none",

@@ -22,7 +22,8 @@ from tokentide_common.errors import (
     Unavailable,
     UnsupportedEncoding,
 )
-from tokentide_common.problem import MEDIA_TYPE, Problem, exception_handlers
+from tokentide_common.problem import MEDIA_TYPE, Problem
+from tokentide_common.problem_answers import exception_handlers
 
 ERRORS = [
     (InvalidRequest("d"), 400, "invalid_request"),

@@ -85,7 +85,7 @@ async def embedded_system(
         proxy = load(ProxySettings, environ)
         proxy_port = await stack.enter_async_context(
             serving(
-                create_proxy(proxy, engine=engine, keys=keys),
+                create_proxy(proxy, keys=keys),
                 host="127.0.0.1",
                 port=ports.proxy,
                 drain_s=proxy.proxy_drain_s,

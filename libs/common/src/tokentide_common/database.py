@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -150,6 +150,12 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads; on SQLite it neither waits for writers nor holds them up."""
     with _translated(), engine.connect().execution_options(**{_READING: True}) as connection:
         yield connection
+
+
+def selected(engine: Engine, sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query without parameters, in words that both databases have."""
+    with reading(engine) as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(sql)]
 
 
 def insert_or(engine: Engine, table: sa.Table) -> sqlite.Insert | postgresql.Insert:

@@ -12,7 +12,7 @@ from tokentide_common.accounts import KeyDirectory
 from tokentide_common.broker import Publisher
 from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics
-from tokentide_common.problem import exception_handlers
+from tokentide_common.problem_answers import exception_handlers
 from tokentide_common.verdicts import VerdictReader
 from tokentide_ingest.connections import Connections
 from tokentide_ingest.dispatch import Dispatch

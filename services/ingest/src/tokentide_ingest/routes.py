@@ -15,7 +15,7 @@ from tokentide_common.accounts import KeyDirectory
 from tokentide_common.errors import TokentideError, UnsupportedEncoding
 from tokentide_common.keys import KeyKind
 from tokentide_common.metrics import Metrics
-from tokentide_common.problem import answer_problem
+from tokentide_common.problem_answers import answer_problem
 from tokentide_ingest.batch import MAX_EVENT_BYTES, MAX_EVENTS
 from tokentide_ingest.body import MAX_BODY_BYTES
 from tokentide_ingest.decompress import ENCODINGS

@@ -7,11 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
 
-from tokentide_common.accounts import KeyDirectory
-from tokentide_common.database import Engine, open_database
+from tokentide_common.accounts_reader import AccountsReader
+from tokentide_common.credential_directory import LiveCredentials
 from tokentide_common.errors import Unavailable
-from tokentide_common.provider_credentials import CredentialDirectory, Vault
+from tokentide_common.key_directory import LiveKeys
 from tokentide_common.retry import until_available
+from tokentide_common.vault import Vault
 from tokentide_proxy.admission import Admission, Gate
 from tokentide_proxy.exchange import Headers, Upstream
 from tokentide_proxy.settings import ProxySettings
@@ -22,11 +23,8 @@ _PATIENCE_S: Final = 3.0
 class Access:
     """The gate, once the database has been reached. What is passed in stays the caller's to stop."""
 
-    def __init__(
-        self, settings: ProxySettings, *, engine: Engine | None = None, keys: KeyDirectory | None = None
-    ) -> None:
+    def __init__(self, settings: ProxySettings, *, keys: LiveKeys | None = None) -> None:
         self._settings = settings
-        self._engine = engine
         self._keys = keys
         self._gate: Gate | None = None
 
@@ -58,16 +56,14 @@ class Access:
     async def _connect(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
         async with contextlib.AsyncExitStack() as opening:
-            engine = self._engine
-            if engine is None:
-                engine = await asyncio.to_thread(open_database, settings.database_url)
-                opening.callback(engine.dispose)
-            keys = self._keys or KeyDirectory(engine)
+            accounts = AccountsReader(settings.database_url)
+            opening.callback(accounts.close)
+            keys = self._keys or LiveKeys(accounts.select)
             if self._keys is None:
                 await keys.start()
                 opening.push_async_callback(keys.stop)
             vault = Vault(settings.secret_key) if settings.secret_key else None
-            credentials = CredentialDirectory(engine, vault)
+            credentials = LiveCredentials(accounts.select, vault)
             await credentials.start()
             opening.push_async_callback(credentials.stop)
             await stack.enter_async_context(opening.pop_all())

@@ -15,11 +15,11 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from tokentide_common.accounts import KeyDirectory, KeyRecord
+from tokentide_common.credential_directory import LiveCredentials
 from tokentide_common.errors import Unauthorized
+from tokentide_common.key_directory import KeyRecord, LiveKeys
 from tokentide_common.keys import KeyKind
 from tokentide_common.local_peer import is_local
-from tokentide_common.provider_credentials import CredentialDirectory
 from tokentide_proxy.exchange import Dialect, Headers, Upstream
 
 _KINDS: Final[tuple[KeyKind, ...]] = ("p",)
@@ -44,7 +44,7 @@ class Gate:
     """Lets requests in; a known key waits for nothing."""
 
     def __init__(
-        self, keys: Callable[[], KeyDirectory], credentials: CredentialDirectory, *, loopback_key: str
+        self, keys: Callable[[], LiveKeys], credentials: LiveCredentials, *, loopback_key: str
     ) -> None:
         self._keys = keys
         self._credentials = credentials

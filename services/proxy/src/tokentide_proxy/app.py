@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from litestar import Litestar
-
-from tokentide_common.accounts import KeyDirectory
 from tokentide_common.broker import Publisher
-from tokentide_common.database import Engine
-from tokentide_common.health import health_routes
+from tokentide_common.key_directory import LiveKeys
 from tokentide_common.metrics import Metrics
-from tokentide_common.problem import exception_handlers
 from tokentide_proxy.access import Access
 from tokentide_proxy.client_connection import ClientLimits, client_connections
+from tokentide_proxy.control import PATHS, Control
 from tokentide_proxy.forwarding import Forwarder, Receive, Scope, Send
 from tokentide_proxy.recorder import Recorder
 from tokentide_proxy.routing import Routes
@@ -25,7 +21,6 @@ from tokentide_proxy.upstream_client import UpstreamClient
 from tokentide_proxy.upstream_limits import UpstreamLimits
 from tokentide_proxy.upstream_table import upstreams
 
-_OURS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _TAP_DRAIN_S: Final = 5.0
 _KEEP_ALIVE_S: Final = 75
 
@@ -33,28 +28,26 @@ _KEEP_ALIVE_S: Final = 75
 class ProxyApp:
     """Answers for itself on three paths, and forwards everything else."""
 
-    def __init__(self, forwarder: Forwarder, control: Litestar) -> None:
+    def __init__(
+        self, forwarder: Forwarder, control: Callable[[Scope, Receive, Send], Awaitable[None]]
+    ) -> None:
         self._forwarder = forwarder
         self._control = control
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the app."""
-        if scope["type"] == "http" and scope["path"] not in _OURS:
+        if scope["type"] == "http" and scope["path"] not in PATHS:
             await self._forwarder(scope, receive, send)
         else:
-            await self._control(scope, receive, send)  # type: ignore[arg-type]  # Litestar's types are closed
+            await self._control(scope, receive, send)
 
 
 def create_app(
-    settings: ProxySettings,
-    *,
-    engine: Engine | None = None,
-    keys: KeyDirectory | None = None,
-    metrics: Metrics | None = None,
+    settings: ProxySettings, *, keys: LiveKeys | None = None, metrics: Metrics | None = None
 ) -> ProxyApp:
     """Return the app, to be served with `serving_options`. What is passed in stays the caller's to stop."""
     metrics = metrics or Metrics()
-    access = Access(settings, engine=engine, keys=keys)
+    access = Access(settings, keys=keys)
     publisher = Publisher(settings.broker_url)
     tap = Tap(settings, publisher, metrics)
     client = UpstreamClient(_upstream_limits(settings))
@@ -69,7 +62,7 @@ def create_app(
     metrics.gauge("tokentide_proxy_streams_in_flight").set_function(lambda: forwarder.in_flight)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+    async def life() -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(publisher.stop)
             await tap.start()
@@ -83,14 +76,7 @@ def create_app(
         # Not the broker: traffic does not need it, and its events wait on disk.
         return {"keys": access.is_open}
 
-    control = Litestar(
-        health_routes(metrics, checks),
-        lifespan=[lifespan],
-        exception_handlers=exception_handlers(),
-        openapi_config=None,
-        logging_config=None,
-    )
-    return ProxyApp(forwarder, control)
+    return ProxyApp(forwarder, Control(metrics, checks, life))
 
 
 def serving_options(settings: ProxySettings) -> Mapping[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import monotonic, time
 from typing import Literal
 
-from tokentide_common.accounts import KeyRecord
 from tokentide_common.events import Status
+from tokentide_common.key_directory import KeyRecord
 from tokentide_proxy.client_body import ClientBody
 from tokentide_proxy.exchange import Headers, Observed, Outcome, UsageReader
 from tokentide_proxy.routing import Route

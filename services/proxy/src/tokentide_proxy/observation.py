@@ -6,9 +6,9 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from tokentide_common.accounts import KeyRecord
 from tokentide_common.events import MAX_COUNT, UsageEvent
 from tokentide_common.identity import call_id_for, derived_call_id, scope_of
+from tokentide_common.key_directory import KeyRecord
 from tokentide_proxy.attribution import RequestFacts
 from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
 

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 import structlog
 
-from tokentide_common.accounts import KeyRecord
 from tokentide_common.events import UsageEvent
+from tokentide_common.key_directory import KeyRecord
 from tokentide_common.metrics import Metrics
 from tokentide_proxy.attribution import attribution_of, request_facts
 from tokentide_proxy.exchange import Headers, Observed, Outcome, Upstream, UsageReader

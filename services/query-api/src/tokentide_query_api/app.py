@@ -14,7 +14,7 @@ from tokentide_common.database import Engine, open_database, utc_now
 from tokentide_common.errors import TokentideError, Unavailable
 from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics
-from tokentide_common.problem import exception_handlers
+from tokentide_common.problem_answers import exception_handlers
 from tokentide_common.store import Store
 from tokentide_query_api.landing import landing
 from tokentide_query_api.metering import Metering

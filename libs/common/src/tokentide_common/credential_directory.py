@@ -1,0 +1,78 @@
+"""All organisations' keys for their providers, opened once into memory; from where, the caller says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from tokentide_common.errors import Unavailable
+from tokentide_common.key_directory import Select
+from tokentide_common.vault import Vault
+
+_log = structlog.get_logger(__name__)
+
+
+class LiveCredentials:
+    """All providers' keys in memory, opened; looked for anew every `refresh_s` seconds.
+
+    With the database away the known ones go on working: what a client may do is checked by its own key.
+    """
+
+    def __init__(self, select: Select, vault: Vault | None, refresh_s: float = 2.0) -> None:
+        self._select = select
+        self._vault = vault
+        self._refresh_s = refresh_s
+        self._sealed: dict[tuple[str, str], bytes] = {}
+        self._secrets: dict[tuple[str, str], str] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read all once, then keep them fresh until `stop`. Raises `Unavailable`."""
+        if self._vault is None:
+            return
+        await self.refresh()
+        self._task = asyncio.create_task(self._keep_fresh(), name="provider-credentials")
+
+    async def stop(self) -> None:
+        """Stop refreshing, and forget everything."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._sealed, self._secrets = {}, {}
+
+    def secret_for(self, org_id: str, upstream: str) -> str | None:
+        """Return the organisation's key for an upstream, without waiting for anything."""
+        return self._secrets.get((org_id, upstream))
+
+    async def refresh(self) -> None:
+        """Read what is kept, and open what is new. Raises `Unavailable`."""
+        vault = self._vault
+        if vault is None:
+            return
+        kept = await asyncio.to_thread(_read, self._select)
+        secrets: dict[tuple[str, str], str] = {}
+        for owner, sealed in kept.items():
+            known = self._secrets.get(owner) if self._sealed.get(owner) == sealed else None
+            secret = known or vault.open(*owner, sealed)
+            if secret is not None:
+                secrets[owner] = secret
+            elif self._sealed.get(owner) != sealed:
+                _log.warning("provider_key_cannot_be_opened", org_id=owner[0], upstream=owner[1])
+        self._sealed, self._secrets = kept, secrets
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_s)
+            try:
+                await self.refresh()
+            except Unavailable:
+                _log.warning("provider_credentials_refresh_failed")
+
+
+def _read(select: Select) -> dict[tuple[str, str], bytes]:
+    rows = select("SELECT org_id, upstream, sealed FROM provider_credentials")
+    return {(org_id, upstream): bytes(sealed) for org_id, upstream, sealed in rows}
