@@ -31,7 +31,7 @@ from tokentide_ingest.otlp.facts import (
 from tokentide_ingest.otlp.origin import Origin, Origins
 from tokentide_ingest.otlp.reading import (
     MAX_TEXT,
-    count,
+    counts,
     dollars,
     flag,
     identifier,
@@ -56,6 +56,10 @@ _WHOSE: Final = ("user.id", "event.sequence", "model")
 _COUNTED: Final = (
     *("input_tokens", "output_tokens", "cache_read_tokens"),
     *("cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"),
+)
+_BUCKETS: Final = (
+    *("input_tokens", "output_tokens", "cache_read_tokens"),
+    *("cache_creation_tokens", "cache_creation_5m_tokens", "cache_creation_1h_tokens"),
 )
 # The API's own words for its statuses; the event has only the number and a message, which is never read.
 _ERRORS: Final = {
@@ -185,7 +189,7 @@ def _call(record: LogRecord, origins: Origins) -> UsageEvent:
     return replace(
         alike,
         call_id=_issued_id(request_id, alike.session_id),
-        occurred_at=at - timedelta(milliseconds=duration_ms),
+        occurred_at=at - timedelta(0, 0, 1000 * duration_ms),
         observed_at=at,
         request_id=request_id,
         duration_ms=duration_ms,
@@ -225,13 +229,12 @@ def _described(said: Attributes) -> dict[str, Any]:
 
 def _count(call: UsageEvent, said: Attributes) -> None:
     """Set the disjoint buckets: Claude Code's input leaves out what was cached."""
-    write_5m, write_1h = count(said, "cache_creation_5m_tokens"), count(said, "cache_creation_1h_tokens")
-    call.input_tokens = count(said, "input_tokens")
-    call.output_tokens = count(said, "output_tokens")
-    call.cache_read_tokens = count(said, "cache_read_tokens")
-    # Some versions say nothing but the total, some say 0 where they know the parts.
-    call.cache_write_tokens = max(count(said, "cache_creation_tokens"), write_5m + write_1h)
-    call.cache_write_5m_tokens, call.cache_write_1h_tokens = write_5m, write_1h
+    found = counts(said, _BUCKETS)
+    call.input_tokens, call.output_tokens, call.cache_read_tokens, written, write_5m, write_1h = found
+    if written or write_5m or write_1h:
+        # Some versions say nothing but the total, some say 0 where they know the parts.
+        call.cache_write_tokens = max(written, write_5m + write_1h)
+        call.cache_write_5m_tokens, call.cache_write_1h_tokens = write_5m, write_1h
 
 
 def _issued_id(request_id: str, session_id: str) -> str:

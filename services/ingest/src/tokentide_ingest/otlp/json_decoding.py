@@ -177,14 +177,16 @@ def _attributes(pairs: list[Pair] | None, kept: frozenset[str]) -> Attributes:
             if (text := value.string_value) is not None:
                 if len(text) <= MAX_TEXT:
                     found[key] = text
+            # Nearly all numbers are whole and bare: to ask further costs more than to read them.
+            elif type(count := value.int_value) is int and -MAX_INT64 <= count <= MAX_INT64:
+                found[key] = count
             elif (number := _number(value)) is not None:
                 found[key] = number
     return found
 
 
 def _number(value: Value) -> Scalar | None:
-    if type(count := value.int_value) is int and -MAX_INT64 <= count <= MAX_INT64:
-        return count  # nearly all are
+    count = value.int_value
     try:
         if count is not None:
             return int64(count)

@@ -22,8 +22,9 @@ from tokentide_ingest.otlp.facts import Told
 from tokentide_ingest.otlp.mapped import Mapped
 from tokentide_ingest.otlp.origin import Origins
 from tokentide_ingest.otlp.reading import text
-from tokentide_ingest.otlp.telemetry import LogRecord, Span
+from tokentide_ingest.otlp.telemetry import Attributes, LogRecord, Span
 
+LogTeller = Callable[[LogRecord, Origins], Told]
 _CLAUDE_CODE: Final = "claude_code."
 _CLAUDE_CODE_SCOPE: Final = "com.anthropic.claude_code"
 _DETAILS: Final = "gen_ai.client.inference.operation.details"
@@ -33,9 +34,9 @@ _TELL_BY_EVENTS: Final = ("codex_", "codex-cli", "codex-app-server", "gemini-cli
 
 def map_logs(items: Iterable[LogRecord], now: datetime, tag_attributes: Mapping[str, str]) -> Mapped:
     """Return what log records amount to. Each is judged on its own; most mean nothing here."""
-    mapped, origins = Mapped(), Origins(tag_attributes)
+    mapped, origins, teller_of = Mapped(), Origins(tag_attributes), _Tellers().of
     for record in items:
-        if (tell := _teller(record)) is not None:
+        if (tell := teller_of(record)) is not None:
             try:
                 _add(mapped, tell(record, origins), now)
             except InvalidEvent as error:
@@ -55,10 +56,26 @@ def map_spans(items: Iterable[Span], now: datetime, tag_attributes: Mapping[str,
     return mapped
 
 
-def _teller(record: LogRecord) -> Callable[[LogRecord, Origins], Told] | None:
-    # Codex puts a line of its source code where the event's name belongs.
-    said = record.attributes.get("event.name")
-    name = said if isinstance(said, str) else record.name
+class _Tellers:
+    """Finds who reads a record; of all with one resource, scope and name once."""
+
+    def __init__(self) -> None:
+        self._resource: Attributes = {}
+        self._known: dict[tuple[str, str], LogTeller | None] = {}
+
+    def of(self, record: LogRecord) -> LogTeller | None:
+        """Return who reads the record; None: it means nothing here."""
+        if record.resource is not self._resource:
+            self._resource, self._known = record.resource, {}
+        try:
+            return self._known[record.scope, record.name]
+        except KeyError:
+            found = self._known[record.scope, record.name] = _teller(record)
+            return found
+
+
+def _teller(record: LogRecord) -> LogTeller | None:
+    name = record.name
     if name.startswith(_CLAUDE_CODE) or _is_of_claude_code(record):
         return claude_code.TELLERS.get(name.removeprefix(_CLAUDE_CODE))
     if name == _DETAILS and record.scope != gemini_cli.CLIENT:
@@ -91,6 +108,7 @@ def _add(mapped: Mapped, told: Told, now: datetime) -> None:
             check_event(one, now)
         elif not EARLIEST <= one.at <= now + MAX_CLOCK_AHEAD:
             raise InvalidEvent("the time is out of range", code="timestamp_out_of_range")
+    # Only now: whatever a record says wrongly, nothing of it is taken.
     for one in told:
         if isinstance(one, ActivityFact):
             mapped.facts.append(one)
