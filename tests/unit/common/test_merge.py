@@ -98,6 +98,25 @@ def test_the_speed_that_answered_goes_before_the_one_that_was_asked_for():
     assert merged(state_of([asked]))[0].speed == "standard"
 
 
+def test_a_call_that_the_proxy_saw_break_off_did_not_end_well_because_the_log_has_its_start():
+    log = event("cli", message_id="msg_a", output_tokens=1, input_tokens=9)
+    broken = event("proxy", message_id="msg_a", output_tokens=3, status="aborted", error_type="client_left")
+    assert merged(state_of([log, broken]))[0].status == "aborted"
+    ended = msgspec.structs.replace(log, stop_reason="end_turn")
+    unread = msgspec.structs.replace(broken, error_type="answer_unfinished")
+    for said in ([ended, broken], [log, unread], [log, broken, event("proxy")]):
+        assert merged(state_of(said))[0].status == "ok"
+
+
+def test_an_answer_that_the_log_has_under_a_request_that_broke_is_not_counted_there():
+    broken = event("proxy", message_id="msg_a", input_tokens=9, output_tokens=6, status="aborted")
+    log = event("cli", message_id="msg_b", output_tokens=77, stop_reason="end_turn", project="p")
+    record, who = merged(state_of([log, broken]))
+    assert (record.output_tokens, record.input_tokens, who) == (6, 9, "proxy")
+    assert (record.status, record.message_id, record.stop_reason) == ("aborted", "msg_a", "")
+    assert (record.project, sources(state_of([log, broken]))) == ("p", ["cli", "proxy"])
+
+
 def test_a_total_above_the_known_split_counts_as_five_minute_writes():
     record, _ = merged(state_of([event("cli", cache_write_tokens=500, cache_write_1h_tokens=103)]))
     assert (record.cache_write_5m_tokens, record.cache_write_1h_tokens) == (397, 103)

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tokentide_common.events import UsageEvent
+from tokentide_common.events import Status, UsageEvent
 from tokentide_common.identity import alias_and_call
 
 State = Mapping[str, UsageEvent]
@@ -69,6 +69,13 @@ _SCALARS: Final = tuple(
     for name in (*_PLACE, *_WORDS, *_PEAKS)
     if name not in ("session_id", "session_started_at", "observed_at", "same_as")
 )
+# What an observation says of the answer to a call.
+_NOTHING: Final[dict[str, Any]] = {
+    **dict.fromkeys((*_TOKENS, *_SPLIT, *_PEAKS), 0),
+    **dict.fromkeys(("message_id", "stop_reason", "reported_cost_usd"), ""),
+}
+_UNFINISHED: Final = "answer_unfinished"
+"""Says that the proxy found no end in an answer, not that it saw the answer break off."""
 _words: Final = attrgetter(*_WORDS)
 _peaks: Final = attrgetter(*_PEAKS)
 _place_texts: Final = attrgetter(*(name for name in _PLACE if not name.endswith("_at")))
@@ -129,7 +136,7 @@ def merged(state: State) -> tuple[UsageEvent, str]:
     what the winning total exceeds the finest known split by counts as 5-minute writes.
     A record with `same_as` is not counted: it is the call with that id.
     """
-    said = list(state.values())
+    said = _in_order_of_trust(state)
     saw = [e for e in said if e.source != "link"]
     same_as = absorbed_by(state) or ("" if saw else UNSEEN)
     saw = saw or said
@@ -156,7 +163,7 @@ def merged(state: State) -> tuple[UsageEvent, str]:
         same_as=same_as,
         session_id=session.session_id,
         session_started_at=session.session_started_at,
-        status=best.status,
+        status=_status(best, state, fields["stop_reason"]),
         input_tokens=counted.input_tokens,
         cache_read_tokens=counted.cache_read_tokens,
         cache_write_tokens=counted.cache_write_tokens,
@@ -208,6 +215,27 @@ def nano_usd(text: str) -> int:
 def usd_text(nano: int) -> str:
     """Return nano-dollars as an exact decimal string without trailing zeros; 0 is ""."""
     return f"{Decimal(nano).scaleb(-9):f}".rstrip("0").rstrip(".") if nano else ""
+
+
+def _in_order_of_trust(state: State) -> list[UsageEvent]:
+    """Return what is said, the most trusted first.
+
+    After a stream that broke, Claude Code before 2.1 asks again without streaming, and logs the answer under
+    the request that broke. Where the proxy saw that request bring the start of another message, the log's
+    line says no more than where the call was made: the answer is counted under its own request.
+    """
+    log, broken = state.get("cli"), state.get("proxy-aborted")
+    if log is None or broken is None or not broken.message_id or log.message_id in ("", broken.message_id):
+        return list(state.values())
+    return [*(e for e in state.values() if e is not log), msgspec.structs.replace(log, **_NOTHING)]
+
+
+def _status(best: UsageEvent, state: State, stop_reason: str) -> Status:
+    """Return how a call ended; a client that broke off can report what it had, without a reason to stop."""
+    broken = state.get("proxy-aborted")
+    if broken is None or "proxy" in state or stop_reason or broken.error_type == _UNFINISHED:
+        return best.status
+    return broken.status
 
 
 def _token_vector(e: UsageEvent) -> tuple[int, int, int, int]:
