@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "ingest": ([], []),
     "otlp_decode": ([], []),
     "otlp": ([], []),
+    "otlp_collector": ([], []),
     "queries": ([], ["--full"]),
     "freshness": ([], ["--seconds", "60"]),
     "memory": ([], []),
