@@ -304,6 +304,30 @@ async def test_embedded_nothing_is_acknowledged_before_all_of_it_is_stored(
             assert (await send(ingest, request)).status_code == 200
 
 
+async def test_embedded_a_record_that_cannot_be_stored_is_answered_as_rejected(
+    tansu: Broker, tmp_path: Path
+) -> None:
+    prompt = tool_decision(**{"event.name": "user_prompt", "prompt_length": 12})
+    records = [api_request("req_1", input_tokens=-1), api_request("req_2"), tool_decision(), prompt]
+    request = body(logs(records), PROTOBUF)
+    async with ingest_service(tansu.url, tmp_path, embedded=True) as ingest:
+        await ready(ingest)
+        of_calls, of_facts = (
+            Aggregator(tansu.url, topics=(USAGE,)),
+            Aggregator(tansu.url, "rejected", (ACTIVITY,)),
+        )
+        async with of_calls.running(), of_facts.running():
+            answer = await send(ingest, request)
+        lines = (await ingest.client.get("/metrics")).text.splitlines()
+    said = ExportLogsServiceResponse.FromString(answer.content).partial_success
+    # The record that the door refused and two that came to nothing, one of them with two facts.
+    assert (answer.status_code, said.rejected_log_records) == (200, 3)
+    assert "input_tokens" in said.error_message
+    assert "could not be stored" in said.error_message
+    assert 'tokentide_ingest_events_total{outcome="accepted",source="otlp"} 1.0' in lines
+    assert 'tokentide_ingest_events_total{outcome="rejected",source="otlp"} 3.0' in lines
+
+
 async def test_configured_attributes_become_tags(tansu: Broker, tmp_path: Path) -> None:
     tags = {"otlp_tag_attributes": ("repo", "deployment.environment.name=environment")}
     async with ingest_service(tansu.url, tmp_path, **tags) as ingest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
 
 import msgspec
 from faststream.kafka import KafkaBroker, KafkaMessage
@@ -14,6 +15,8 @@ from tokentide_common.broker import Record, bootstrap_servers
 from tokentide_common.errors import Unavailable
 from tokentide_common.topics import VERDICTS, Verdicts
 
+REJECTED: Final = "rejected"
+"""The verdict on an event that could not be counted: it is among the dead letters."""
 _decoder = msgspec.json.Decoder(Verdicts)
 
 

@@ -32,8 +32,18 @@ class Export(msgspec.Struct):
 
     events: list[Record]
     facts: list[Record]
+    told_by: list[int]
+    """For each fact which record of the request tells it."""
     rejected: int = 0
     reasons: list[str] = []
+
+    def records_of(self, indices: Iterable[int]) -> int:
+        """Return how many records of the request these events and facts are from, by index.
+
+        The facts' indices go on from those of the events, of which each is all that its record tells.
+        """
+        events = len(self.events)
+        return len({(i, -1) if i < events else (-1, self.told_by[i - events]) for i in indices})
 
     def reject(self, count: int, reasons: Iterable[str]) -> None:
         """Count what is refused and keep why: each reason once, and few."""
@@ -56,7 +66,7 @@ def read_export(
     Raises `InvalidRequest` when the body as a whole is unreadable.
     """
     decoded, mapped = _read(signal, body, encoding, now, tags)
-    export = Export([], [])
+    export = Export([], [], mapped.told_by)
     export.reject(decoded.rejected, decoded.reasons)
     export.reject(mapped.rejected, mapped.reasons)
     defaults = defaults_of(key)

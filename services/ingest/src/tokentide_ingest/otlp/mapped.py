@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -17,10 +18,17 @@ class Mapped(msgspec.Struct):
 
     events: list[UsageEvent] = []
     facts: list[ActivityFact] = []
+    told_by: list[int] = []
+    """For each fact which of the records tells it, by any number: of one record several facts can come."""
     rejected: int = 0
     """Records, points or spans that meant something and said it wrongly. What means nothing is no fault."""
     reasons: list[str] = []
     """Why, each once and at most ten; names a field, never quotes a value."""
+
+    def take(self, facts: Sequence[ActivityFact]) -> None:
+        """Take in what one record tells."""
+        self.told_by.extend([len(self.facts)] * len(facts))
+        self.facts.extend(facts)
 
     def reject(self, reason: str) -> None:
         """Count one more that is refused, and keep why."""

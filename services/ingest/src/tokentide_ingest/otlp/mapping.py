@@ -109,8 +109,11 @@ def _add(mapped: Mapped, told: Told, now: datetime) -> None:
         elif not EARLIEST <= one.at <= now + MAX_CLOCK_AHEAD:
             raise InvalidEvent("the time is out of range", code="timestamp_out_of_range")
     # Only now: whatever a record says wrongly, nothing of it is taken.
+    facts = []
     for one in told:
         if isinstance(one, ActivityFact):
-            mapped.facts.append(one)
+            facts.append(one)
         else:
             mapped.events.append(one)
+    if facts:
+        mapped.take(facts)

@@ -92,7 +92,7 @@ def map_points(items: Iterable[Point], now: datetime, tag_attributes: Mapping[st
         if counter is None:
             continue
         try:
-            mapped.facts.extend(_facts(point, counter, origins, now))
+            mapped.take(_facts(point, counter, origins, now))
         except InvalidEvent as exc:
             mapped.reject(exc.detail)
     return mapped

@@ -10,6 +10,7 @@ from tokentide_common.accounts import KeyRecord
 from tokentide_common.database import utc_now
 from tokentide_common.metrics import Metrics
 from tokentide_common.topics import ACTIVITY, USAGE
+from tokentide_common.verdicts import REJECTED
 from tokentide_ingest.dispatch import Dispatch, Parcel
 from tokentide_ingest.otlp.answers import Encoding, Outcome
 from tokentide_ingest.otlp.export import Export, TagAttributes, read_export
@@ -19,6 +20,7 @@ from tokentide_ingest.otlp.unpacking import unpacked
 # Larger ones are read in a thread, so that the others are answered meanwhile; and one at a time, since what
 # is read takes a multiple of its bytes.
 _LARGE_BODY_BYTES: Final = 256 * 1024
+_NOT_STORED: Final = "what was read could not be stored: it is among the dead letters"
 
 
 class OtlpReceiver:
@@ -45,8 +47,11 @@ class OtlpReceiver:
             Parcel(ACTIVITY, export.facts, range(events, events + facts)),
         ]
         # The guarantee: what is answered as accepted is on the topics; embedded, it is stored.
-        await self._dispatch.hand_over(uuid.uuid4().hex, parcels)
-        self._accepted.inc(events + facts)
+        verdicts = await self._dispatch.hand_over(uuid.uuid4().hex, parcels)
+        dead = [index for index, verdict in (verdicts or {}).items() if verdict == REJECTED]
+        if dead:
+            export.reject(export.records_of(dead), [_NOT_STORED])
+        self._accepted.inc(events + facts - len(dead))
         self._rejected.inc(export.rejected)
         return Outcome(events, facts, export.rejected, tuple(export.reasons))
 
