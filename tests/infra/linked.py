@@ -11,15 +11,17 @@ from typing import Any
 
 import msgspec
 
-from infra.counting import Counter
+from infra.counting import Counter, live_rows, rollup_sums, sums_of
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.session_facts import person_fact, person_of, session_of, unnamed
 from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent, decode_wire_event, encode_event
-from tokentide_common.identity import alias_and_call
+from tokentide_common.identity import alias_and_call, known_by, message_of
 from tokentide_common.merge import State, add, canonical, merged
 from tokentide_common.outbox import partition_of
-from tokentide_common.store import Store
+from tokentide_common.store import Store, rows
+
+WHO = ("user_id", "user_email", "team", "account_id", "machine_id", "project")
 
 
 class Linked:
@@ -91,6 +93,23 @@ class Linked:
             counter.close()
 
 
+async def assert_true(store: Store, org_id: str, events: list[UsageEvent], price: Any) -> None:
+    """Hold ledger and rollups to what the events amount to by themselves."""
+    records = truth(events)
+    said = await rollup_sums(store, org_id)
+    assert said == dict.fromkeys(said, sums_of(records.values(), price))
+    counted = {row["call_id"]: row for row in await live_rows(store, org_id) if not row["same_as"]}
+    assert {call: {n: row[n] for n in WHO} for call, row in counted.items()} == {
+        call: {n: getattr(record, n) for n in WHO} for call, record in records.items()
+    }
+    people = "SELECT user_id, sum(calls) AS n FROM usage_day WHERE org_id = {org:String} GROUP BY 1"
+    by_user: dict[str, int] = {}
+    for record in records.values():
+        by_user[record.user_id] = by_user.get(record.user_id, 0) + 1
+    found = await rows(store, f"{people} HAVING n > 0", {"org": org_id})
+    assert {row["user_id"]: row["n"] for row in found} == by_user
+
+
 def truth(events: Sequence[UsageEvent]) -> dict[str, UsageEvent]:
     """Return the record of every call that must be counted, from the events alone."""
     parent: dict[str, str] = {}
@@ -104,11 +123,16 @@ def truth(events: Sequence[UsageEvent]) -> dict[str, UsageEvent]:
         if event.same_as:
             alias, call = alias_and_call(root(event.call_id), root(event.same_as))
             parent[alias] = call
+    answers: dict[str, set[str]] = defaultdict(set)
+    for event in events:
+        if event.message_id and not message_of(event.call_id):
+            answers[known_by(event.message_id)].add(root(event.call_id))
     states: dict[str, State] = defaultdict(dict)
     for event in events:
-        call_id = root(event.call_id)
-        told = canonical(msgspec.structs.replace(event, call_id=call_id, same_as=""))
-        states[call_id] = add(states[call_id], told)
+        own = root(event.call_id)
+        for call_id in answers.get(own) or [own]:
+            told = canonical(msgspec.structs.replace(event, call_id=call_id, same_as=""))
+            states[call_id] = add(states[call_id], told)
     facts = defaultdict(list)
     for event in events:
         fact = person_fact(event)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.counting import live_rows, rollup_sums, sums_of
-from infra.linked import Linked, truth
+from infra.counting import live_rows, rollup_sums
+from infra.linked import Linked, assert_true
 from infra.manifests import Totals, manifest, session_dir
 from infra.observations import NOON, observations
 from infra.otlp_bodies import DATA_DIR, captures
@@ -29,7 +28,6 @@ from tokentide_aggregator.links import Links
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.events import UsageEvent, decode_wire_event
 from tokentide_common.merge import canonical
-from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, rows
 from tokentide_ingest.otlp.export import read_export
 
@@ -44,7 +42,6 @@ FEW = settings(
 )
 NUMBERS = itertools.count()
 NOW = datetime(2026, 11, 22, 18, tzinfo=UTC)
-WHO = ("user_id", "user_email", "team", "account_id", "machine_id", "project")
 # Two sessions, each with calls under ids of every kind.
 IDS = {"s": ["req_0", "req_1", "x_0", "x_1", "m_0"], "t": ["req_5", "x_5"]}
 
@@ -67,40 +64,6 @@ def told(draw: st.DrawFn) -> UsageEvent:
             output_tokens=max(1, event.output_tokens),
         )
     )
-
-
-@pytest.fixture
-def linking(store_url: str) -> Any:
-    """Run a coroutine with a migrated store, inside hypothesis, which knows no async tests."""
-
-    def run(work: Callable[[Store], Awaitable[None]]) -> None:
-        async def opened() -> None:
-            store = Store(store_url)
-            try:
-                await migrate(store)
-                await work(store)
-            finally:
-                await store.close()
-
-        asyncio.run(opened())
-
-    return run
-
-
-async def assert_true(store: Store, org_id: str, events: list[UsageEvent], price: Any) -> None:
-    records = truth(events)
-    said = await rollup_sums(store, org_id)
-    assert said == dict.fromkeys(said, sums_of(records.values(), price))
-    counted = {row["call_id"]: row for row in await live_rows(store, org_id) if not row["same_as"]}
-    assert {call: {n: row[n] for n in WHO} for call, row in counted.items()} == {
-        call: {n: getattr(record, n) for n in WHO} for call, record in records.items()
-    }
-    people = "SELECT user_id, sum(calls) AS n FROM usage_day WHERE org_id = {org:String} GROUP BY 1"
-    by_user: dict[str, int] = {}
-    for record in records.values():
-        by_user[record.user_id] = by_user.get(record.user_id, 0) + 1
-    found = await rows(store, f"{people} HAVING n > 0", {"org": org_id})
-    assert {row["user_id"]: row["n"] for row in found} == by_user
 
 
 @FEW

@@ -1,4 +1,8 @@
-from tokentide_common.identity import call_id_for, derived_call_id
+from itertools import combinations
+
+from tokentide_common.identity import alias_and_call, call_id_for, derived_call_id, known_by, message_of
+
+LONG = "chatcmpl-BxG1mKq0aZy7Yt5eUe2rT9wQ"
 
 
 def test_anthropics_request_id_goes_before_every_other_id() -> None:
@@ -27,3 +31,16 @@ def test_no_id_is_no_identity() -> None:
 def test_a_derived_id_depends_on_every_part_and_on_nothing_else() -> None:
     assert derived_call_id("a", 1) == derived_call_id("a", 1)
     assert len({derived_call_id("a", 1), derived_call_id("a", 2), derived_call_id("a1")}) == 3
+
+
+def test_a_call_is_known_by_its_message_alone_where_its_id_says_no_more() -> None:
+    assert message_of("msg_1") == "msg_1"
+    assert message_of(f":{LONG}") == LONG
+    assert [message_of(i) for i in ("req_1", "resp_1", "x_1", f"s:{LONG}", ":chatcmpl-1")] == [""] * 5
+    assert [known_by(message_of(i)) for i in ("msg_1", f":{LONG}")] == ["msg_1", f":{LONG}"]
+
+
+def test_what_tells_more_of_a_call_is_the_id_that_it_is_counted_under() -> None:
+    falling = ["req_1", "msg_1", f"s:{LONG}", f":{LONG}", "x_1"]
+    for kept, given_up in combinations(falling, 2):
+        assert alias_and_call(kept, given_up) == alias_and_call(given_up, kept) == (given_up, kept)

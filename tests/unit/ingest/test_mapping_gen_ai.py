@@ -183,14 +183,15 @@ def test_the_providers_id_of_an_answer_is_the_calls_id() -> None:
     assert only(google).call_id == "uttfv2W8"
 
 
-def test_an_id_that_a_gateway_counts_up_is_scoped_and_a_random_one_is_scoped_by_its_session_only() -> None:
+def test_an_id_that_a_gateway_counts_up_is_scoped_and_a_random_one_stands_for_itself() -> None:
     counted = CHAT | {"gen_ai.response.id": "chatcmpl-1"}
     ids = {event.call_id for event in mapped(span(counted, number=1), span(counted, number=2)).events}
     assert len(ids) == 2
     random = CHAT | {"gen_ai.response.id": LONG_ID}
     ids = {event.call_id for event in mapped(span(random, number=1), span(random, number=2)).events}
     assert ids == {f":{LONG_ID}"}
-    assert only(random | {"gen_ai.conversation.id": "c"}).call_id == f"c:{LONG_ID}"
+    assert only(random | {"gen_ai.conversation.id": "c"}).call_id == f":{LONG_ID}"
+    assert only(counted | {"gen_ai.conversation.id": "c"}).call_id == "c:chatcmpl-1"
 
 
 def test_a_span_without_an_id_is_itself_the_id() -> None:

@@ -7,6 +7,7 @@ import hashlib
 # Ids that only a provider issues. Gateways reuse others (`chatcmpl-1`, a counter), so those are scoped.
 _ANTHROPIC_REQUEST = "req_"
 _PROVIDER_ISSUED = ("req_", "msg_", "resp_")
+_MESSAGE = "msg_"
 _DERIVED = "x_"
 # Its response ids are random but carry no mark. They are not scoped, since a proxy, which knows no session of
 # the client, must come to the same id.
@@ -45,7 +46,12 @@ def scope_of(response_id: str, session_id: str, otherwise: str) -> str:
     The session, if there is one. Without it a long random id stands for itself, so that all who saw it mean
     the same call; a short one, such as a gateway's counter, means a call only within `otherwise`.
     """
-    return session_id or ("" if len(response_id) >= _RANDOM_LENGTH else otherwise)
+    return session_id or ("" if is_random(response_id) else otherwise)
+
+
+def is_random(response_id: str) -> bool:
+    """Tell whether an id is too long for a counter: then nobody hands it out twice."""
+    return len(response_id) >= _RANDOM_LENGTH
 
 
 def derived_call_id(*parts: str | int) -> str:
@@ -68,14 +74,42 @@ def is_issued(call_id: str) -> bool:
     return call_id.startswith(_PROVIDER_ISSUED)
 
 
+def message_of(call_id: str) -> str:
+    """Return the id of the answer where that alone names the call, "" where something better does.
+
+    A source that knows no more, such as a span, means the call that others know by its request or session.
+    """
+    if call_id.startswith(_MESSAGE):
+        return call_id
+    return call_id[1:] if call_id.startswith(":") and is_random(call_id[1:]) else ""
+
+
+def known_by(message_id: str) -> str:
+    """Return the id of a call of which no more is known than the id of the answer."""
+    return message_id if message_id.startswith(_MESSAGE) else f":{message_id}"
+
+
 def alias_and_call(one: str, other: str) -> tuple[str, str]:
     """Return, of two ids of one call, the one that is given up and the one that the call is counted under.
 
-    An id that somebody issued is kept before a derived one, then the smaller one. It is a total order:
-    whoever says that two ids are one call, and in which direction, links lead down it and never in a circle.
+    It is a total order: whoever says that two ids are one call, and in which direction, links lead down it
+    and never in a circle.
     """
-    kept = min(one, other, key=lambda call_id: (is_derived(call_id), call_id))
+    kept = min(one, other, key=_order)
     return (other if kept == one else one), kept
+
+
+def _order(call_id: str) -> tuple[int, str]:
+    """Of ids, a provider's id of a request or response goes first, then its id of a message, then one that
+    is scoped, then one that stands for itself, and last what was derived; of a kind, the smaller.
+    """
+    if is_derived(call_id):
+        return 4, call_id
+    if call_id.startswith(_MESSAGE):
+        return 1, call_id
+    if is_issued(call_id):
+        return 0, call_id
+    return (3 if call_id.startswith(":") else 2), call_id
 
 
 def call_hash(org_id: str, call_id: str) -> bytes:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tokentide_aggregator.fold import Waiting
 from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent, encode_event
-from tokentide_common.identity import alias_and_call
+from tokentide_common.identity import alias_and_call, message_of
 from tokentide_common.merge import State, absorbed_by
 
 # What an observation says of how the call went. Without any of it, it only links: it must not make a call of
@@ -54,8 +54,11 @@ def link(event: UsageEvent, call_id: str, same_as: str) -> UsageEvent:
 def passed_on(state: State) -> list[UsageEvent]:
     """Return what a call that is given up passes on to the call that it is; nothing for any other call."""
     target = absorbed_by(state)
-    if not target:
-        return []
+    return passed_to(target, state) if target else []
+
+
+def passed_to(target: str, state: State) -> list[UsageEvent]:
+    """Return what a call passes on to a given one."""
     return [
         part
         for event in state.values()
@@ -69,9 +72,12 @@ def passed_on(state: State) -> list[UsageEvent]:
 def other_links(events: Iterable[UsageEvent], before: State, state: State) -> list[UsageEvent]:
     """Return, where a call was said to be several others, that these are one.
 
-    The state keeps but one of them for each speaker: the others are known now or never again.
+    The state keeps but one of them for each speaker: the others are known now or never again. Not of a call
+    that is known by its message alone: several requests can be said to have that, and they stay several.
     """
     target = absorbed_by(state)
+    if not target or message_of(next(iter(state.values())).call_id):
+        return []
     said = (*before.values(), *state.values(), *events)
     others = {e.same_as: e for e in said if e.same_as and e.same_as != target}
     return [link(event, *alias_and_call(other, target)) for other, event in sorted(others.items())]

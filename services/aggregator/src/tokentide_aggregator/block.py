@@ -54,6 +54,7 @@ def build(
         if counted is None and len(folded.events) == 1 and not first.same_as and is_plain(first):
             changes.append(_first_change(call, first, price, price_version))
             noticed.take({speaker(first): first})
+            noticed.meet(folded.events)
             days.add((first.org_id, first.occurred_at.toordinal()))
             if folded.waiting:
                 verdicts.append(Verdict(folded.waiting[0], "counted"))
@@ -61,11 +62,13 @@ def build(
         if counted is not None and counted.row is None:  # the index alone says that all of it is repeats
             verdicts.extend(Verdict(waiting, "duplicate") for waiting in folded.waiting.values())
             repeated.take(reduce(add, folded.events, {}))
+            repeated.meet(folded.events)
             continue
         old = None if counted is None else counted.row
         before: State = {} if old is None else state_of_row(old)
         state, said, links = _joined(before, folded)
         noticed.take(state)
+        noticed.meet(folded.events)
         # From every batch that speaks of a call that is another one, also where nothing changes: what a crash
         # kept from being published is published by the replay.
         moved = passed_on(state)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from tokentide_aggregator.counted_call import CountedCall, says_nothing_new
-from tokentide_aggregator.fold import Group
+from tokentide_aggregator.fold import Group, Key
 from tokentide_aggregator.rows import COLUMNS, LedgerRow, decode_row
 from tokentide_common.errors import Unavailable
 from tokentide_common.events import UsageEvent
+from tokentide_common.identity import call_hash
 from tokentide_common.store import Store
 
 T = TypeVar("T")
@@ -73,6 +74,22 @@ async def known_calls(store: Store, asked: Mapping[bytes, Group[UsageEvent]]) ->
         # A replica that lags: to take such a call for new would count it twice.
         raise Unavailable("the ledger lags behind the index of seen calls", code="ledger_lags")
     return known
+
+
+async def current_rows(store: Store, calls: Iterable[Key]) -> dict[Key, LedgerRow]:
+    """Return the rows of those calls that are counted, as the index has them now."""
+    key_of = {call_hash(*key): key for key in calls}
+    newest = {}
+    wanted = []
+    for call, version, occurred_ms, *_ in await _seen(store, list(key_of)):
+        newest[key_of[call]] = version
+        wanted.append((*key_of[call], occurred_ms))
+    return {
+        key: row
+        for piece in pieces_of(wanted)
+        for row in await _ledger_rows(store, piece)
+        if newest[key := (row.org_id, row.call_id)] == row.version
+    }
 
 
 async def _seen(store: Store, calls: Sequence[bytes]) -> list[tuple[bytes, int, int, int, int, bytes]]:

@@ -12,11 +12,12 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from tokentide_aggregator.aliases import passed_on, records_of
+from tokentide_aggregator.message_links import MessageLinks
 from tokentide_aggregator.nameless_calls import pairs
 from tokentide_aggregator.notice import Notice
 from tokentide_aggregator.rows import decode_row, state_of_row
 from tokentide_aggregator.session_book import SessionBook
-from tokentide_aggregator.session_facts import NAMELESS, SessionFact, SessionKey, Unnamed, person_of
+from tokentide_aggregator.session_facts import MESSAGES, NAMELESS, SessionFact, SessionKey, Unnamed, person_of
 from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent
 from tokentide_common.merge import State
@@ -38,28 +39,39 @@ class Links:
 
     def __init__(self, store: Store) -> None:
         self._book = SessionBook(store)
+        self._messages = MessageLinks(store)
         self._settled: dict[bytes, None] = {}
+        self._with_messages: set[SessionKey] = set()
 
     async def conclude(self, notice: Notice) -> Concluded:
         """Return what follows from calls that are stored, `seen` included."""
         if not notice:
             return Concluded()
-        new = [fact for fact in sorted(notice.facts) if fact.digest not in self._settled]
+        await self._messages.write(notice.messages)
+        told = notice.facts | {SessionFact(org_id, "", MESSAGES) for org_id, _ in notice.messages}
+        new = [fact for fact in sorted(told) if fact.digest not in self._settled]
         if new:
             await self._book.write(new)
         # Our own calls and facts are written, and only now the others' are read: of two aggregators that meet
         # the two sides of a link at the same time, at least the one that reads last finds both.
-        said_now = {fact.session for fact in new}
-        facts = await self._book.facts(said_now | notice.unnamed.keys() | notice.named)
+        said_now = {fact.session for fact in new if fact.session_id}
+        organizations = {(bridge[0], "") for bridge in notice.bridges}
+        facts = await self._book.facts(
+            said_now | notice.unnamed.keys() | notice.named | (organizations - self._with_messages)
+        )
+        self._with_messages |= organizations & facts.keys()
         states = await self._book.calls(said_now)
-        told = facts.keys() - said_now
-        calls = {session: some for session, some in notice.unnamed.items() if session in told}
+        before = facts.keys() - said_now
+        calls = {session: some for session, some in notice.unnamed.items() if session in before}
         # What is known of these sessions is settled for their other calls: only those of the time matter.
-        searched = {s for s in notice.named & told if any(f.kind == NAMELESS for f in facts[s])}
+        searched = {s for s in notice.named & before if any(f.kind == NAMELESS for f in facts[s])}
         near = await self._book.calls(searched | (notice.nameless - said_now), notice.moments)
-        if not (states or calls or near):
+        # Most organisations have no such calls: then nothing is asked about all their others.
+        bridges = [bridge for bridge in notice.bridges if (bridge[0], "") in self._with_messages]
+        owed = await self._messages.owed(notice.messages, bridges)
+        if not (states or calls or near or owed):
             return Concluded((), new)
-        found = await asyncio.to_thread(lambda: [*conclusions(states, calls, facts), *pairs(near)])
+        found = await asyncio.to_thread(lambda: [*owed, *conclusions(states, calls, facts), *pairs(near)])
         return Concluded(records_of(found), new)
 
     async def conclude_rows(self, rows: Sequence[bytes]) -> Concluded:
@@ -69,6 +81,7 @@ class Links:
             state = state_of_row(decode_row(row))
             moved += passed_on(state)
             notice.take(state)
+            notice.meet(state.values())
             for event in state.values():
                 notice.hear(event)
         concluded = await self.conclude(notice)
@@ -77,7 +90,7 @@ class Links:
     async def repair(self) -> list[Concluded]:
         """Conclude everything again, for a broker that forgot what was published before the last crash."""
         sessions = await self._book.sessions()
-        found = []
+        found = [Concluded(records_of(await self._messages.all_owed()))]
         for start in range(0, len(sessions), _PIECE):
             piece = sessions[start : start + _PIECE]
             states = await self._book.calls(piece)

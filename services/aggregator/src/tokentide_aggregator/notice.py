@@ -18,7 +18,11 @@ from tokentide_aggregator.session_facts import (
     unnamed,
 )
 from tokentide_common.events import UsageEvent
+from tokentide_common.identity import message_of
 from tokentide_common.merge import State
+
+Bridge = tuple[str, str, str, datetime]
+"""(org_id, message id, call id, when) of a call whose source knows both ids."""
 
 
 class Notice:
@@ -33,9 +37,14 @@ class Notice:
         """Sessions of calls that telemetry names by no id."""
         self.moments: list[datetime] = []
         """When the first and the last of these calls were."""
+        self.messages: dict[SessionKey, datetime] = {}
+        """(org_id, call id) of calls that are known by their message alone → when they were."""
+        self.bridges: list[Bridge] = []
 
     def __bool__(self) -> bool:
-        return bool(self.facts or self.unnamed or self.named or self.nameless)
+        return bool(
+            self.facts or self.unnamed or self.named or self.nameless or self.messages or self.bridges
+        )
 
     def take(self, state: State) -> None:
         """Take note of a call as it is now."""
@@ -60,6 +69,19 @@ class Notice:
         if fact is not None:
             self.facts.add(fact)
 
+    def meet(self, events: Iterable[UsageEvent]) -> None:
+        """Take note of what observations of one call say of the message that answered it."""
+        met = ""
+        for event in events:
+            message_id = event.message_id
+            if message_of(event.call_id):
+                # What only links it to another call gives it nothing to pass on.
+                if event.source != "link" or event.user_email:
+                    self.messages[event.org_id, event.call_id] = event.occurred_at
+            elif message_id and message_id not in (met, event.call_id):
+                met = message_id
+                self.bridges.append((event.org_id, message_id, event.call_id, event.occurred_at))
+
     def join(self, other: Notice) -> None:
         """Take note of all that another notice holds."""
         self.facts |= other.facts
@@ -68,6 +90,8 @@ class Notice:
         self._span(other.moments)
         for session, calls in other.unnamed.items():
             self.unnamed[session] += calls
+        self.messages |= other.messages
+        self.bridges += other.bridges
 
     def _span(self, moments: Iterable[datetime]) -> None:
         known = sorted((*self.moments, *moments))

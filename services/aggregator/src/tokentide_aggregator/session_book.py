@@ -12,9 +12,9 @@ import msgspec
 
 from tokentide_aggregator.counted_call import millis
 from tokentide_aggregator.known import pieces_of
+from tokentide_aggregator.own_questions import answered
 from tokentide_aggregator.rows import COLUMNS, LedgerRow, decode_row, state_of_row
 from tokentide_aggregator.session_facts import SessionFact, SessionKey
-from tokentide_common.errors import InvalidRequest, Unavailable
 from tokentide_common.merge import State
 from tokentide_common.retry import until_available
 from tokentide_common.store import Store
@@ -35,7 +35,9 @@ _NEAR: Final = f"""
 AND fromUnixTimestamp64Milli({{to:Int64}}, 'UTC')
 """
 _LONGEST_CALL: Final = timedelta(hours=2)
-_ALL: Final = "SELECT DISTINCT org_id, session_id FROM session_links ORDER BY org_id, session_id"
+_ALL: Final = """
+SELECT DISTINCT org_id, session_id FROM session_links WHERE session_id != '' ORDER BY org_id, session_id
+"""
 
 
 class _SignedRow(LedgerRow, kw_only=True, gc=False):
@@ -91,15 +93,8 @@ class SessionBook:
         for piece in pieces_of([(*session, 0) for session in sorted(sessions)]):
             orgs, ids, _ = zip(*piece, strict=True)
             params = {"orgs": list(orgs), "ids": list(ids), **period}
-            lines += (await until_available("links", partial(self._ask, sql, params))).splitlines()
+            lines += (await answered("links", partial(self._store.read, sql, params))).splitlines()
         return lines
-
-    async def _ask(self, sql: str, params: Mapping[str, object]) -> bytes:
-        try:
-            return await self._store.read(sql, params)
-        except InvalidRequest as exc:
-            # Our own question: what a store refuses for want of memory or time, it answers later.
-            raise Unavailable(exc.detail, code=exc.stable_code) from exc
 
 
 def _around(moments: Iterable[datetime]) -> dict[str, int]:

@@ -17,6 +17,8 @@ SessionKey = tuple[str, str]
 PERSON: Final = "person"
 NAMELESS: Final = "nameless_calls"
 """The client is one that names no request in its telemetry: its calls are to be found in the log."""
+MESSAGES: Final = "messages"
+"""Of no session: the organisation has calls that are known by the ids of their answers alone."""
 _NAMING_NONE: Final = ("claude-code", "codex")
 _BY_TELEMETRY: Final = {"otlp", "otlp-aborted", "link"}
 # By whoever can name a request: the proxy, too, is told the session by the client.

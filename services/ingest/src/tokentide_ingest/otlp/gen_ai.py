@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.events import MAX_COUNT, UsageEvent
-from tokentide_common.identity import call_id_for, derived_call_id, scope_of
+from tokentide_common.identity import call_id_for, derived_call_id, is_random, scope_of
 from tokentide_common.providers import provider_named, provider_of
 from tokentide_ingest.otlp.facts import Told
 from tokentide_ingest.otlp.kept import (
@@ -114,7 +114,8 @@ def _call_id(span: Span) -> str:
     response_id = identifier(said, "gen_ai.response.id")
     if not response_id:
         return derived_call_id("otlp", span.trace_id, span.span_id)
-    scope = scope_of(response_id, _session(said), span.trace_id)
+    # A random one stands for itself: log and proxy may know another session than the SDK's, or none at all.
+    scope = scope_of(response_id, "" if is_random(response_id) else _session(said), span.trace_id)
     call_id = call_id_for(
         # Some SDKs give Anthropic's request id where the answer's own id belongs.
         request_id=response_id if response_id.startswith("req_") else "",
