@@ -158,6 +158,25 @@ async def test_a_call_of_another_organisation_is_not_found(api, store):
     assert (await api.json("/calls/req_b", "org_b"))["org_id"] == "org_b"
 
 
+async def test_a_call_is_found_by_any_id_that_it_is_known_by(api, store):
+    await insert_calls(
+        store,
+        [
+            call(call_id="req_1", output_tokens=7, sources=["cli", "otlp"]),
+            call(call_id="msg_1", same_as="req_1"),
+            call(call_id="x_1", same_as="msg_1"),
+            call(call_id="x_2", same_as="?"),
+            call(call_id="x_3", same_as="req_gone"),
+        ],
+    )
+    for call_id in ("req_1", "msg_1", "x_1"):
+        record = await api.json(f"/calls/{call_id}")
+        assert (record["call_id"], record["output_tokens"], record["same_as"]) == ("req_1", 7, "")
+    for nobody_saw in ("x_2", "x_3"):
+        assert (await api.get(f"/calls/{nobody_saw}")).status_code == 404
+    assert [c["call_id"] for c in (await api.json(f"/calls?{YEAR}"))["items"]] == ["req_1"]
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 500])
 async def test_pages_of_sessions_are_ordered_by_the_last_live_call(api, store, limit):
     base = call()["occurred_at"]

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tokentide_common.errors import NotFound
 from tokentide_common.identity import call_hash
+from tokentide_common.merge import UNSEEN
 from tokentide_common.store import rows
 from tokentide_query_api.asking import Asking, Page
 from tokentide_query_api.dimensions import DAY_MS
@@ -15,6 +16,8 @@ from tokentide_query_api.record import COLUMNS, live_rows, observations_of, reco
 from tokentide_query_api.statement import Scope, Statement
 
 Row = Mapping[str, Any]
+# Links lead down an order of ids, so that they have an end; so many ids of one call nobody states.
+_MOST_IDS: Final = 16
 _PLACE: Final = """
 SELECT argMax(occurred_ms, version) AS at_ms FROM seen
 WHERE call_hash = toFixedString(unhex({hash:String}), 16) GROUP BY call_hash
@@ -33,27 +36,41 @@ async def calls(ask: Asking) -> Answer:
 
 
 async def call(ask: Asking, call_id: str) -> Answer:
-    """Answer one call of the caller's organisation. Raises `NotFound`, also for a call of another."""
+    """Answer one call of the caller's organisation, by any id that a source knows it by.
+
+    Where two ids name one call, it is the record that counts, whose `call_id` says which that is.
+    Raises `NotFound`, also for a call of another organisation.
+    """
+    row = await _live(ask, call_id)
+    for _ in range(_MOST_IDS):
+        if row is None or row["same_as"] in ("", UNSEEN):
+            break
+        row = await _live(ask, row["same_as"])
+    if row is None or row["same_as"]:
+        raise NotFound("there is no such call in your organisation")
+    record = {**record_of(row), "observations": observations_of(row)}
+    return Answer(record, (*COLUMNS, Column("observations", Kind.NESTED)), [record])
+
+
+async def _live(ask: Asking, call_id: str) -> Row | None:
+    """Return the row that stands for an id."""
     place = await rows(ask.store, _PLACE, {"hash": call_hash(ask.org_id, call_id).hex()})
     if not place:
-        raise NotFound("there is no such call in your organisation")
+        return None
     at_ms = place[0]["at_ms"]
     live = await _at(ask, call_id, at_ms, at_ms + 1)
     if not live:
         # `seen` is written last: for a moment it still names the place that an upgrade has just left.
         # A call only ever moves to an earlier time.
         live = await _at(ask, call_id, at_ms - DAY_MS, at_ms)
-    if not live:
-        raise NotFound("there is no such call in your organisation")
-    record = {**record_of(live[-1]), "observations": observations_of(live[-1])}
-    return Answer(record, (*COLUMNS, Column("observations", Kind.NESTED)), [record])
+    return live[-1] if live else None
 
 
 async def _at(ask: Asking, call_id: str, start_ms: int, end_ms: int) -> list[Row]:
     statement = Statement(Scope(ask.org_id, start_ms, end_ms))
     select = select_list("observations", "cache_split_known")
     where = f"x.call_id = {statement.bind(call_id, 'String')}"
-    return live_rows(await ask.rows(statement, statement.ledger(select, where=where)))
+    return live_rows(await ask.rows(statement, statement.ledger(select, where=where, every_id=True)))
 
 
 async def _newest(ask: Asking, page: Page) -> list[Row]:

@@ -77,11 +77,16 @@ class Statement:
         """Return a placeholder for a list of texts."""
         return self.bind(list(values), "Array(String)")
 
-    def ledger(self, select: str, ranges: Sequence[Range] | None = None, *, where: str = "") -> str:
-        """Return a SELECT over the signed rows of the ledger, as alias `x`."""
+    def ledger(
+        self, select: str, ranges: Sequence[Range] | None = None, *, where: str = "", every_id: bool = False
+    ) -> str:
+        """Return a SELECT over the signed rows of the ledger, as alias `x`.
+
+        `every_id`: those too of ids that are counted under another one.
+        """
         span = ranges if ranges is not None else ((self.scope.start_ms, self.scope.end_ms),)
         extra = f" AND {where}" if where else ""
-        return f"SELECT {select} {self._scoped(Part(LEDGER, tuple(span)))}{extra}"
+        return f"SELECT {select} {self._scoped(Part(LEDGER, tuple(span)), every_id=every_id)}{extra}"
 
     def sums(
         self,
@@ -147,11 +152,11 @@ class Statement:
             columns += [_histogram(part.table, name) for name in ("duration", "ttft")]
         return f"SELECT {', '.join(columns)} {self._scoped(part)}"
 
-    def _scoped(self, part: Part, filters: Sequence[Filter] | None = None) -> str:
+    def _scoped(self, part: Part, filters: Sequence[Filter] | None = None, *, every_id: bool = False) -> str:
         """Return FROM and WHERE: the organisation first, whatever else is asked."""
         conditions = self.scope.filters if filters is None else filters
         where = ["x.org_id = {org:String}", self._within(part), *map(self._condition, conditions)]
-        if part.table is LEDGER:
+        if part.table is LEDGER and not every_id:
             where.append("x.same_as = ''")  # what is counted under another id is no call of its own
         return f"FROM {part.table.name} AS x WHERE {' AND '.join(where)}"
 
