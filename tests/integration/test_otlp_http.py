@@ -328,14 +328,25 @@ async def test_embedded_a_record_that_cannot_be_stored_is_answered_as_rejected(
     assert 'tokentide_ingest_events_total{outcome="rejected",source="otlp"} 3.0' in lines
 
 
-async def test_configured_attributes_become_tags(tansu: Broker, tmp_path: Path) -> None:
-    tags = {"otlp_tag_attributes": ("repo", "deployment.environment.name=environment")}
+async def test_configured_attributes_become_tags_of_which_so_many_values_are_kept(
+    tansu: Broker, tmp_path: Path
+) -> None:
+    tags = {
+        "otlp_tag_attributes": ("repo", "deployment.environment.name=environment"),
+        "tag_values": 1,
+    }
     async with ingest_service(tansu.url, tmp_path, **tags) as ingest:
         await ready(ingest)
         resource = {"repo": "tide", "deployment__environment__name": "prod", "host__name": "mac"}
-        assert (await send(ingest, body(logs([api_request("req_1")], **resource), PROTOBUF))).is_success
-    [record] = await everything_on(tansu.url, USAGE)
-    assert decode_wire_event(record.value).tags == {"repo": "tide", "environment": "prod"}
+        for repo in ("tide", "one too many"):
+            request = logs([api_request(f"req_{repo}")], **resource | {"repo": repo})
+            assert (await send(ingest, body(request, PROTOBUF))).content == b""
+        lines = (await ingest.client.get("/metrics")).text.splitlines()
+    records = await everything_on(tansu.url, USAGE)
+    told = {record.key: decode_wire_event(record.value).tags for record in records}
+    assert told[b"req_tide"] == {"repo": "tide", "environment": "prod"}
+    assert told[b"req_one too many"] == {"environment": "prod"}
+    assert 'tokentide_tag_values_dropped_total{source="otlp"} 1.0' in lines
 
 
 async def test_the_key_speaks_where_telemetry_is_silent(tansu: Broker, tmp_path: Path) -> None:

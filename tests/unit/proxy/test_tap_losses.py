@@ -122,6 +122,21 @@ async def test_what_cannot_be_encoded_or_is_far_too_large_is_dropped_and_the_nex
     assert spooled(tmp_path) == ids(0, 3)
 
 
+async def test_tags_beyond_the_bound_are_left_out_of_events_that_are_kept(tmp_path):
+    tapped = Tapped(nowhere(), tmp_path, tag_values=2)
+    for number in range(4):
+        event = seen(number)
+        event.tags = {"run": f"{number}", "env": "prod"}
+        tapped.tap.offer(event)
+    await tapped.tap.stop(0.1)
+    log = SegmentLog(tmp_path, 2**30, lambda _bytes: None)
+    log.open()
+    tags = [json.loads(record.value)["tags"] for record in log.read(10)]
+    log.close()
+    assert [said.get("run") for said in tags] == ["0", "1", None, None]
+    assert {said["env"] for said in tags} == {"prod"}
+
+
 async def test_what_comes_after_the_end_is_counted(tmp_path):
     async with tapping(nowhere(), tmp_path, drain_s=0.1) as tapped:
         pass

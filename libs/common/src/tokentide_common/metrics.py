@@ -38,6 +38,7 @@ CounterName = Literal[
     "tokentide_query_requests_total",
     "tokentide_rank_recomputed_total",
     "tokentide_ranker_lease_changes_total",
+    "tokentide_tag_values_dropped_total",
 ]
 GaugeName = Literal[
     "tokentide_aggregator_filter_bytes",
@@ -136,6 +137,12 @@ METRICS: Final = (
         "Time that the proxy adds: until a request is handed over, and for the first byte of its answer.",
     ),
     _gauge("tokentide_proxy_streams_in_flight", "Requests that are being answered."),
+    _counter(
+        "tokentide_tag_values_dropped_total",
+        "Tags left out of events and facts because an organisation has too many different ones; source is "
+        "cli, otlp or proxy.",
+        "source",
+    ),
     _counter(
         "tokentide_proxy_events_dropped_total",
         "Usage events lost, never a call: buffer_full, spool_full, disk_error, invalid (not to be sent), "

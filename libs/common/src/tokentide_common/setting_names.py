@@ -83,6 +83,7 @@ OF_SERVICES: Final = frozenset(
         "TOKENTIDE_SECRET_KEY",
         "TOKENTIDE_SESSION_TIMEOUT_MS",
         "TOKENTIDE_STORE_TIMEOUT_S",
+        "TOKENTIDE_TAG_VALUES",
     }
 )
 

@@ -38,7 +38,13 @@ def create_app(
     metrics.gauge("tokentide_ingest_bytes_in_flight").set_function(lambda: budget.held)
     rate = RateLimit(settings.ingest_requests_per_s, settings.ingest_burst_requests)
     dispatch = Dispatch(settings, publisher, verdicts, metrics)
-    batches = BatchReceiver(dispatch, budget, metrics, read_timeout_s=settings.ingest_read_timeout_s)
+    batches = BatchReceiver(
+        dispatch,
+        budget,
+        metrics,
+        read_timeout_s=settings.ingest_read_timeout_s,
+        tag_values=settings.tag_values,
+    )
     doors = OtlpDoors(settings, dispatch, budget, keys=connections.keys, rate=rate, metrics=metrics)
 
     @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from tokentide_common.broker import Record
 from tokentide_common.errors import InvalidEvent, InvalidRequest, TooLarge
 from tokentide_common.events import EdgeEvent, Text, UsageEvent, check_event, decode_edge_event, encode_event
 from tokentide_common.session_totals import SessionTotals, check_totals, decode_totals, facts_of
+from tokentide_common.tag_bound import KeepTags, every_tag
 from tokentide_ingest.stamp import defaults_of, stamp
 
 MAX_EVENTS: Final = 1000
@@ -61,7 +62,9 @@ class Batch(msgspec.Struct, frozen=True):
     rejected_totals: list[Rejection] = []
 
 
-def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
+def read_batch(
+    body: bytes | bytearray, key: KeyRecord, now: datetime, keep_tags: KeepTags = every_tag
+) -> Batch:
     """Judge every event of a body on its own and stamp the good ones with what the key stands for.
 
     Raises `InvalidRequest` when the body as a whole is unreadable and `TooLarge` for too many events.
@@ -93,6 +96,7 @@ def read_batch(body: bytes | bytearray, key: KeyRecord, now: datetime) -> Batch:
         if event.observed_at is None:
             event.observed_at = now
         stamp(event, key, defaults)
+        event.tags = keep_tags(key.org_id, event.tags)
         batch.records.append(Record(event.call_id.encode(), encode_event(event)))
         batch.indices.append(index)
     return batch

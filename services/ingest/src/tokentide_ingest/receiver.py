@@ -12,6 +12,7 @@ from litestar.types import Receive
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.database import utc_now
 from tokentide_common.metrics import Metrics
+from tokentide_common.tag_bound import TagBound
 from tokentide_common.topics import ACTIVITY, USAGE
 from tokentide_ingest.batch import Rejection, read_batch
 from tokentide_ingest.body import read_body
@@ -42,11 +43,18 @@ class BatchReceiver:
     """Receives batches; a body must arrive within `read_timeout_s`."""
 
     def __init__(
-        self, dispatch: Dispatch, budget: ByteBudget, metrics: Metrics, *, read_timeout_s: float
+        self,
+        dispatch: Dispatch,
+        budget: ByteBudget,
+        metrics: Metrics,
+        *,
+        read_timeout_s: float,
+        tag_values: int,
     ) -> None:
         self._dispatch = dispatch
         self._budget = budget
         self._read_timeout_s = read_timeout_s
+        self._tags = TagBound(metrics, source="cli", values=tag_values)
         self._accepted = metrics.counter("tokentide_ingest_events_total", source="cli", outcome="accepted")
         self._rejected = metrics.counter("tokentide_ingest_events_total", source="cli", outcome="rejected")
 
@@ -56,7 +64,7 @@ class BatchReceiver:
         batch_id = uuid.uuid4().hex
         with self._budget.share() as share:
             body = await read_body(receive, headers, hold=share.grow, timeout_s=self._read_timeout_s)
-            batch = read_batch(body, key, utc_now())
+            batch = read_batch(body, key, utc_now(), self._tags.kept)
             size = len(body)
             del body  # the records are all that has to live until the broker has them
             count = len(batch.records) + len(batch.rejected)

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from tokentide_common.settings import Port
+from tokentide_common.tag_bound import DEFAULT_TAG_VALUES, TagValues
 from tokentide_ingest.otlp.forward_settings import ForwardSettings
 
 TagAttribute = Annotated[str, msgspec.Meta(pattern=r"^([^\s=,]{1,64}|[^\s=,]{1,256}=[^\s=,]{1,64})$")]
@@ -44,6 +45,7 @@ class IngestSettings(ForwardSettings, frozen=True, kw_only=True):
             extra={"expected": "attribute or attribute=tag, up to 16, with commas"},
         ),
     ] = ()
+    tag_values: TagValues = DEFAULT_TAG_VALUES
     ingest_requests_per_s: Annotated[
         float, msgspec.Meta(gt=0, description="Requests a second that one key may send, on average.")
     ] = 200.0

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from tokentide_common.settings import Port, SharedSettings
+from tokentide_common.tag_bound import DEFAULT_TAG_VALUES, TagValues
 
 UpstreamEntry = Annotated[
     str,
@@ -91,6 +92,7 @@ class ProxySettings(SharedSettings, frozen=True, kw_only=True):
             "dropped and counted.",
         ),
     ] = 256 * 2**20
+    tag_values: TagValues = DEFAULT_TAG_VALUES
     proxy_buffer_events: Annotated[
         int,
         msgspec.Meta(

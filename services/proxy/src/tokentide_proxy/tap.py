@@ -22,6 +22,7 @@ from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.metrics import Metrics
 from tokentide_common.outbox import Record
 from tokentide_common.retry import until_available
+from tokentide_common.tag_bound import TagBound
 from tokentide_common.topics import USAGE
 from tokentide_proxy.delivery import Delivery, Publishes
 from tokentide_proxy.drops import Drops
@@ -53,6 +54,7 @@ class Tap:
         )
         self._delivery = Delivery(settings.broker_url, publisher, metrics, embedded=settings.embedded)
         self._limits = LatestLimits(self._delivery)
+        self._tags = TagBound(metrics, source="proxy", values=settings.tag_values)
         self._buffer: list[Record] = []
         self._in_hand: list[Record] = []
         self._some, self._many = asyncio.Event(), asyncio.Event()
@@ -68,6 +70,7 @@ class Tap:
             self._drops.count("stopped" if self._stopped else "buffer_full")
             return
         try:
+            event.tags = self._tags.kept(event.org_id, event.tags)
             value = encode_event(event)
             record = Record(event.call_id.encode(), value)
         except Exception:  # a mistake of ours is no reason to fail a client's call

@@ -37,7 +37,11 @@ class OtlpDoors:
         max_bytes, read_timeout_s = settings.otlp_max_body_bytes, settings.ingest_read_timeout_s
         loopback_key = "" if settings.otlp_loopback_key == "none" else settings.otlp_loopback_key
         receiver = OtlpReceiver(
-            dispatch, metrics, tags=tags_of(settings.otlp_tag_attributes), max_bytes=max_bytes
+            dispatch,
+            metrics,
+            tags=tags_of(settings.otlp_tag_attributes),
+            tag_values=settings.tag_values,
+            max_bytes=max_bytes,
         )
         self._settings = settings
         self._tee = Tee(settings, metrics, receiver.intake)

@@ -12,6 +12,7 @@ from tokentide_common.accounts import KeyRecord
 from tokentide_common.activity import encode_fact
 from tokentide_common.broker import Record
 from tokentide_common.events import encode_event
+from tokentide_common.tag_bound import KeepTags, every_tag
 from tokentide_ingest.otlp.answers import Encoding
 from tokentide_ingest.otlp.decoding import decode_logs, decode_metrics, decode_traces
 from tokentide_ingest.otlp.forward_wire import Signal
@@ -59,7 +60,14 @@ def tags_of(setting: Iterable[str]) -> TagAttributes:
 
 
 def read_export(
-    signal: Signal, body: bytes, encoding: Encoding, key: KeyRecord, *, now: datetime, tags: TagAttributes
+    signal: Signal,
+    body: bytes,
+    encoding: Encoding,
+    key: KeyRecord,
+    *,
+    now: datetime,
+    tags: TagAttributes,
+    keep_tags: KeepTags = every_tag,
 ) -> Export:
     """Decode a request, map it to events and facts, and stamp them with what the key stands for.
 
@@ -74,9 +82,13 @@ def read_export(
         if event.observed_at is None:
             event.observed_at = now
         stamp(event, key, defaults)
+        if event.tags:
+            event.tags = keep_tags(key.org_id, event.tags)
         export.events.append(Record(event.call_id.encode(), encode_event(event)))
     for fact in mapped.facts:
         stamp(fact, key, defaults)
+        if fact.tags:
+            fact.tags = keep_tags(key.org_id, fact.tags)
         export.facts.append(Record(fact.series_id.encode(), encode_fact(fact)))
     return export
 

@@ -72,8 +72,10 @@ def counts(attributes: Attributes, keys: Iterable[str]) -> list[int]:
     for key in keys:
         value = attributes.get(key, 0)
         # Nearly all are plain numbers: a call for each costs more than reading it.
-        fits = type(value) is int and 0 <= value <= MAX_COUNT
-        found.append(value if fits else count(attributes, key))
+        if type(value) is int and 0 <= value <= MAX_COUNT:
+            found.append(value)
+        else:
+            found.append(count(attributes, key))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.database import utc_now
 from tokentide_common.metrics import Metrics
+from tokentide_common.tag_bound import TagBound
 from tokentide_common.topics import ACTIVITY, USAGE
 from tokentide_common.verdicts import REJECTED
 from tokentide_ingest.dispatch import Dispatch, Parcel
@@ -26,9 +27,18 @@ _NOT_STORED: Final = "what was read could not be stored: it is among the dead le
 class OtlpReceiver:
     """Receives exports of telemetry."""
 
-    def __init__(self, dispatch: Dispatch, metrics: Metrics, *, tags: TagAttributes, max_bytes: int) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        metrics: Metrics,
+        *,
+        tags: TagAttributes,
+        tag_values: int,
+        max_bytes: int,
+    ) -> None:
         self._dispatch = dispatch
         self._tags = tags
+        self._bound = TagBound(metrics, source="otlp", values=tag_values)
         self._max_bytes = max_bytes
         self._reading_large = asyncio.Lock()
         self._accepted = metrics.counter("tokentide_ingest_events_total", source="otlp", outcome="accepted")
@@ -62,8 +72,11 @@ class OtlpReceiver:
 
     async def _read(self, signal: Signal, body: bytes, encoding: Encoding, key: KeyRecord) -> Export:
         if len(body) <= _LARGE_BODY_BYTES:
-            return read_export(signal, body, encoding, key, now=utc_now(), tags=self._tags)
+            return self._export(signal, body, encoding, key)
         async with self._reading_large:
-            return await asyncio.to_thread(
-                read_export, signal, body, encoding, key, now=utc_now(), tags=self._tags
-            )
+            return await asyncio.to_thread(self._export, signal, body, encoding, key)
+
+    def _export(self, signal: Signal, body: bytes, encoding: Encoding, key: KeyRecord) -> Export:
+        return read_export(
+            signal, body, encoding, key, now=utc_now(), tags=self._tags, keep_tags=self._bound.kept
+        )
