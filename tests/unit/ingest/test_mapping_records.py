@@ -270,6 +270,11 @@ def test_codexs_input_leaves_out_what_was_cached_even_if_more_is_said_to_be_than
     assert (event.input_tokens, event.cache_read_tokens, event.cache_write_tokens) == (5, 3, 2)
 
 
+def test_codexs_tier_is_told_for_its_price() -> None:
+    assert only(codex_end(input_token_count=1, service_tier="priority")).service_tier == "priority"
+    assert only(codex_end(input_token_count=1)).service_tier == ""
+
+
 def test_two_equal_answers_of_codex_at_different_times_are_two_calls() -> None:
     first = codex_end(input_token_count=1)
     second = codex_end(**{"input_token_count": 1, "event.timestamp": "2026-11-22T12:00:00.001Z"})

@@ -16,7 +16,7 @@ from tokentide_common.identity import derived_call_id
 from tokentide_common.providers import provider_of
 from tokentide_ingest.otlp.facts import Place, Told, decider, decision_fact, prompt_facts, result_fact, stamp
 from tokentide_ingest.otlp.origin import Origins
-from tokentide_ingest.otlp.reading import count, identifier, millis, moment, status_code, text
+from tokentide_ingest.otlp.reading import count, identifier, millis, moment, status_code, text, word
 from tokentide_ingest.otlp.telemetry import LogRecord
 
 CLIENT: Final = "codex"
@@ -37,6 +37,7 @@ def sse_event(record: LogRecord, origins: Origins) -> Told:
     write = min(count(said, "cache_write_token_count"), whole - read)
     told = {
         "ttft_ms": millis(said, "ttft_ms"),
+        "service_tier": word(said, "service_tier"),
         "input_tokens": whole - read - write,
         "cache_read_tokens": read,
         "cache_write_tokens": write,

@@ -16,7 +16,8 @@ _CLIENT: Final = ("service.name", "app.entrypoint")
 _SESSION: Final = ("session.id", "conversation.id", "prompt.id", "prompt_id", "agent.name", "agent_id")
 _EVENT: Final = ("event.name", "event.timestamp", "event.sequence", "event.kind")
 _CALL: Final = (
-    *("model", "request_id", "query_source", "role", "speed", "effort", "stop_reason", "endpoint"),
+    *("model", "request_id", "query_source", "role", "stop_reason", "endpoint"),
+    *("speed", "effort", "service_tier"),
     *("duration_ms", "ttft_ms", "cost_usd", "attempt", "success", "server_fallback_hop"),
     *("status_code", "http.status_code", "http.response.status_code", "error_type", "error.type"),
 )
