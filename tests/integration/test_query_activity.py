@@ -9,6 +9,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
@@ -77,6 +78,32 @@ async def test_sums_by_any_dimensions_and_filters_are_those_of_the_rows(store, a
         period = f"from={start:%Y-%m-%dT%H:%M:%SZ}&to={end:%Y-%m-%dT%H:%M:%SZ}"
         found = await api.json(f"/activity?{period}&by={','.join(by)}&{exclude}{wanted}={value}")
         assert told(found) == summed(mine, *by), (period, by, wanted, value, exclude)
+
+
+async def test_tags_pick_exclude_and_group_as_they_do_calls(store, api):
+    said = [
+        ("1", {"env": "prod", "a b's": "x"}),
+        ("2", {"env": "dev"}),
+        ("4", {}),
+    ]
+    await insert_activity(store, [activity("commits", value, tags=tags) for value, tags in said])
+    await insert_activity(store, [activity("commits", 8, org_id="org_b", tags={"env": "prod"})])
+
+    async def asked(question: str) -> dict[tuple[str, ...], Decimal]:
+        return told(await api.json(f"/activity?{MONTH}&{question}"))
+
+    assert await asked("tag.env=prod") == {("commits",): 1}
+    assert await asked("tag.env=prod&tag.env=dev") == {("commits",): 3}
+    assert await asked("not_tag.env=prod") == {("commits",): 6}
+    assert await asked("tag.env=") == {("commits",): 4}
+    assert await asked(f"tag.{quote('a b' + chr(39) + 's')}=x") == {("commits",): 1}
+    by_tag = {("commits", "prod"): 1, ("commits", "dev"): 2, ("commits", ""): 4}
+    assert await asked("by=tag.env") == by_tag
+    assert await asked("by=tag.env&bucket=day") == by_tag
+    await insert_activity(store, [activity("client_tokens", 7, session_id="s", tags={"env": "prod"})])
+    alone = await api.json(f"/activity/metrics-only?{MONTH}&tag.env=prod")
+    assert (told(alone), alone["sessions"]) == ({("client_tokens",): 7}, 1)
+    assert (await api.json(f"/activity/metrics-only?{MONTH}&tag.env=dev"))["rows"] == []
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York"])
@@ -216,12 +243,12 @@ async def test_metrics_only_has_buckets_and_dimensions_and_no_parts(store, api):
     ("path", "code", "field"),
     [
         ("/activity?metric=calls", "invalid_parameter", "metric"),
-        ("/activity?by=prompt_id", "invalid_parameter", "by"),
+        ("/activity?by=prompt_id", "unknown_dimension", "dimension"),
         ("/activity?by=model,model", "invalid_parameter", "by"),
         ("/activity?by=model,kind,tool", "invalid_parameter", "by"),
         ("/activity?bucket=minute", "invalid_parameter", "bucket"),
         ("/activity?prompt_id=x", "unknown_parameter", "prompt_id"),
-        ("/activity?tag.x=1", "unknown_parameter", "tag.x"),
+        ("/activity?tag.=1", "unknown_dimension", "dimension"),
         ("/activity?limit=3", "unknown_parameter", "limit"),
         ("/activity/metrics-only?metric=commits", "unknown_parameter", "metric"),
         ("/activity?from=2026-11-02&to=2026-11-01", "invalid_period", "from"),

@@ -7,7 +7,7 @@ from typing import Final, get_args
 from tokentide_common.activity import ActivityMetric
 from tokentide_query_api.buckets import BUCKETS
 from tokentide_query_api.dimensions import DAY_MS, QUARTER_MS, Dimension, Table
-from tokentide_query_api.parameters import Parameter
+from tokentide_query_api.parameters import Parameter, filters_on
 
 ACTIVITY_METRICS: Final[tuple[str, ...]] = get_args(ActivityMetric)
 CLIENT_METRICS: Final = ("client_tokens", "client_cost_usd")
@@ -34,7 +34,7 @@ _OF_LEDGER: Final = (
 )
 ACTIVITY_DIMENSIONS: Final = {name: Dimension(name, name) for name in (*_OF_QUARTERS, *_OF_LEDGER)}
 
-ACTIVITY_LEDGER: Final = Table("activity", QUARTER_MS, frozenset(ACTIVITY_DIMENSIONS), False)
+ACTIVITY_LEDGER: Final = Table("activity", QUARTER_MS, frozenset({*ACTIVITY_DIMENSIONS, "tags"}), False)
 # Few rows to many; the ledger covers everything.
 ACTIVITY_TABLES: Final = (
     Table("activity_session", DAY_MS, frozenset(_OF_SESSIONS), False),
@@ -46,9 +46,5 @@ METRIC: Final = Parameter(
     "metric", "What was counted; repeated: any of them; all when left out.", ACTIVITY_METRICS, repeated=True
 )
 BUCKET: Final = Parameter("bucket", "Width of a bucket; one sum of the period when left out.", BUCKETS)
-BY: Final = Parameter("by", "Up to two dimensions of activity.", repeated=True)
-FILTERS: Final = tuple(
-    Parameter(prefix + name, f"{verb} activity with this {name}; repeated: any of them.", repeated=True)
-    for name in ACTIVITY_DIMENSIONS
-    for prefix, verb in (("", "Only"), ("not_", "No"))
-)
+BY: Final = Parameter("by", "Up to two dimensions of activity, or tags.", repeated=True)
+FILTERS: Final = filters_on(ACTIVITY_DIMENSIONS, "activity")

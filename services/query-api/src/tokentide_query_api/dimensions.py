@@ -6,6 +6,7 @@ Names from here are the only identifiers that ever reach SQL text.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
@@ -178,15 +179,15 @@ METRICS: Final[dict[str, str]] = {
 }
 
 
-def dimension(name: str) -> Dimension:
+def dimension(name: str, among: Mapping[str, Dimension] = DIMENSIONS) -> Dimension:
     """Return the dimension of that name, `tag.<key>` for a tag. Raises `InvalidRequest`."""
-    found = DIMENSIONS.get(name)
+    found = among.get(name)
     if found is not None:
         return found
     tag = _TAG.fullmatch(name)
     if tag is not None:
         return Dimension(name, "tags", tag=tag["key"])
-    known = ", ".join(sorted(DIMENSIONS))
+    known = ", ".join(sorted(among))
     raise InvalidRequest(
         "there is no such dimension",
         code="unknown_dimension",

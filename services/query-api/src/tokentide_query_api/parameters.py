@@ -22,13 +22,14 @@ _MAX_LENGTH: Final = 1024
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """A query parameter. `choices` closes its set of values."""
+    """A query parameter. `choices` closes its set of values. Where one is a filter, tags filter too."""
 
     name: str
     description: str
     choices: tuple[str, ...] = ()
     default: str = ""
     repeated: bool = False
+    filters: bool = False
 
 
 FROM: Final = Parameter(
@@ -46,11 +47,23 @@ BY: Final = Parameter("by", "One or two dimensions.", default="model", repeated=
 METRIC: Final = Parameter(
     "metric", "The measure that orders the rows and is shared out.", tuple(METRICS), "cost"
 )
-FILTERS: Final = tuple(
-    Parameter(prefix + name, f"{verb} calls with this {name}; repeated: any of them.", repeated=True)
-    for name in DIMENSIONS
-    for prefix, verb in (("", "Only"), ("not_", "No"))
-)
+
+
+def filters_on(names: Iterable[str], what: str) -> tuple[Parameter, ...]:
+    """Return for each dimension the parameter that picks and the one that excludes."""
+    return tuple(
+        Parameter(
+            prefix + name,
+            f"{verb} {what} with this {name}; repeated: any of them.",
+            repeated=True,
+            filters=True,
+        )
+        for name in names
+        for prefix, verb in (("", "Only"), ("not_", "No"))
+    )
+
+
+FILTERS: Final = filters_on(DIMENSIONS, "calls")
 PERIOD: Final = (FROM, TO, TZ, FORMAT)
 
 
@@ -60,11 +73,11 @@ class Arguments:
     def __init__(self, query: bytes, allowed: Sequence[Parameter]) -> None:
         self._allowed = {p.name: p for p in allowed}
         self._values = _parsed(query)
-        filters = any(p is FILTERS[0] for p in allowed)
+        filters = any(p.filters for p in allowed)
         unknown = [n for n in self._values if n not in self._allowed and not (filters and _is_tag(n))]
         if unknown:
             raise InvalidRequest(
-                f"unknown query parameters; allowed are {', '.join(_names(allowed, filters))}",
+                f"unknown query parameters; allowed are {', '.join(_names(allowed))}",
                 code="unknown_parameter",
                 fields={name[:100]: "is not a parameter of this route" for name in unknown},
             )
@@ -128,14 +141,15 @@ class Arguments:
             )
         return tuple(dimension(name) for name in names)
 
-    def filters(self) -> tuple[Filter, ...]:
-        """Return the filters on dimensions, in a fixed order. Raises `InvalidRequest`."""
+    def filters(self, known: Mapping[str, Dimension] = DIMENSIONS) -> tuple[Filter, ...]:
+        """Return the filters on known dimensions and on tags, in a fixed order. Raises `InvalidRequest`."""
         found = []
         for name in sorted(self._values):
             declared = self._allowed.get(name)
-            if declared is None or declared in FILTERS:
-                bare = name if name in DIMENSIONS else name.removeprefix("not_")
-                found.append(_filter(dimension(bare), self._values[name], exclude=bare != name))
+            if declared is None or declared.filters:
+                bare = name if name in known else name.removeprefix("not_")
+                what = dimension(bare, known)
+                found.append(_filter(what, self._values[name], exclude=bare != name))
         return tuple(found)
 
     def others(self, *left_out: Parameter) -> list[tuple[str, tuple[str, ...]]]:
@@ -178,7 +192,10 @@ def _is_tag(name: str) -> bool:
     return name.removeprefix("not_").startswith("tag.")
 
 
-def _names(allowed: Iterable[Parameter], filters: bool) -> list[str]:
+def _names(allowed: Iterable[Parameter]) -> list[str]:
     """Return names for a message: the filters as one rule instead of two names for each dimension."""
-    names = [p.name for p in allowed if p not in FILTERS]
-    return [*names, *DIMENSIONS, "tag.<key>", "and each of these dimensions with not_"] if filters else names
+    names = [p.name for p in allowed if not p.filters]
+    dimensions = [p.name for p in allowed if p.filters and not p.name.startswith("not_")]
+    return (
+        [*names, *dimensions, "tag.<key>", "and each of these dimensions with not_"] if dimensions else names
+    )
