@@ -8,6 +8,7 @@ type without losing the call.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +28,8 @@ UNREADABLE: Final = (ValueError, RecursionError)
 """What reading a damaged line raises: not JSON, not UTF-8, not the expected shape, nested without end."""
 
 _NOT_A_CALL: Final = "<synthetic>"
+_VERSION: Final = re.compile(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?!\d)")
+_TELLS_THE_END: Final = (2, 1, 285)
 _TEXT: Final = 256
 _LONG_TEXT: Final = 1024
 
@@ -94,6 +97,7 @@ class _FullLine(_CallLine, rename="camel"):
     entrypoint: str | None = None
     git_branch: str | None = None
     prompt_id: str | None = None
+    version: str | None = None
     cost_usd: Decimal | None = msgspec.field(name="costUSD", default=None)
 
 
@@ -190,6 +194,8 @@ def _decorate(event: UsageEvent, line: _FullLine) -> None:
     # Outside a repository, and on a detached head, the log says HEAD: that names no branch.
     event.git_branch = "" if line.git_branch == "HEAD" else _cut(line.git_branch, _LONG_TEXT)
     event.prompt_id = _cut(line.prompt_id)
+    if not event.stop_reason and _tells_the_end(line.version or ""):
+        event.status = "aborted"
     if line.entrypoint:
         event.tags = {"entrypoint": _cut(line.entrypoint)}
     if line.cost_usd is not None and line.cost_usd.is_finite() and 0 < line.cost_usd < 10**9:
@@ -207,6 +213,15 @@ def _identity(line: _CallLine, message: _Message, usage: _Usage, session_id: str
         vector = (usage.input_tokens or 0, usage.output_tokens or 0, usage.cache_read_input_tokens or 0)
         return derived_call_id(CLIENT, session_id, line.timestamp.isoformat(), message.model or "", *vector)
     return call_id if len(call_id) <= _TEXT else derived_call_id(CLIENT, call_id)
+
+
+def _tells_the_end(version: str) -> bool:
+    """Tell whether a version logs an answer when it has ended, or its start if it was interrupted.
+
+    Older ones log each part while the answer runs: most of the lines, or all, have no reason to stop.
+    """
+    numbers = _VERSION.match(version)
+    return numbers is not None and tuple(map(int, numbers.groups())) >= _TELLS_THE_END
 
 
 def _known(geography: str | None) -> str:

@@ -90,6 +90,24 @@ def test_thinking_is_a_part_of_output_and_searches_are_counted() -> None:
     assert (event.speed, event.inference_geo) == ("fast", "us")
 
 
+@pytest.mark.parametrize(
+    ("version", "stop_reason", "status"),
+    [
+        ("2.1.330", None, "aborted"),
+        ("2.1.330", "end_turn", "ok"),
+        ("2.1.97", None, "ok"),
+        ("1.0.128", None, "ok"),
+        ("next", None, "ok"),
+        (3, None, "ok"),
+        (None, None, "ok"),
+    ],
+)
+def test_an_answer_without_an_end_was_interrupted_where_the_version_tells_of_ends(
+    version: str | int | None, stop_reason: str | None, status: str
+) -> None:
+    assert call(message={"stop_reason": stop_reason}, version=version).status == status
+
+
 def test_an_old_logs_own_cost_is_kept_exactly() -> None:
     assert call(costUSD=0.0138985).reported_cost_usd == "0.0138985"
     assert call(costUSD=1e-7).reported_cost_usd == "0.0000001"
