@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from infra.raw_upstream import RawUpstream
 from tokentide_proxy.exchange import Headers, Upstream
@@ -45,11 +47,40 @@ def named(port: int, **other: object) -> Upstream:
     return Upstream(**{**known, **other})  # type: ignore[arg-type]  # a test names what it changes
 
 
-async def read(response: Response) -> Read:
+class Reader:
+    """A sink that takes a piece when it is asked for one, and no other."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._over = response.pass_to(self)
+        self._over.add_done_callback(lambda _: self._pieces.put_nowait(None))
+
+    def take(self, piece: bytes, *, last: bool) -> bool:
+        self._pieces.put_nowait(piece)
+        return False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._pieces.empty():
+            self.response.resume()
+        piece = await self._pieces.get()
+        if piece is None:
+            self._pieces.put_nowait(None)
+            self._over.result()
+            raise StopAsyncIteration
+        return piece
+
+
+async def read(response: Response | Reader) -> Read:
     """Read to the end, or to the break, which is part of what was read."""
+    reader = response if isinstance(response, Reader) else Reader(response)
+    response = reader.response
     seen = Read(response.status, response.reason, response.headers, [])
     try:
-        async for piece in response:
+        async for piece in reader:
             seen.pieces.append(piece)
     except Exception as error:
         seen.error = error

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from infra.raw_upstream import Close, Early, Hold, Pause, RawUpstream, ReadBody, Stall, chunked, ok, streamed
-from infra.upstream_exchange import HEADERS, named, read, talking, upstream_client
+from infra.upstream_exchange import HEADERS, Reader, named, read, talking, upstream_client
 from infra.waiting import until
 from tokentide_common.errors import InvalidRequest
 from tokentide_proxy.upstream_errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
@@ -193,10 +193,10 @@ async def test_an_answer_may_come_while_the_body_is_still_sent() -> None:
     answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n"
     upstream = RawUpstream([Early(), answer, ReadBody(), b"4\r\nlate\r\n0\r\n\r\n"], [ok()])
     async with talking(upstream) as (client, where):
-        response = await client.send(where, b"POST", b"/", HEADERS, pieces(b"abc", after=more))
-        assert await anext(response) == b"early"
+        reader = Reader(await client.send(where, b"POST", b"/", HEADERS, pieces(b"abc", after=more)))
+        assert await anext(reader) == b"early"
         more.set()
-        assert (await read(response)).body == b"late"
+        assert (await read(reader)).body == b"late"
         await read(await client.send(where, b"GET", b"/", HEADERS))
     assert (upstream.requests[0].body, upstream.accepts) == (b"abc", 1)
 
@@ -324,23 +324,24 @@ async def test_each_part_is_handed_over_when_it_comes_and_none_is_held() -> None
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     upstream = RawUpstream([head, *steps, b"0\r\n\r\n"])
     async with talking(upstream) as (client, where):
-        response = await client.send(where, b"GET", b"/", HEADERS)
+        reader = Reader(await client.send(where, b"GET", b"/", HEADERS))
         for gate, event in zip(gates, EVENTS, strict=True):
             gate.set()
-            assert await anext(response) == event
-        assert (await read(response)).pieces == []
+            assert await anext(reader) == event
+        assert (await read(reader)).pieces == []
 
 
 async def test_a_reader_that_leaves_is_seen_upstream_within_100_ms() -> None:
     upstream = RawUpstream([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n", Stall()])
     async with talking(upstream) as (client, where):
         response = await client.send(where, b"GET", b"/", HEADERS)
-        assert await anext(response) == b"a"
+        reader = Reader(response)
+        assert await anext(reader) == b"a"
         response.abort()
         async with asyncio.timeout(0.1):
             await upstream.gone.wait()
         with pytest.raises(UpstreamBroken):
-            await anext(response)
+            await anext(reader)
         assert not response.complete
 
 

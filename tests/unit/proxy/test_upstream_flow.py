@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from infra.raw_upstream import Early, Hold, RawUpstream, ReadBody, ok
-from infra.upstream_exchange import HEADERS, read, talking
+from infra.upstream_exchange import HEADERS, Reader, read, talking
 from infra.waiting import until
 
 MIB = 1 << 20
@@ -63,12 +63,12 @@ async def test_an_answer_of_100_mb_passes_with_flat_memory_and_waits_for_a_slow_
     upstream = RawUpstream([b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n", writing], [ok(b"next")])
     async with talking(upstream, idle_s=0.1) as (client, where):
         before = peak_bytes()
-        response = await client.send(where, b"GET", b"/", HEADERS)
-        size = len(await anext(response))
+        reader = Reader(await client.send(where, b"GET", b"/", HEADERS))
+        size = len(await anext(reader))
         # The reader does nothing, for longer than an upstream may be silent: but it is not silent.
         assert await settled(lambda: writing.written) < IN_FLIGHT
         await asyncio.sleep(0.2)
-        async for piece in response:
+        async for piece in reader:
             assert len(piece) <= MIB
             size += len(piece)
         assert size == TOTAL

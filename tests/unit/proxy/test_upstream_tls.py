@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from infra.raw_upstream import Close, RawUpstream, Stall, ok, streamed
-from infra.upstream_exchange import HEADERS, named, read, upstream_client
+from infra.upstream_exchange import HEADERS, Reader, named, read, upstream_client
 from infra.waiting import until
 from tokentide_proxy.tls import verifying_context
 from tokentide_proxy.upstream_client import UpstreamClient
@@ -109,7 +109,7 @@ async def test_a_reader_that_leaves_closes_a_tls_connection_at_once(authority: t
     async with upstream, trusting(authority) as client:
         where = named(upstream.port, scheme="https", host="localhost")
         response = await client.send(where, b"GET", b"/", HEADERS)
-        assert await anext(response) == b"a"
+        assert await anext(Reader(response)) == b"a"
         response.abort()
         async with asyncio.timeout(0.1):
             await upstream.gone.wait()

@@ -25,6 +25,7 @@ from tokentide_proxy.exchange import Dialect, Headers, Upstream
 _KINDS: Final[tuple[KeyKind, ...]] = ("p",)
 _OWN: Final = b"x-tokentide-key"
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
+_OF_KEYS: Final = _CREDENTIALS | {_OWN}
 _OURS: Final = re.compile(rb"tt_[mpa]_")
 _QUERY_KEY: Final = re.compile(rb"(?<=[?&])key=([^&]*)(?:&|$)")
 # A subscription's token is a bearer; an API key has a header of its own.
@@ -81,7 +82,7 @@ class Gate:
                 f"no key for {name} is kept for your organisation; an administrator can add one",
                 code="no_provider_key",
             )
-        rest = [(n, v) for n, v in headers if n != _OWN and n not in _CREDENTIALS]
+        rest = [header for header in headers if header[0] not in _OF_KEYS]
         return _without_query_key(target), [*rest, provider_header(upstream.dialect, secret)]
 
 
@@ -98,14 +99,13 @@ def provider_header(dialect: Dialect, secret: str) -> tuple[bytes, bytes]:
 def _keys_in(headers: Headers, target: bytes) -> tuple[bytes, list[bytes]]:
     """Return our own header's key, and every other credential of the request."""
     own, sent = b"", []
-    for name, value in headers:
+    for name, value in [header for header in headers if header[0] in _OF_KEYS]:
         if name == _OWN:
             own = value.strip()
-        elif name in _CREDENTIALS:
+        else:
             scheme, _, token = value.strip().partition(b" ")
             sent.append(token.strip() if token and scheme.lower() == b"bearer" else value.strip())
-    query = _QUERY_KEY.search(target)
-    if query is not None:
+    if b"key=" in target and (query := _QUERY_KEY.search(target)) is not None:
         sent.append(unquote_to_bytes(query[1]))
     return own, [text for text in sent if text]
 

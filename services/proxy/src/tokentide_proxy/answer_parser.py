@@ -28,9 +28,10 @@ class AnswerParser:
 
     __slots__ = (
         "_answered_by_head",
+        "_fed_bytes",
         "_fields",
-        "_head_bytes",
         "_interim",
+        "_interim_headers",
         "_interims",
         "_limits",
         "_parser",
@@ -62,7 +63,8 @@ class AnswerParser:
         self._answered_by_head = answered_by_head
         self._interim = False
         self._interims = 0
-        self._head_bytes = 0
+        self._interim_headers: Headers = []
+        self._fed_bytes = 0
         self._unproductive_bytes = 0
         self.has_head = False
         self.complete = False
@@ -79,6 +81,7 @@ class AnswerParser:
     def feed(self, data: bytes) -> None:
         """Read on. Raises `UpstreamBroken`, with all that came before the break in place."""
         assert self._parser is not None, "nothing is fed after the end"
+        self._fed_bytes += len(data)
         self._unproductive_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -113,14 +116,12 @@ class AnswerParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header or a trailer."""
-        self._head_bytes += len(name) + len(value) + 4
         self._fields.append((name.lower(), value))
-        if self._head_bytes > self._limits.max_head_bytes or len(self._fields) > self._limits.max_headers:
-            raise _Distrusted("more headers than we take")
 
     def on_headers_complete(self) -> None:
         """Judge the head: whether it is an interim answer, and where the body will end."""
         assert self._parser is not None
+        self._bound_headers()
         self.status = status = self._parser.get_status_code()
         fields = dict(self.headers)
         length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
@@ -148,10 +149,21 @@ class AnswerParser:
         """End the answer, or only the interim one."""
         assert self._parser is not None
         self._unproductive_bytes = 0
+        if self.trailers:
+            self._bound_headers()
         if not self._interim and not self.complete:
             self.complete = True
             # Only here does llhttp still know: after this callback its flags are those of a new message.
             self.keep_alive = self._parser.should_keep_alive()
+
+    def _bound_headers(self) -> None:
+        limits, fields = self._limits, [*self._interim_headers, *self.headers, *self.trailers]
+        # Not more than was read: it seldom has to be added up. Until a head is whole, `feed` bounds it.
+        if len(fields) > limits.max_headers or (
+            self._fed_bytes > limits.max_head_bytes
+            and sum(len(name) + len(value) + 4 for name, value in fields) > limits.max_head_bytes
+        ):
+            raise _Distrusted("more headers than we take")
 
     def _begin_interim(self, length: bytes | None, coding: bytes | None) -> None:
         if self.status == 101 or self.status < 100 or coding is not None or (length or b"0") != b"0":
@@ -160,6 +172,7 @@ class AnswerParser:
         if self._interims > _MAX_INTERIM:
             raise _Distrusted("interim answers without end")
         self._interim = True
+        self._interim_headers += self.headers
         self.continued = self.continued or self.status == 100
 
     def _judge_framing(self, length: bytes | None, coding: bytes | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -35,6 +36,8 @@ _OURS: Final = {
     b"retry": (b"x-stainless-retry-count",),
     b"program": (b"user-agent",),
 }
+_NAMES: Final = frozenset(name for names in _OURS.values() for name in names)
+_REMEMBERED: Final = 1024
 # Removed on the way: they are for us, and a provider has no use for names of people.
 TRACKING_PREFIXES: Final = (b"x-tokentide-", b"x-cua-")
 _PROGRAMS: Final = (
@@ -77,6 +80,11 @@ _user_ids: Final = msgspec.json.Decoder(_UserId)
 
 def attribution_of(headers: Headers) -> Attribution:
     """Return what the headers of a request say of whom it is for."""
+    return _attribution(tuple([header for header in headers if header[0] in _NAMES]))
+
+
+@lru_cache(maxsize=_REMEMBERED)  # a client says the same with each of its requests
+def _attribution(headers: tuple[tuple[bytes, bytes], ...]) -> Attribution:
     named = dict(headers)
     said = {what: _first(named, names) for what, names in _OURS.items()}
     user = said[b"user"]

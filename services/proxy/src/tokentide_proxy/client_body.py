@@ -8,7 +8,6 @@ from typing import Any, cast
 from tokentide_common.errors import InvalidRequest, TooLarge
 from tokentide_proxy.attribution import MAX_READ_BODY
 from tokentide_proxy.exchange import Headers
-from tokentide_proxy.headers import first
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -19,7 +18,7 @@ class ClientBody:
     __slots__ = ("_begun", "_left", "_receive", "_wanted", "copy", "whole")
 
     def __init__(self, receive: Receive, headers: Headers, *, max_bytes: int, wanted: bool) -> None:
-        declared = int(first(headers, b"content-length") or 0)
+        declared = int(dict(headers).get(b"content-length") or 0)
         if declared > max_bytes:
             raise _too_large()
         self.whole: bytes | None = None
@@ -31,9 +30,9 @@ class ClientBody:
         self._wanted = wanted and declared <= MAX_READ_BODY
         self._begun = b""
 
-    async def begin(self) -> None:
-        """Wait for the first part of it, which often is all."""
-        piece, more = await self._next()
+    async def begin(self, arrived: bytes | None) -> None:
+        """Wait for the first part of it, unless all has arrived, as it often has."""
+        piece, more = (await self._next()) if arrived is None else (self._allowed(arrived), False)
         if more:
             self._begun = piece
         else:
@@ -64,11 +63,13 @@ class ClientBody:
         message = await self._receive()
         if message["type"] != "http.request":
             raise InvalidRequest("the connection ended within the body", code="body_incomplete")
-        piece = cast("bytes", message["body"])
+        return self._allowed(cast("bytes", message["body"])), message["more_body"]
+
+    def _allowed(self, piece: bytes) -> bytes:
         self._left -= len(piece)
         if self._left < 0:
             raise _too_large()
-        return piece, message["more_body"]
+        return piece
 
     def _complete(self, body: bytes) -> None:
         self.whole = body

@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import uuid
-from collections.abc import Callable
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from urllib.parse import unquote
 
 import httptools
 import msgspec
 from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tokentide_common.problem import MEDIA_TYPE, Problem
+from tokentide_proxy.client_cycle import Cycle
 from tokentide_proxy.exchange import Headers
 
 EXTENSION: Final = "tokentide.client"
@@ -26,6 +29,8 @@ EXTENSION: Final = "tokentide.client"
 _CHECKS_PER_LIMIT: Final = 4
 _MAX_CHECK_S: Final = 5.0
 _LINGER_S: Final = 1.0
+_ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,13 +47,27 @@ class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Client:
     """Who sent one request, while it is answered."""
 
-    __slots__ = ("_connection", "_cycle", "target")
+    __slots__ = ("_connection", "_cycle", "arrived", "begin", "flush", "loop", "target", "write")
 
-    def __init__(self, connection: ClientConnection, cycle: RequestResponseCycle, target: bytes) -> None:
+    def __init__(self, connection: ClientConnection, cycle: Cycle, target: bytes) -> None:
         self.target = target
         """Path and query, byte for byte."""
+        self.loop = connection.loop
+        self.arrived = cycle.arrived
+        self.begin = cycle.begin
+        self.flush = cycle.flush
+        self.write = cycle.write
         self._connection = connection
         self._cycle = cycle
+
+    @property
+    def full(self) -> bool:
+        """Whether the client does not take what it is sent: nothing more should be written until it does."""
+        return self._connection.flow.write_paused
+
+    async def drained(self) -> None:
+        """Wait until the client takes what it is sent, or has gone."""
+        await self._connection.flow.drain()
 
     @property
     def gone(self) -> bool:
@@ -58,6 +77,10 @@ class Client:
     def watch(self, gone: Callable[[], object] | None) -> None:
         """Have `gone` called at the moment when the client has left before its answer was complete."""
         self._connection.watch(self._cycle, gone)
+
+    def when_drained(self, go_on: Callable[[], object] | None) -> None:
+        """Have `go_on` called each time when a client that was `full` takes more."""
+        self._connection.when_drained = go_on
 
     def cut(self) -> None:
         """End the connection so that the client sees that its answer is not complete."""
@@ -97,6 +120,10 @@ class ClientConnection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         """What is answered now; `cycle` is the newest request, which may have to wait for it."""
         self._gone: Callable[[], object] | None = None
+        self.when_drained: Callable[[], object] | None = None
+        """Called when a client that did not take its answer takes more of it."""
+        self._rests_since: float | None = None
+        """Since when nothing is asked of us."""
 
     def watch(self, cycle: RequestResponseCycle, gone: Callable[[], object] | None) -> None:
         """Call `gone` when the client leaves before the cycle has ended, at once if it has left."""
@@ -125,7 +152,7 @@ class ClientConnection(HttpToolsProtocol):
         """Read on; refuse what cannot be trusted."""
         if self._refused is not None:
             return
-        self._unset_keepalive_if_required()
+        self._rests_since = None
         self._heard_at = now = self.loop.time()
         self._read_bytes = len(data)
         if not self._in_body:
@@ -146,12 +173,23 @@ class ClientConnection(HttpToolsProtocol):
         self._blocked_at = self.loop.time()
         super().pause_writing()
 
+    def resume_writing(self) -> None:
+        """Let the answer go on."""
+        super().resume_writing()
+        if self.when_drained is not None:
+            self.when_drained()
+
     # And this by the parser.
+
+    def on_message_begin(self) -> None:
+        """Begin to collect a head."""
+        self.url = b""
+        self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer is none, and must not become one."""
         if not self._in_body:
-            super().on_header(name, value)
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Judge the head before anything is done for it."""
@@ -161,27 +199,74 @@ class ClientConnection(HttpToolsProtocol):
         if refused is not None:
             raise refused
         self._head_since, self._head_bytes, self._in_body = None, 0, True
-        super().on_headers_complete()
-        self.scope["extensions"] = {EXTENSION: cast("Any", Client(self, self.cycle, self.url))}
+        answering, scope = self.cycle, self._scope()
+        self.expect_100_continue = dict(self.headers).get(b"expect", b"").lower() == b"100-continue"
+        self.cycle = cycle = Cycle(self, scope, keep_alive=self.parser.should_keep_alive())
+        scope["extensions"] = {EXTENSION: Client(self, cycle, self.url)}
+        if answering is None or answering.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        """Hold a part of the body until it is asked for; one that comes after its answer is dropped."""
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         self._in_body = False
         # A body that comes after its answer has used up the server's patience for the next request.
         self._head_since = self.loop.time() if self.cycle.response_complete else None
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     # And this by the server and the answer under way.
 
     def on_response_complete(self) -> None:
         """Go on with the next request; the rest of this one's body is not waited for without end."""
+        now = self.loop.time()
         if self._in_body:
-            self._head_since = self.loop.time()
-        super().on_response_complete()
+            self._head_since = now
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._rests_since = now  # looked at now and then: a timer for each request would cost more
+
+    def _scope(self) -> dict[str, Any]:
+        path, _, query = self.url.partition(b"?")
+        text = path.decode("latin-1")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": "1.1",
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": unquote(text) if "%" in text else text,
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "server": self.server,
+            "client": self.client,
+            "state": self.app_state.copy(),
+        }
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running, self._gone = cycle, None
-        super()._start_asgi_task(cycle, app)
+        task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def _check_times(self) -> None:
         if self.transport.is_closing():
@@ -193,6 +278,9 @@ class ClientConnection(HttpToolsProtocol):
             if self.flow.write_paused:
                 since = min(since, self._blocked_at)
             late = now - since > limits.idle_s
+        elif self._rests_since is not None and now - self._rests_since > self.timeout_keep_alive:
+            self.transport.close()
+            return
         else:
             late = self._head_since is not None and now - self._head_since > limits.head_s
         if late:
@@ -256,18 +344,23 @@ def _judged(
             title="HTTP version not supported",
             detail="The proxy speaks HTTP/1.1.",
         )
-    names = [name for name, _ in headers]
-    codings = names.count(b"transfer-encoding")
+    fields = dict(headers)
+    coding = fields.get(b"transfer-encoding")
     if (
         # llhttp reads no body behind a head that asks for another protocol.
         parser.should_upgrade()
-        or (codings and (codings > 1 or dict(headers)[b"transfer-encoding"].lower() != b"chunked"))
-        or names.count(b"content-length") > 1
-        or names.count(b"host") != 1
+        or (coding is not None and coding.lower() != b"chunked")
+        or (len(fields) != len(headers) and not _ONCE.isdisjoint(_repeated(headers)))
+        or b"host" not in fields
         or target[:1] != b"/"
     ):
         return _malformed()
     return None
+
+
+def _repeated(headers: Headers) -> Iterator[bytes]:
+    names = [name for name, _ in headers]
+    return (name for name in names if names.count(name) > 1)
 
 
 def _malformed() -> _Refused:

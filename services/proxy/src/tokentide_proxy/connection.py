@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         "_drained",
         "_keeper",
         "_limits",
+        "_loop",
         "_parser",
         "_reading_paused",
         "_response",
@@ -53,7 +54,9 @@ class Connection(asyncio.Protocol):
         "used",
     )
 
-    def __init__(self, origin: Origin, keeper: Keeper, limits: UpstreamLimits) -> None:
+    def __init__(
+        self, origin: Origin, keeper: Keeper, limits: UpstreamLimits, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.origin = origin
         self.opened_at = self._since = monotonic()
         self._sent_at = 0.0
@@ -63,6 +66,7 @@ class Connection(asyncio.Protocol):
         """Whether any byte has come in the present exchange."""
         self._keeper = keeper
         self._limits = limits
+        self._loop = loop  # to ask for the running one costs a system call each time
         self._parser = AnswerParser(limits)
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Response] | None = None
@@ -81,7 +85,7 @@ class Connection(asyncio.Protocol):
         self.used += 1
         self.heard = False
         self._parser.expect(answered_by_head=request.answered_by_head)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         answer = self._answer = loop.create_future()
         self._sent = False
         self._sent_at = 0.0
@@ -169,7 +173,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read on, and hand over at once what there is for the reader."""
         parser = self._parser
-        if not self.busy:
+        if self._answer is None and self._response is None:
             self.abort()  # nobody asked: this connection is not what we take it for
             return
         self._since = monotonic()
@@ -185,11 +189,12 @@ class Connection(asyncio.Protocol):
             self._continue.set_result(None)
         response, pieces = self._response, parser.pieces
         if response is not None and pieces:
-            response.take(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            response.take(piece, last=parser.complete and broken is None)
             parser.pieces = []
         if broken is not None:
             self.fail(broken)
-        elif response is not None and parser.complete:
+        elif self._response is not None and parser.complete:
             self._end_exchange()
 
     def pause_writing(self) -> None:
@@ -229,14 +234,14 @@ class Connection(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the upstream has taken enough of what was sent."""
         if self._writing_paused:
-            self._drained = asyncio.get_running_loop().create_future()
+            self._drained = self._loop.create_future()
             await self._drained
 
     async def continued(self) -> None:
         """Wait for `100 Continue`, though not forever: not every upstream knows it."""
         if self._parser.continued:
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._continue = waiting = loop.create_future()
         timer = loop.call_later(self._limits.continue_s, _let_go, waiting)
         try:
@@ -255,7 +260,14 @@ class Connection(asyncio.Protocol):
         parser, answer = self._parser, self._answer
         assert answer is not None, "an answer is awaited"
         self._answer = None
-        response = Response(self, parser.status, parser.reason, parser.headers, self._limits.buffer_bytes)
+        response = Response(
+            self,
+            parser.status,
+            parser.reason,
+            parser.headers,
+            high=self._limits.buffer_bytes,
+            loop=self._loop,
+        )
         response.sent_at = self._sent_at
         self._response = response
         if self._continue is not None and not self._continue.done():

@@ -12,6 +12,7 @@ import structlog
 
 from tokentide_common.errors import TokentideError
 from tokentide_proxy.admission import Admission
+from tokentide_proxy.answer_delivery import Delivery
 from tokentide_proxy.client_body import ClientBody
 from tokentide_proxy.client_connection import EXTENSION, Client
 from tokentide_proxy.exchange import Headers, Upstream
@@ -24,7 +25,6 @@ from tokentide_proxy.routing import Routes
 from tokentide_proxy.stream_usage import ask_for_usage, usage_hidden
 from tokentide_proxy.upstream_client import UpstreamClient
 from tokentide_proxy.upstream_errors import UpstreamBroken, UpstreamError
-from tokentide_proxy.usage.usage_chunk import UsageChunkFilter
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -70,13 +70,13 @@ class Forwarder:
             await _answer(send, nowhere(uuid.uuid4().hex))
             return
         exchange = Exchange(route, scope["method"], scope["headers"])
-        task = asyncio.current_task()
+        task = asyncio.current_task(client.loop)
         assert task is not None, "a server runs each request in a task"
         self.in_flight += 1
         # At the moment when the client leaves, whatever this task waits for ends, and the upstream with it.
         client.watch(task.cancel)
         try:
-            await self._exchange(exchange, scope, receive, send)
+            await self._exchange(exchange, client, scope, receive)
         except asyncio.CancelledError:
             exchange.left("client_left" if client.gone else "proxy_stopped")
             client.cut()
@@ -84,10 +84,11 @@ class Forwarder:
             await _broken(exchange, error, client, send)
         finally:
             client.watch(None)
+            client.when_drained(None)
             self.in_flight -= 1
             self._recorder.record(exchange)
 
-    async def _exchange(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _exchange(self, exchange: Exchange, client: Client, scope: Scope, receive: Receive) -> None:
         upstream, method = exchange.route.upstream, exchange.method
         peer = scope["client"][0] if scope["client"] else ""
         admission = await self._gate.admit(upstream, exchange.route.target, exchange.headers, peer)
@@ -95,7 +96,7 @@ class Forwarder:
         headers = request_headers(admission.headers, upstream)
         body = ClientBody(receive, exchange.headers, max_bytes=self._max_body_bytes, wanted=method == "POST")
         exchange.body = body
-        await body.begin()
+        await body.begin(client.arrived())
         asking = await ask_for_usage(exchange.route, method, headers, body) if self._stream_usage else None
         exchange.handed_over_at = monotonic()
         response = await self._upstreams.send(
@@ -106,48 +107,32 @@ class Forwarder:
             body.pieces() if body.whole is None else body.whole,
         )
         try:
-            await _deliver(exchange, response, send, hides_usage=asking is not None)
+            await _deliver(exchange, response, client, hides_usage=asking is not None)
         finally:
             exchange.request_sent_at = response.sent_at
             response.abort()
 
 
-async def _deliver(exchange: Exchange, response: Response, send: Send, *, hides_usage: bool) -> None:
+async def _deliver(exchange: Exchange, response: Response, client: Client, *, hides_usage: bool) -> None:
     status, headers = response.status, response_headers(response.headers, response.status)
     if status > _LAST_STATUS:
         raise UpstreamBroken("a status that HTTP does not have")
     hiding = None
     if hides_usage:
         hiding, headers = usage_hidden(status, headers)
+    if client.full:
+        await client.drained()  # it asks on and on and does not read what it is answered
     exchange.answered(status, response.headers)
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await _pass_on(exchange, response, send, hiding)
-    if exchange.reader is not None:
-        exchange.reader.end()
-
-
-async def _pass_on(
-    exchange: Exchange, response: Response, send: Send, hiding: UsageChunkFilter | None
-) -> None:
-    reader, ended = exchange.reader, False
+    client.begin(status, headers)
+    delivery = Delivery(exchange, client, hiding)
+    client.when_drained(response.resume)
     try:
-        async for piece in response:
-            if not exchange.first_byte_at:
-                exchange.first_byte_at = monotonic()
-            shown = piece if hiding is None else hiding.feed(piece)
-            ended = response.at_end and hiding is None
-            if shown:
-                await send({"type": "http.response.body", "body": shown, "more_body": not ended})
-            if not exchange.first_byte_sent_at:
-                exchange.first_byte_sent_at = monotonic()
-            if reader is not None:
-                reader.feed(piece)  # after it has gone out: what is noted of an answer never delays it
+        over = response.pass_to(delivery)
+        client.flush()
+        await over
     finally:
-        held = b"" if hiding is None else hiding.end()
-        if held:
-            await send({"type": "http.response.body", "body": held, "more_body": True})
-    if not ended:
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        delivery.end_hiding()
+    delivery.end()
 
 
 async def _broken(exchange: Exchange, error: Exception, client: Client, send: Send) -> None:

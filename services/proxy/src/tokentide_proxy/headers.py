@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from tokentide_proxy.attribution import TRACKING_PREFIXES
@@ -18,6 +19,7 @@ _OF_ONE_CONNECTION: Final = frozenset(
 _OF_THE_WAY_HERE: Final = (b"x-forwarded-", *TRACKING_PREFIXES)
 # Whoever expects `100 Continue` has had it from us when the body is asked for.
 _REPLACED: Final = _OF_ONE_CONNECTION | {b"host", b"forwarded", b"expect"}
+_USUAL: Final = [b"keep-alive"]
 _NO_BODY: Final = frozenset({204, 304})
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
@@ -28,7 +30,8 @@ def request_headers(headers: Headers, upstream: Upstream) -> Headers:
     kept = [
         header
         for header in headers
-        if header[0] not in dropped and not header[0].startswith(_OF_THE_WAY_HERE)
+        if (name := header[0]) not in dropped
+        and not (name[:2] == b"x-" and name.startswith(_OF_THE_WAY_HERE))
     ]
     return [(b"host", _authority(upstream)), *kept]
 
@@ -48,14 +51,18 @@ def first(headers: Headers, name: bytes) -> bytes:
 
 
 def _dropped(headers: Headers, always: frozenset[bytes]) -> frozenset[bytes]:
+    last = dict(headers).get(b"connection")
+    if last is None:
+        return always
     listed = [value for name, value in headers if name == b"connection"]
-    if not listed:
+    if listed == _USUAL:
         return always
     named = {name.strip().lower() for value in listed for name in value.split(b",")}
     # Whatever a connection claims: without its length the body would be another one.
     return always | (named - {b"content-length"})
 
 
+@lru_cache(maxsize=256)
 def _authority(upstream: Upstream) -> bytes:
     host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
     plain = upstream.port == _DEFAULT_PORTS[upstream.scheme]

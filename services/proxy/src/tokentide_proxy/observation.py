@@ -14,6 +14,10 @@ from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
 
 _WORD: Final = re.compile(r"[A-Za-z0-9._:/@+ -]{1,256}")
 _MAX_WEB_SEARCHES: Final = 2**20
+_COUNTS: Final = (
+    *("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens"),
+    *("cache_write_1h_tokens", "output_tokens", "reasoning_tokens", "web_search_requests"),
+)
 
 
 def usage_event(
@@ -87,20 +91,16 @@ def _fill_in(event: UsageEvent, observed: Observed) -> None:
     event.service_tier = _word(observed.service_tier)
     event.speed = _word(observed.speed)
     event.inference_geo = _word(observed.inference_geo)
-    event.input_tokens = _count(observed.input_tokens)
-    event.cache_read_tokens = _count(observed.cache_read_tokens)
-    event.cache_write_tokens = _count(observed.cache_write_tokens)
-    event.cache_write_5m_tokens = _count(observed.cache_write_5m_tokens)
-    event.cache_write_1h_tokens = _count(observed.cache_write_1h_tokens)
-    event.output_tokens = _count(observed.output_tokens)
-    event.reasoning_tokens = min(_count(observed.reasoning_tokens), event.output_tokens)
-    event.web_search_requests = min(max(observed.web_search_requests, 0), _MAX_WEB_SEARCHES)
-
-
-def _count(number: int) -> int:
-    return min(max(number, 0), MAX_COUNT)
+    counts = [getattr(observed, name) for name in _COUNTS]
+    if min(counts) < 0 or max(counts) > MAX_COUNT:
+        counts = [min(max(count, 0), MAX_COUNT) for count in counts]
+    for name, count in zip(_COUNTS, counts, strict=True):
+        if count:
+            setattr(event, name, count)
+    event.reasoning_tokens = min(event.reasoning_tokens, event.output_tokens)
+    event.web_search_requests = min(event.web_search_requests, _MAX_WEB_SEARCHES)
 
 
 def _word(text: str) -> str:
     """Return an id or a closed word; anything that does not look like one could be content."""
-    return text if _WORD.fullmatch(text) else ""
+    return text if text and _WORD.fullmatch(text) else ""

@@ -37,7 +37,7 @@ class Pool:
 
     def made(self, origin: Origin) -> Connection:
         """Return a new connection, for the event loop to connect."""
-        return Connection(origin, self, self._limits)
+        return Connection(origin, self, self._limits, asyncio.get_running_loop())
 
     def add(self, connection: Connection) -> None:
         """Look after a connection that the event loop has connected; `OSError`: it is lost already."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ from tokentide_proxy.attribution import attribution_of, request_facts
 from tokentide_proxy.exchange import Headers, Observed, Outcome, Upstream, UsageReader
 from tokentide_proxy.exchanges import Exchange
 from tokentide_proxy.headers import first
-from tokentide_proxy.limit_headers import Observer
+from tokentide_proxy.limit_headers import Observer, tells_limits
 from tokentide_proxy.observation import usage_event
 
 _REQUEST_IDS: Final = {"anthropic": b"request-id", "openai": b"x-request-id", "gemini": b""}
@@ -42,6 +44,9 @@ class Recorder:
         self._metrics = metrics
         self._overhead = metrics.histogram("tokentide_proxy_overhead_seconds")
         self._log = _log.bind()  # to bind it each time would cost more than the line that is not written
+        self._tells_all = self._log.is_enabled_for(logging.DEBUG)
+        self._run = uuid.uuid4().hex
+        self._numbers = itertools.count()
         self._counted: dict[tuple[str, int], Callable[[], None]] = {}
 
     def record(self, exchange: Exchange) -> None:
@@ -56,8 +61,9 @@ class Recorder:
         observed = Observed() if reader is None else reader.observed
         outcome = exchange.outcome(observed)
         if key is not None and reader is not None:
-            self._tap.offer(_event(exchange, key, reader, outcome))
-        if key is not None and exchange.answer_headers:
+            own_id = f"{self._run}-{next(self._numbers)}"
+            self._tap.offer(_event(exchange, key, reader, outcome, own_id))
+        if key is not None and tells_limits(exchange.answer_headers):
             now = datetime.now(UTC)
             seen = Observer(upstream.provider, now, key.org_id, key.key_id, model=observed.model)
             self._tap.offer_limits(exchange.answer_headers, seen)
@@ -65,10 +71,14 @@ class Recorder:
         if exchange.first_byte_sent_at:
             self._overhead.observe(exchange.overhead_s())
         # A line for each good exchange costs as much as a third of the exchange itself.
+        if outcome.status != "ok" or self._tells_all:
+            self._tell(exchange, outcome, observed)
+
+    def _tell(self, exchange: Exchange, outcome: Outcome, observed: Observed) -> None:
         write = self._log.debug if outcome.status == "ok" else self._log.info
         write(
             "exchange",
-            upstream=label(upstream),
+            upstream=label(exchange.route.upstream),
             method=exchange.method,
             path=exchange.path,
             status=exchange.status,
@@ -93,7 +103,9 @@ def label(upstream: Upstream) -> str:
     return upstream.name or upstream.dialect
 
 
-def _event(exchange: Exchange, key: KeyRecord, reader: UsageReader, outcome: Outcome) -> UsageEvent:
+def _event(
+    exchange: Exchange, key: KeyRecord, reader: UsageReader, outcome: Outcome, own_id: str
+) -> UsageEvent:
     request_id = first(exchange.answer_headers, _REQUEST_IDS[exchange.route.upstream.dialect])
     return usage_event(
         key=key,
@@ -103,5 +115,5 @@ def _event(exchange: Exchange, key: KeyRecord, reader: UsageReader, outcome: Out
         request_id=request_id.decode("latin-1") if len(request_id) <= _MAX_ID_BYTES else "",
         observed=reader.observed,
         outcome=outcome,
-        own_id=uuid.uuid4().hex,
+        own_id=own_id,
     )

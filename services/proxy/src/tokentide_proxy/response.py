@@ -1,10 +1,10 @@
-"""An answer, as it comes: its head is there, its body is read while it arrives."""
+"""An answer, as it comes: its head is there, its body is passed on while it arrives."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Protocol, Self
+from typing import Protocol
 
 from tokentide_proxy.exchange import Headers
 
@@ -22,21 +22,29 @@ class Source(Protocol):
         """Close the connection now."""
 
 
-class Response:
-    """Iterate over it once: each piece of the body comes as it was read, transfer coding removed.
+class Sink(Protocol):
+    """Where the body of an answer goes."""
 
-    The iteration raises an `UpstreamError` where the upstream broke off, after all that came before. Whoever
-    does not read to the end calls `abort`: a connection whose reader is gone would wait for it for ever.
+    def take(self, piece: bytes, *, last: bool) -> bool:
+        """Take a piece, the last one of a complete body or not; False: no more until `resume`."""
+
+
+class Response:
+    """`pass_to` a sink, once: each piece goes there in the moment it was read, transfer coding removed.
+
+    Whoever does not stay to the end calls `abort`: a connection whose reader is gone would wait for ever.
     """
 
     __slots__ = (
         "_buffered",
         "_error",
         "_high",
+        "_loop",
+        "_over",
         "_paused",
         "_pieces",
+        "_sink",
         "_source",
-        "_waiter",
         "headers",
         "reason",
         "sent_at",
@@ -44,77 +52,117 @@ class Response:
         "trailers",
     )
 
-    def __init__(self, source: Source, status: int, reason: bytes, headers: Headers, high: int) -> None:
+    def __init__(
+        self,
+        source: Source,
+        status: int,
+        reason: bytes,
+        headers: Headers,
+        *,
+        high: int,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self.status = status
         self.reason = reason
         self.headers = headers
         self.trailers: Headers = []
-        """There once the body has been read to its end."""
+        """There once the body has been passed on to its end."""
         self.sent_at = 0.0
         """When the last byte of the request was handed over, by `time.monotonic`; 0 before that."""
         self._source: Source | None = source
+        self._loop = loop
+        self._sink: Sink | None = None
+        self._over: asyncio.Future[None] | None = None
         self._pieces: deque[bytes] = deque()
+        """What has come and could not be passed on yet."""
         self._buffered = 0
         self._high = high
         self._paused = False
         self._error: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether the answer has come to its own end, read or not."""
+        """Whether the answer has come to its own end, passed on or not."""
         return self._source is None and self._error is None
 
-    @property
-    def at_end(self) -> bool:
-        """Whether the answer has come to its own end, and all of it has been read."""
-        return self._source is None and self._error is None and not self._pieces
+    def pass_to(self, sink: Sink) -> asyncio.Future[None]:
+        """Pass on what has come, and from now on what comes; the future is the end of it.
 
-    def __aiter__(self) -> Self:
-        return self
+        It raises an `UpstreamError` where the upstream broke off, after all that came before, or whatever the
+        sink has raised.
+        """
+        self._sink = sink
+        self._over = over = self._loop.create_future()
+        self._go_on()
+        return over
 
-    async def __anext__(self) -> bytes:
-        while not self._pieces:
-            if self._error is not None:
-                raise self._error
-            if self._source is None:
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        piece = self._pieces.popleft()
-        self._buffered -= len(piece)
-        if self._paused and self._buffered <= self._high // 4:
-            self._paused = False
-            if self._source is not None:
-                self._source.resume()
-        return piece
+    def resume(self) -> None:
+        """The sink can take more."""
+        if self._paused and self._sink is not None:
+            self._go_on()
 
     def abort(self) -> None:
         """Close the upstream connection at once, unless the answer is complete already."""
         if self._source is not None:
             self._source.abort()
 
-    def take(self, piece: bytes) -> None:
-        """Hold a piece for the reader; with too much in hand the upstream has to wait."""
+    def take(self, piece: bytes, *, last: bool) -> None:
+        """Pass a piece on, or hold it; with too much in hand the upstream has to wait."""
+        if self._sink is not None and not self._paused:
+            self._give(self._sink, piece, last)
+            return
         self._pieces.append(piece)
         self._buffered += len(piece)
-        if self._buffered > self._high and not self._paused and self._source is not None:
-            self._paused = True
-            self._source.pause()
-        self._wake()
+        if self._buffered > self._high and not self._paused:
+            self._pause()
 
     def end(self, trailers: Headers) -> None:
         """The answer is complete; its connection has no more to do with it."""
         self.trailers = trailers
         self._source = None
-        self._wake()
+        self._settle()
 
     def fail(self, error: BaseException) -> None:
         """The answer breaks off here."""
-        self._error = error
+        if self._error is None:
+            self._error = error
         self._source = None
-        self._wake()
+        self._settle()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _go_on(self) -> None:
+        was_paused, self._paused = self._paused, False
+        sink = self._sink
+        assert sink is not None, "there is somewhere to go on to"
+        while self._pieces and not self._paused:
+            piece = self._pieces.popleft()
+            self._buffered -= len(piece)
+            self._give(sink, piece, self.complete and not self._pieces)
+        if was_paused and not self._paused and self._source is not None:
+            self._source.resume()
+        self._settle()
+
+    def _give(self, sink: Sink, piece: bytes, last: bool) -> None:
+        try:
+            more = sink.take(piece, last=last)
+        except Exception as error:
+            # Raised where the connection is read, which is not at fault: whoever waits for the end is told.
+            self._pieces.clear()
+            self._error = error
+            self.abort()
+        else:
+            if not more and not self._paused:
+                self._pause()
+
+    def _pause(self) -> None:
+        self._paused = True
+        if self._source is not None:
+            self._source.pause()
+
+    def _settle(self) -> None:
+        over = self._over
+        if self._source is not None or self._pieces or over is None or over.done():
+            return
+        if self._error is not None:
+            over.set_exception(self._error)
+        else:
+            over.set_result(None)

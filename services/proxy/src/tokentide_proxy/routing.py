@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ from tokentide_proxy.exchange import Upstream
 _CLIMBS: Final = re.compile(rb"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _ORIGIN_FORM: Final = re.compile(rb"/[!-\"$-~]*")
 _VERSION: Final = b"/v1"
+_REMEMBERED: Final = 1024
 _AT_ROOT: Final = (b"/v1/", b"/api/hello")
 
 
@@ -31,6 +33,8 @@ class Routes:
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
         self._by_segment = {upstream.name.encode("ascii"): upstream for upstream in upstreams}
         self._at_root = self._by_segment.pop(b"", None)
+        # Of paths alone, which are few: a query can have a key in it.
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._route)
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
@@ -40,6 +44,9 @@ class Routes:
 
     def find(self, target: bytes) -> Route | None:
         """Return where a request target leads, None where to nowhere."""
+        return self._route(target) if b"?" in target else self._remembered(target)
+
+    def _route(self, target: bytes) -> Route | None:
         path, question_mark, query = target.partition(b"?")
         if _ORIGIN_FORM.fullmatch(target) is None or _CLIMBS.search(path) is not None:
             return None

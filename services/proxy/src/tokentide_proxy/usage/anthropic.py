@@ -158,8 +158,11 @@ class AnthropicAnswer:
     def _usage(self, usage: _Usage | None) -> None:
         if usage is None:
             return
-        seen, observed = self._seen, self.observed
-        for field in _COUNTED:
+        observed = self.observed
+        if not observed.has_usage:
+            self._seen = usage
+        seen = self._seen
+        for field in () if seen is usage else _COUNTED:
             # Gateways fill what they do not know with zeros, which never beat a known value.
             if value := getattr(usage, field):
                 setattr(seen, field, value)

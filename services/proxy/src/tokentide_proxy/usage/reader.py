@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Final, Protocol
 
 from tokentide_proxy.exchange import Dialect, Headers, Observed, UsageReader
@@ -82,23 +84,25 @@ def reader_for(dialect: Dialect, path: str, status: int, headers: Headers) -> Us
     The path decides: gateways speak several dialects under one address. Listing models, counting tokens and
     handling batches are no calls. `headers` are the answer's.
     """
-    answer = _answer(dialect, path.partition("?")[0].rstrip("/"))
-    if answer is None or status < 200 or 300 <= status < 400:
+    answer_of = _answer(dialect, path.partition("?")[0].rstrip("/"))
+    if answer_of is None or status < 200 or 300 <= status < 400:
         return None
+    answer = answer_of()
     # Refusals are JSON even where the call asked for events.
     streamed = status < 400 and "event-stream" in _value(headers, b"content-type")
     return AnswerReader(answer, streamed, _value(headers, b"content-encoding"))
 
 
-def _answer(dialect: Dialect, path: str) -> Answer | None:
+@lru_cache(maxsize=1024)
+def _answer(dialect: Dialect, path: str) -> Callable[[], Answer] | None:
     if _ANTHROPIC_CALL.search(path) or (dialect == "anthropic" and path == "/messages"):
-        return AnthropicAnswer()
+        return AnthropicAnswer
     if _OPENAI_CALL.search(path):
-        return OpenAIAnswer()
+        return OpenAIAnswer
     if (call := _GEMINI_CALL.search(path)) is not None:
-        return GeminiAnswer(model=call[1])
+        return partial(GeminiAnswer, model=call[1])
     return None
 
 
 def _value(headers: Headers, name: bytes) -> str:
-    return b",".join(value for key, value in headers if key == name).decode("latin-1").lower()
+    return b",".join([value for key, value in headers if key == name]).decode("latin-1").lower()
