@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "otlp_collector": ([], []),
     "queries": ([], ["--full"]),
     "freshness": ([], ["--seconds", "60"]),
+    "proxy": ([], ["--rounds", "4"]),
     "memory": ([], []),
 }
 TAKES_EVENTS = ("aggregator", "queries", "memory")
