@@ -144,8 +144,39 @@ def test_gemini_tokens_keep_apart_what_came_from_the_cache_and_count_thoughts_as
     }
 
 
-def test_codex_counts_the_threads_that_it_starts():
-    assert highest(facts(points("codex", "02-resume-protobuf"))) == {"sessions": 2}
+def test_codex_counts_the_threads_that_it_starts_and_the_tokens_that_its_answers_took():
+    said = facts(points("codex", "02-resume-protobuf"))
+    counted = {("prompt",): 30_522, ("prompt_cached",): 14_720, ("output",): 267, ("reasoning",): 87}
+    assert sums(said, "kind") == {
+        ("sessions", ""): 2,
+        **{("client_tokens", *kind): tokens for kind, tokens in counted.items()},
+    }
+    assert {one.model for one in said if one.metric == "client_tokens"} == {"gpt-5-codex"}
+    assert sums(facts(points("codex", "02-resume-protobuf") * 2), "kind") == sums(said, "kind")
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"dataPoints": 3}, "a histogram is malformed"),
+        ({"aggregationTemporality": 7, "dataPoints": [{"sum": 1}]}, "neither delta nor cumulative"),
+        ({"aggregationTemporality": 1, "dataPoints": [{"sum": "NaN"}]}, "not a finite number"),
+        ({"aggregationTemporality": 1, "dataPoints": [{"sum": -1, "timeUnixNano": "1"}]}, "negative"),
+        ({"aggregationTemporality": 1, "dataPoints": [{"timeUnixNano": "1"}]}, "no value"),
+    ],
+)
+def test_a_histogram_that_is_no_sum_is_refused_and_others_are_not_even_looked_at(bad, reason):
+    named = {"name": "codex.turn.token_usage", "histogram": bad}
+    other = {"name": "codex.turn.e2e_duration_ms", "histogram": bad}
+    good = {
+        "aggregationTemporality": 1,
+        "dataPoints": [{"sum": 5, "timeUnixNano": "1", "bucketCounts": ["1"]}],
+    }
+    metrics = [named, other, named | {"histogram": good}, named | {"histogram": None}]
+    body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}
+    decoded = decode_metrics(msgspec.json.encode(body), "json", KEPT)
+    assert (decoded.rejected, [point.value for point in decoded.items]) == (1, [5.0])
+    assert reason in decoded.reasons[0]
 
 
 @pytest.mark.parametrize("temporality", ["delta", "cumulative"])

@@ -23,7 +23,7 @@ def decode_logs(body: bytes | bytearray, encoding: Encoding, kept: frozenset[str
 
 
 def decode_metrics(body: bytes | bytearray, encoding: Encoding, kept: frozenset[str]) -> Decoded[Point]:
-    """Return the points of the monotonic sums of a body."""
+    """Return the points of the sums of a body that only rise, and those of few histograms."""
     decode = json_decoding.decode_metrics if encoding == "json" else protobuf_decoding.decode_metrics
     return decode(bytes(body), kept)
 

@@ -24,6 +24,8 @@ from tokentide_ingest.otlp.flat import (
 )
 from tokentide_ingest.otlp.json_shapes import (
     DataPoint,
+    Histogram,
+    HistogramPoint,
     Log,
     Metric,
     Pair,
@@ -31,6 +33,7 @@ from tokentide_ingest.otlp.json_shapes import (
     Value,
     request_decoder,
 )
+from tokentide_ingest.otlp.kept import HISTOGRAMS
 from tokentide_ingest.otlp.telemetry import Attributes, Decoded, LogRecord, Point, Scalar, Span
 from tokentide_ingest.otlp.values import (
     MAX_INT64,
@@ -79,6 +82,7 @@ def _signal(signal: str, records: str, record: type) -> _Signal:
 _LOGS: Final = _signal("Logs", "logRecords", Log)
 _METRICS: Final = _signal("Metrics", "metrics", Metric)
 _TRACES: Final = _signal("Spans", "spans", SpanShape)
+_histograms: Final[msgspec.json.Decoder[Histogram | None]] = msgspec.json.Decoder(Histogram | None)
 
 
 def decode_logs(body: bytes, kept: frozenset[str]) -> Decoded[LogRecord]:
@@ -91,17 +95,28 @@ def decode_logs(body: bytes, kept: frozenset[str]) -> Decoded[LogRecord]:
 
 
 def decode_metrics(body: bytes, kept: frozenset[str]) -> Decoded[Point]:
-    """Return the points of the monotonic sums of a request to `/v1/metrics`."""
+    """Return the points of the sums of a request to `/v1/metrics` that only rise."""
     decoded: Decoded[Point] = Decoded([])
     for origin, metrics in _scopes(_METRICS, body, kept, decoded):
         for metric in metrics:
-            if metric.sum and metric.sum.is_monotonic and metric.sum.data_points:
-                temporality = metric.sum.aggregation_temporality
+            summed = metric.sum if metric.sum and metric.sum.is_monotonic else _histogram(metric, decoded)
+            if summed and summed.data_points:
+                temporality = summed.aggregation_temporality
                 series = Series(origin, metric.name or "", metric.unit or "", temporality)
-                check_count(len(decoded.items) + decoded.rejected + len(metric.sum.data_points))
-                for point in metric.sum.data_points:
+                check_count(len(decoded.items) + decoded.rejected + len(summed.data_points))
+                for point in summed.data_points:
                     _add_point(decoded, series, point, kept)
     return decoded
+
+
+def _histogram(metric: Metric, decoded: Decoded[Point]) -> Histogram | None:
+    if metric.name not in HISTOGRAMS or not memoryview(metric.histogram).nbytes:
+        return None
+    try:
+        return _histograms.decode(metric.histogram)
+    except _UNREADABLE:
+        refuse(decoded, "a histogram is malformed")
+        return None
 
 
 def decode_traces(body: bytes, kept: frozenset[str]) -> Decoded[Span]:
@@ -211,7 +226,9 @@ def _add_log(decoded: Decoded[LogRecord], origin: Origin, record: Log, kept: fro
     add_log(decoded, origin, name, time_ns or stated_nanos(found), found)
 
 
-def _add_point(decoded: Decoded[Point], series: Series, point: DataPoint, kept: frozenset[str]) -> None:
+def _add_point(
+    decoded: Decoded[Point], series: Series, point: DataPoint | HistogramPoint, kept: frozenset[str]
+) -> None:
     try:
         value = _point_value(point)
         if value is None and whole(point.flags) & NO_RECORDED_VALUE:
@@ -223,7 +240,9 @@ def _add_point(decoded: Decoded[Point], series: Series, point: DataPoint, kept: 
     add_point(decoded, series, times_ns, value, _attributes(point.attributes, kept))
 
 
-def _point_value(point: DataPoint) -> float | None:
+def _point_value(point: DataPoint | HistogramPoint) -> float | None:
+    if isinstance(point, HistogramPoint):
+        return None if point.sum is None else floating(point.sum)
     if point.as_int is not None:
         return int64(point.as_int)
     return None if point.as_double is None else floating(point.as_double)

@@ -55,12 +55,30 @@ class Sum(msgspec.Struct, rename="camel", gc=False):
     data_points: list[DataPoint] | None = None
 
 
+class HistogramPoint(msgspec.Struct, rename="camel", gc=False):
+    """A point of a histogram; its buckets are not built."""
+
+    start_time_unix_nano: Number = None
+    time_unix_nano: Number = None
+    sum: float | str | None = None
+    flags: Number = None
+    attributes: list[Pair] | None = None
+
+
+class Histogram(msgspec.Struct, rename="camel", gc=False):
+    """How often which amounts came, of which the amount of all is read."""
+
+    aggregation_temporality: Number = None
+    data_points: list[HistogramPoint] | None = None
+
+
 class Metric(msgspec.Struct, gc=False):
-    """A metric; only a sum is read."""
+    """A metric; only a sum is read, and of few metrics the histogram."""
 
     name: str | None = None
     unit: str | None = None
     sum: Sum | None = None
+    histogram: msgspec.Raw = msgspec.Raw()
 
 
 class Status(msgspec.Struct, gc=False):

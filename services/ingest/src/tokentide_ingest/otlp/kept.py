@@ -30,7 +30,7 @@ _TOKENS: Final = (
 )
 _ACTIVITY: Final = (
     *("type", "start_type", "language", "tool_name", "function_name", "tool_use_id", "call_id"),
-    *("decision", "source", "prompt_length", "trigger", "tokens_before", "tokens_after"),
+    *("decision", "source", "prompt_length", "trigger", "tokens_before", "tokens_after", "token_type"),
 )
 # What tells one counter from another, see `streams.py`; of most nothing but a hash is kept.
 _STREAM: Final = (
@@ -41,34 +41,55 @@ _STREAM: Final = (
 _GEN_AI: Final = (
     *("gen_ai.provider.name", "gen_ai.system", "gen_ai.operation.name", "gen_ai.agent.name"),
     *("gen_ai.request.model", "gen_ai.response.model", "gen_ai.response.id", "gen_ai.conversation.id"),
-    *("gen_ai.response.time_to_first_chunk", "traceloop.span.kind"),
+    *("gen_ai.response.time_to_first_chunk", "ai.response.msToFirstChunk", "traceloop.span.kind"),
     *("openai.response.service_tier", "gen_ai.openai.response.service_tier"),
 )
-# In order: the convention's own name, then what emitters have called it.
+# In order: the convention's own name, then what emitters have called it. The AI SDK, which OpenCode uses, says the
+# whole by the convention and the parts in names of its own.
 GEN_AI_INPUT: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
 GEN_AI_OUTPUT: Final = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
-GEN_AI_CACHE_READ: Final = tuple(
-    f"gen_ai.usage.{name}"
-    for name in (
-        *("cache_read.input_tokens", "cache_read_input_tokens", "cache_read_tokens", "input_cached_tokens"),
-        *("cached_input_tokens", "details.cache_read_tokens", "details.cached_tokens"),
-        *("details.cache_read_input_tokens",),
-    )
+GEN_AI_CACHE_READ: Final = (
+    *(
+        f"gen_ai.usage.{name}"
+        for name in (
+            *(
+                "cache_read.input_tokens",
+                "cache_read_input_tokens",
+                "cache_read_tokens",
+                "input_cached_tokens",
+            ),
+            *("cached_input_tokens", "details.cache_read_tokens", "details.cached_tokens"),
+            *("details.cache_read_input_tokens",),
+        )
+    ),
+    *(
+        "ai.usage.inputTokenDetails.cacheReadTokens",
+        "ai.usage.cachedInputTokens",
+    ),
 )
-GEN_AI_CACHE_WRITE: Final = tuple(
-    f"gen_ai.usage.{name}"
-    for name in (
-        *("cache_creation.input_tokens", "cache_creation_input_tokens", "cache_creation_tokens"),
-        *("cache_write.input_tokens", "cache_write_input_tokens", "cache_write_tokens"),
-        *("details.cache_write_tokens", "details.cache_creation_input_tokens"),
-    )
+GEN_AI_CACHE_WRITE: Final = (
+    *(
+        f"gen_ai.usage.{name}"
+        for name in (
+            *("cache_creation.input_tokens", "cache_creation_input_tokens", "cache_creation_tokens"),
+            *("cache_write.input_tokens", "cache_write_input_tokens", "cache_write_tokens"),
+            *("details.cache_write_tokens", "details.cache_creation_input_tokens"),
+        )
+    ),
+    *("ai.usage.inputTokenDetails.cacheWriteTokens",),
 )
-GEN_AI_REASONING: Final = tuple(
-    f"gen_ai.usage.{name}"
-    for name in (
-        *("reasoning.output_tokens", "reasoning_output_tokens", "reasoning_tokens"),
-        *("output_reasoning_tokens", "details.reasoning_tokens"),
-    )
+GEN_AI_REASONING: Final = (
+    *(
+        f"gen_ai.usage.{name}"
+        for name in (
+            *("reasoning.output_tokens", "reasoning_output_tokens", "reasoning_tokens"),
+            *("output_reasoning_tokens", "details.reasoning_tokens"),
+        )
+    ),
+    *(
+        "ai.usage.outputTokenDetails.reasoningTokens",
+        "ai.usage.reasoningTokens",
+    ),
 )
 KEPT: Final = frozenset(
     (
@@ -76,6 +97,9 @@ KEPT: Final = frozenset(
         *(*GEN_AI_INPUT, *GEN_AI_OUTPUT, *GEN_AI_CACHE_READ, *GEN_AI_CACHE_WRITE, *GEN_AI_REASONING),
     )
 )
+
+HISTOGRAMS: Final = frozenset({"codex.turn.token_usage"})
+"""The histograms that are read, as what they are besides: a sum that only rises."""
 
 CONTENT: Final = frozenset(
     {

@@ -18,12 +18,12 @@ class Mapped(msgspec.Struct):
 
     events: list[UsageEvent] = []
     facts: list[ActivityFact] = []
-    told_by: list[int] = []
-    """For each fact which of the records tells it, by any number: of one record several facts can come."""
     rejected: int = 0
     """Records, points or spans that meant something and said it wrongly. What means nothing is no fault."""
     reasons: list[str] = []
     """Why, each once and at most ten; names a field, never quotes a value."""
+    told_by: list[int] = []
+    """For each fact which of the records tells it, by any number: of one record several facts can come."""
 
     def take(self, facts: Sequence[ActivityFact]) -> None:
         """Take in what one record tells."""

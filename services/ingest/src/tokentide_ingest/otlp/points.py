@@ -42,6 +42,13 @@ _GEMINI_TOKENS: Final[Kinds] = {
     "output": ("output",),
     "thought": ("output", "reasoning"),
 }
+# Codex's input has all that has to do with the cache in it, and its output the reasoning.
+_CODEX_TOKENS: Final[Kinds] = {
+    "input": ("prompt",),
+    "cached_input": ("prompt_cached",),
+    "output": ("output",),
+    "reasoning_output": ("reasoning",),
+}
 # Whoever looks at the list of running agents has started no session.
 _STARTS: Final[Kinds] = {"agents_view": ()}
 
@@ -80,6 +87,9 @@ _COUNTERS: Final = {
         "gemini-cli", "lines_of_code", "type", {}, (("model", "model"), ("tool", "function_name"))
     ),
     "codex.thread.started": _Counter("codex", "sessions"),
+    "codex.turn.token_usage": _Counter(
+        "codex", "client_tokens", "token_type", _CODEX_TOKENS, (("model", "model"),)
+    ),
 }
 
 

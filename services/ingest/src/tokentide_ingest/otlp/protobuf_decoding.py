@@ -28,6 +28,7 @@ from tokentide_ingest.otlp.flat import (
     add_span,
     of_interest,
 )
+from tokentide_ingest.otlp.kept import HISTOGRAMS
 from tokentide_ingest.otlp.telemetry import Attributes, Decoded, LogRecord, Point, Scalar, Span
 from tokentide_ingest.otlp.values import (
     MAX_TEXT,
@@ -81,7 +82,7 @@ def decode_logs(body: bytes, kept: frozenset[str]) -> Decoded[LogRecord]:
 
 
 def decode_metrics(body: bytes, kept: frozenset[str]) -> Decoded[Point]:
-    """Return the points of the monotonic sums of an `ExportMetricsServiceRequest`."""
+    """Return the points of the sums of an `ExportMetricsServiceRequest` that only rise."""
     decoded: Decoded[Point] = Decoded([])
     for origin, metrics in _scopes(_METRICS, body, kept, decoded):
         for metric in metrics:
@@ -89,6 +90,10 @@ def decode_metrics(body: bytes, kept: frozenset[str]) -> Decoded[Point]:
                 series = Series(origin, metric.name, metric.unit, metric.sum.aggregation_temporality)
                 check_count(len(decoded.items) + decoded.rejected + len(metric.sum.data_points))
                 _add_points(decoded, series, metric.sum.data_points, kept)
+            elif metric.name in HISTOGRAMS and metric.HasField("histogram"):
+                series = Series(origin, metric.name, metric.unit, metric.histogram.aggregation_temporality)
+                check_count(len(decoded.items) + decoded.rejected + len(metric.histogram.data_points))
+                _add_sums(decoded, series, metric.histogram.data_points, kept)
     return decoded
 
 
@@ -199,6 +204,20 @@ def _add_points(
         if which is None and point.flags & NO_RECORDED_VALUE:
             continue
         value = point.as_int if which == "as_int" else point.as_double if which else None
+        times_ns = point.start_time_unix_nano, point.time_unix_nano
+        add_point(decoded, series, times_ns, value, _attributes(point.attributes, kept))
+
+
+def _add_sums(
+    decoded: Decoded[Point],
+    series: Series,
+    points: Iterable[metrics_pb2.HistogramDataPoint],
+    kept: frozenset[str],
+) -> None:
+    for point in points:
+        value = point.sum if point.HasField("sum") else None
+        if value is None and point.flags & NO_RECORDED_VALUE:
+            continue
         times_ns = point.start_time_unix_nano, point.time_unix_nano
         add_point(decoded, series, times_ns, value, _attributes(point.attributes, kept))
 

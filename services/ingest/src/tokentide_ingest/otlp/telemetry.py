@@ -29,7 +29,7 @@ class LogRecord(msgspec.Struct, gc=False):
 
 
 class Point(msgspec.Struct, gc=False):
-    """A number of a metric that adds up: a point of a monotonic sum. Gauges and histograms are not kept."""
+    """A number of a metric that adds up: a point of a monotonic sum, or the sum that a histogram has too."""
 
     resource: Attributes
     scope: str
