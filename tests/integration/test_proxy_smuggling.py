@@ -68,6 +68,13 @@ async def _refused(proxy: Proxied, request: bytes) -> bytes:
         return await client.everything()
 
 
+async def test_a_providers_key_is_not_sent_back_by_a_trace() -> None:
+    async with proxied(RawUpstream([ok()])) as proxy:
+        answer = await _refused(proxy, b"TRACE /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert proxy.upstream.requests == []
+
+
 @pytest.mark.parametrize("name", AMBIGUOUS)
 async def test_what_has_two_meanings_is_refused_and_the_connection_ends(name: str) -> None:
     async with proxied(RawUpstream([ok()])) as proxy:

@@ -344,6 +344,14 @@ def _judged(
             title="HTTP version not supported",
             detail="The proxy speaks HTTP/1.1.",
         )
+    if parser.get_method() == b"TRACE":
+        # What comes back is the request, with the provider's key that we have put in.
+        return _Refused(
+            code="method_not_allowed",
+            status=405,
+            title="Method not allowed",
+            detail="TRACE does not go through.",
+        )
     fields = dict(headers)
     coding = fields.get(b"transfer-encoding")
     if (
