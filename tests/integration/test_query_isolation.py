@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from infra.activity_rows import activity, insert_activity
 from infra.ledger_rows import call, insert_calls
+from infra.limit_rows import insert_limits
 from infra.query_client import query_api
+from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.activity_words import ACTIVITY_DIMENSIONS
 from tokentide_query_api.dimensions import DIMENSIONS
 from tokentide_query_api.routes import routes
@@ -59,6 +62,11 @@ async def api(store, tmp_path):
         c.update(token_source="cli", tags={SECRET: SECRET})
     await insert_calls(store, [*mine, *theirs])
     await insert_activity(store, [own_tokens(2), own_tokens(7, "org_b", SECRET)])
+    mine_too = LimitFact(provider="p", kind="requests", org_id="org_a", observed_at=datetime.now(UTC))
+    theirs_too = msgspec.structs.replace(
+        mine_too, org_id="org_b", **dict.fromkeys(("key_id", "model", "status"), SECRET)
+    )
+    await insert_limits(store, [mine_too, theirs_too])
     async with query_api(store, tmp_path) as caller:
         yield caller
 

@@ -22,6 +22,7 @@ def build_app() -> App:
     app.command(
         "tokentide.coverage:coverage", name="coverage", help="Show who saw the calls, and what lacks."
     )
+    app.command("tokentide.limits:limits", name="limits", help="Show how full providers' limits are.")
     app.command(_provider_keys())
     app.register_install_completion_command()
     return app

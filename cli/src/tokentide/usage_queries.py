@@ -43,6 +43,10 @@ class UsageQueries:
         """Return the days, and who saw their calls."""
         return self._get("coverage/days", {})
 
+    def limits(self) -> Answer:
+        """Return how full the limits of providers are."""
+        return self._get("limits", {})
+
     def _get(self, question: str, parameters: dict[str, str]) -> Answer:
         with open_client(self._connection, timeout_s=_TIMEOUT_S) as client:
             try:

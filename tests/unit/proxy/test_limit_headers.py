@@ -205,3 +205,33 @@ _values = (
 def test_whatever_the_headers_hold_the_facts_are_valid_on_the_wire(headers):
     for fact in limit_facts(headers, SEEN):
         assert decode_limit_fact(encode_limit_fact(fact)) == fact
+
+
+def test_a_chatgpt_subscription_tells_its_windows_and_those_it_does_not_have_are_none():
+    seen = Observer("openai", NOW, account_id="acct-1", model="gpt-5.5-codex")
+    facts = by_kind(
+        [
+            (b"x-codex-active-limit", b"codex"),
+            (b"x-codex-plan-type", b"plus"),
+            (b"x-codex-primary-used-percent", b"42.5"),
+            (b"x-codex-primary-window-minutes", b"300"),
+            (b"x-codex-primary-reset-at", b"1795320000"),
+            (b"x-codex-secondary-used-percent", b"100"),
+            (b"x-codex-secondary-window-minutes", b"10080"),
+            (b"x-codex-secondary-reset-after-seconds", b"60"),
+            (b"x-codex-bengalfox-primary-used-percent", b"0"),
+            (b"x-codex-bengalfox-secondary-used-percent", b"0"),
+            (b"x-codex-bengalfox-secondary-window-minutes", b"0"),
+            (b"x-codex-bengalfox-secondary-reset-at", b"0"),
+            (b"x-codex-primary-over-secondary-limit-percent", b"9"),
+        ],
+        seen,
+    )
+    assert facts.keys() == {"codex_primary", "codex_secondary", "codex_bengalfox_primary"}
+    assert {(fact.account_id, fact.model) for fact in facts.values()} == {("acct-1", "")}
+    primary, secondary = facts["codex_primary"], facts["codex_secondary"]
+    assert (primary.utilization, primary.window_minutes) == ("0.425", 300)
+    assert primary.resets_at == datetime.fromtimestamp(1795320000, UTC)
+    assert (secondary.utilization, secondary.window_minutes) == ("1", 10080)
+    assert secondary.resets_at == NOW + timedelta(seconds=60)
+    assert facts["codex_bengalfox_primary"].utilization == "0"

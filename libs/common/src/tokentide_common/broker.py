@@ -154,12 +154,14 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         group: str,
         *,
         session_timeout_ms: int = 10_000,
+        wait_ms: int = 100,
         on_assigned: Callable[[set[int]], Awaitable[None]] | None = None,
         on_revoked: Callable[[set[int]], Awaitable[None]] | None = None,
     ) -> None:
         self.topic = topic
         self._assigned, self._revoked = on_assigned, on_revoked
         self._url, self._group, self._session_timeout_ms = url, group, session_timeout_ms
+        self._wait_ms = wait_ms  # so long the broker holds the answer back when nothing is new
         self._consumer = self._new_consumer()
         self._spent = False
 
@@ -173,7 +175,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             heartbeat_interval_ms=self._session_timeout_ms // 4,
             max_poll_interval_ms=600_000,
             request_timeout_ms=40_000,
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=self._wait_ms,
             max_partition_fetch_bytes=1 << 20,
             fetch_max_bytes=16 << 20,
         )

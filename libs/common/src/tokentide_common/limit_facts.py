@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -25,8 +26,9 @@ class LimitFact(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True, g
     provider: Text
     kind: Kind
     """`requests`, `tokens`, `input_tokens`, `output_tokens`, `priority_input_tokens`, …: per minute or as the
-    provider has it. `unified`, `unified_5h`, `unified_7d`, `unified_overage`, …: windows of a subscription.
-    `retry`: the provider asks to wait until `resets_at`. New words may appear."""
+    provider has it. `unified`, `unified_5h`, `unified_7d`, `unified_overage`, …, `codex_primary`,
+    `codex_secondary`: windows of a subscription. `retry`: the provider asks to wait until `resets_at`. New
+    words may appear."""
     observed_at: Utc
     source: Literal["proxy"] = "proxy"
     org_id: Text = ""
@@ -39,12 +41,15 @@ class LimitFact(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True, g
     limit: Amount | None = None
     remaining: Amount | None = None
     utilization: Utilization = ""
+    window_minutes: Amount | None = None
+    """How long a window lasts, where the provider says so."""
     resets_at: Utc | None = None
     """When it is whole again; of a window: when it ends."""
     status: Text = ""
     """The provider's word: `allowed`, `allowed_warning`, `rejected`, …"""
 
 
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(LimitFact)
 
@@ -52,6 +57,22 @@ _decoder: Final = msgspec.json.Decoder(LimitFact)
 def key_of(fact: LimitFact) -> bytes:
     """Return the key of a fact's record: what is told of one account stays in order."""
     return f"{fact.org_id}:{fact.provider}:{fact.account_id or fact.key_id}".encode()
+
+
+def gauge_of(fact: LimitFact) -> tuple[str, str, str, str, str]:
+    """Return which limit a fact is about: organisation, provider, account, model and kind."""
+    return fact.org_id, fact.provider, fact.account_id or fact.key_id, fact.model, fact.kind
+
+
+def sortable(fact: LimitFact) -> str:
+    """Return a fact as text that sorts by when it was observed: of two on one limit the greater counts."""
+    micros = (fact.observed_at - _EPOCH) // timedelta(microseconds=1)
+    return f"{micros:020d} {encode_limit_fact(fact).decode()}"
+
+
+def of_sortable(text: str) -> LimitFact:
+    """Return the fact of a sortable text."""
+    return decode_limit_fact(text.partition(" ")[2].encode())
 
 
 def encode_limit_fact(fact: LimitFact) -> bytes:

@@ -21,6 +21,7 @@ from tokentide_aggregator.consumers import Consumers
 from tokentide_aggregator.failpoints import failpoint
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.ledger import Ledger
+from tokentide_aggregator.limits import LimitsConsumer
 from tokentide_aggregator.links import Links
 from tokentide_aggregator.price_event import price_of
 from tokentide_aggregator.processing import Processor
@@ -67,6 +68,7 @@ async def running(
             consumer(calls, settings.consumer_group, Links(store)),
             # A group of its own: a group whose members want different topics rebalances at every start.
             consumer(ActivityLedger(), f"{settings.consumer_group}-activity"),
+            LimitsConsumer(settings, f"{settings.consumer_group}-limits", store, publisher, metrics),
         ]
     )
     await publisher.start()

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
-from tokentide_aggregator.consumer import Consumer
+
+class Member(Protocol):
+    """A consumer of one topic."""
+
+    def alive(self) -> bool:
+        """Tell whether its loop turns."""
+
+    def ready(self) -> bool:
+        """Tell whether it can do its work."""
+
+    def stop(self) -> None:
+        """Ask the loop to end."""
+
+    async def run(self) -> None:
+        """Consume until `stop` is asked for."""
 
 
 class Consumers:
     """One consumer for each kind of record."""
 
-    def __init__(self, members: Sequence[Consumer]) -> None:
+    def __init__(self, members: Sequence[Member]) -> None:
         self._members = members
 
     def alive(self) -> bool:

@@ -16,8 +16,8 @@ class AggregatorSettings(ConsumerSettings, frozen=True, kw_only=True):
         str,
         msgspec.Meta(
             min_length=1,
-            description="Consumer group of the aggregators that share the work; that for activity has "
-            "`-activity` at its end.",
+            description="Consumer group of the aggregators that share the work; those for activity "
+            "and limits have `-activity` and `-limits` at their end.",
         ),
     ] = "tokentide-aggregator"
     session_timeout_ms: Annotated[

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from tokentide_common.errors import Unavailable
-from tokentide_common.limit_facts import LimitFact, encode_limit_fact, key_of
+from tokentide_common.limit_facts import LimitFact, encode_limit_fact, gauge_of, key_of
 from tokentide_common.outbox import Record
 from tokentide_common.topics import LIMITS
 from tokentide_proxy.delivery import Delivery
@@ -78,6 +78,5 @@ def _records(answers: Iterable[tuple[Headers, Observer]]) -> list[Record]:
     latest: dict[tuple[str, ...], LimitFact] = {}
     for headers, seen in sorted(answers, key=lambda answer: answer[1].observed_at):
         for fact in limit_facts(headers, seen):
-            gauge = (fact.org_id, fact.provider, fact.account_id or fact.key_id, fact.model, fact.kind)
-            latest[gauge] = fact
+            latest[gauge_of(fact)] = fact
     return [Record(key_of(fact), encode_limit_fact(fact)) for fact in latest.values()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -24,7 +25,19 @@ _ANTHROPIC: Final = re.compile(
     r"-(limit|remaining|reset|utilization|status)"
 )
 _OPENAI: Final = re.compile(r"x-ratelimit-(limit|remaining|reset)-([a-z0-9_-]+)")
-_UNIFIED: Final = "unified"
+# `x-codex-primary-used-percent`; further limits have a name of their own: `x-codex-<name>-primary-…`.
+_CODEX: Final = re.compile(
+    r"x-(codex(?:-[a-z0-9-]+)?-(?:primary|secondary))"
+    r"-(used-percent|window-minutes|reset-at|reset-after-seconds)"
+)
+_CODEX_MEASURES: Final = {
+    "used-percent": "used_percent",
+    "window-minutes": "window_minutes",
+    "reset-at": "resets_at",
+    "reset-after-seconds": "resets_at",
+}
+# Windows of a subscription, which all models share.
+_OF_ALL_MODELS: Final = ("unified", "codex")
 _MOST_LIMITS: Final = 32
 _MOST_BYTES: Final = 128
 _MAX_KIND: Final = 64
@@ -32,6 +45,8 @@ _AMOUNT_DIGITS: Final = 15
 _REMEMBERED: Final = 2048
 _STATUS: Final = re.compile(rb"[a-z][a-z0-9_]{0,63}")
 _UTILIZATION: Final = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,18})?")
+_PERCENT: Final = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,15})?")
+_FIELDS: Final = {"resets_after_ms": "resets_at", "used_percent": "utilization"}
 _SECONDS: Final = re.compile(rb"[0-9]{1,12}(\.[0-9]{1,9})?")
 _DURATION: Final = re.compile(
     rb"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m(?!s))?"
@@ -74,7 +89,7 @@ def limit_facts(headers: Iterable[tuple[bytes, bytes]], seen: Observer) -> list[
             continue
         read = _read(measure, value, seen.observed_at)
         if read is not None and (kind in said or len(said) < _MOST_LIMITS):
-            said.setdefault(kind, {})["resets_at" if measure == "resets_after_ms" else measure] = read
+            said.setdefault(kind, {})[_FIELDS.get(measure, measure)] = read
     return [
         LimitFact(
             provider=seen.provider,
@@ -83,10 +98,11 @@ def limit_facts(headers: Iterable[tuple[bytes, bytes]], seen: Observer) -> list[
             org_id=seen.org_id,
             account_id=account_id,
             key_id=seen.key_id,
-            model="" if kind.startswith(_UNIFIED) else seen.model,
+            model="" if kind.startswith(_OF_ALL_MODELS) else seen.model,
             **measures,
         )
         for kind, measures in said.items()
+        if measures.get("window_minutes") != 0  # so a window is told that the account does not have
     ]
 
 
@@ -102,6 +118,9 @@ def _told_by(header: bytes) -> tuple[str, str] | None:
         kind, measure = found.groups()
     elif found := _OPENAI.fullmatch(name):
         measure, kind = found.groups()
+    elif found := _CODEX.fullmatch(name):
+        kind, measure = found[1], _CODEX_MEASURES[found[2]]
+        return (kind.replace("-", "_"), measure) if len(kind) <= _MAX_KIND else None
     else:
         return None
     return (kind.replace("-", "_"), measure.replace("reset", "resets_at")) if len(kind) <= _MAX_KIND else None
@@ -109,7 +128,9 @@ def _told_by(header: bytes) -> tuple[str, str] | None:
 
 def _read(measure: str, value: bytes, now: datetime) -> int | str | datetime | None:
     """Return a field's value, None if this is none."""
-    if measure in ("limit", "remaining"):
+    if measure == "used_percent":
+        return _part(value) if _PERCENT.fullmatch(value) else None
+    if measure in ("limit", "remaining", "window_minutes"):
         # Some gateways write -1 for "none".
         return int(value) if value.isdigit() and len(value) <= _AMOUNT_DIGITS else None
     if measure == "resets_at":
@@ -119,6 +140,10 @@ def _read(measure: str, value: bytes, now: datetime) -> int | str | datetime | N
         return _later(now, float(value) / 1000) if _SECONDS.fullmatch(value) else None
     pattern = _STATUS if measure == "status" else _UTILIZATION
     return value.decode("latin-1") if pattern.fullmatch(value) else None
+
+
+def _part(percent: bytes) -> str:
+    return f"{Decimal(percent.decode('ascii')).scaleb(-2).normalize():f}"
 
 
 @lru_cache(_REMEMBERED)

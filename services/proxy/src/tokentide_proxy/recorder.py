@@ -22,6 +22,7 @@ from tokentide_proxy.limit_headers import Observer, tells_limits
 from tokentide_proxy.observation import usage_event
 
 _REQUEST_IDS: Final = {"anthropic": b"request-id", "openai": b"x-request-id", "gemini": b""}
+_ACCOUNT: Final = b"chatgpt-account-id"
 _MAX_ID_BYTES: Final = 256
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +66,8 @@ class Recorder:
             self._tap.offer(_event(exchange, key, reader, outcome, own_id))
         if key is not None and tells_limits(exchange.answer_headers):
             now = datetime.now(UTC)
-            seen = Observer(upstream.provider, now, key.org_id, key.key_id, model=observed.model)
+            account_id = _account_id(exchange.headers)
+            seen = Observer(upstream.provider, now, key.org_id, key.key_id, account_id, observed.model)
             self._tap.offer_limits(exchange.answer_headers, seen)
         self._count(label(upstream), exchange.status)
         if exchange.first_byte_sent_at:
@@ -101,6 +103,12 @@ class Recorder:
 def label(upstream: Upstream) -> str:
     """Return the name of an upstream where it must not be empty."""
     return upstream.name or upstream.dialect
+
+
+def _account_id(asked: Headers) -> str:
+    """Return the account that a request names: Codex does, and the answers to it do not."""
+    named = first(asked, _ACCOUNT)
+    return named.decode("latin-1") if len(named) <= _MAX_ID_BYTES else ""
 
 
 def _event(

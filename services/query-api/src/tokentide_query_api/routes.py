@@ -27,6 +27,7 @@ from tokentide_query_api.calls import call, calls
 from tokentide_query_api.coverage import coverage
 from tokentide_query_api.coverage_days import coverage_days
 from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
+from tokentide_query_api.limits import limits
 from tokentide_query_api.openapi import operation_of
 from tokentide_query_api.parameters import Arguments, Parameter
 from tokentide_query_api.sessions import sessions
@@ -94,6 +95,7 @@ def routes() -> tuple[Route, ...]:
             shapes.METRICS_ONLY,
             _of(activity_metrics_only),
         ),
+        Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _of(limits)),
         Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings),
         Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage)),
         Route(

@@ -10,6 +10,7 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from tokentide_query_api import record
 from tokentide_query_api.formats import MEASURES, Column, Kind
+from tokentide_query_api.limits import LEVELS
 from tokentide_query_api.openapi import array, fields
 from tokentide_query_api.reconciliation import KINDS, REASONS
 
@@ -111,6 +112,20 @@ COVERAGE_DAYS: Final = fields(
     **dict.fromkeys(("from", "to", "tz"), TEXT),
     days=array(fields(start=TEXT, **_SEEN, metrics_only_sessions=WHOLE)),
     total=fields(**_SEEN),
+)
+LIMITS: Final = fields(
+    as_of=TEXT,
+    items=array(
+        fields(
+            **dict.fromkeys(("provider", "account", "key_id", "model", "kind", "status", "source"), TEXT),
+            level=Schema(type=OpenAPIType.STRING, enum=list(LEVELS)),
+            utilization=MAYBE_TEXT,
+            **dict.fromkeys(("window_minutes", "limit", "remaining"), MAYBE_WHOLE),
+            resets_at=MOMENT,
+            observed_at=TEXT,
+            age_s=WHOLE,
+        )
+    ),
 )
 RANKINGS: Final = fields(
     **dict.fromkeys(("period", "period_start", "scope", "metric", "tz"), TEXT),
