@@ -51,6 +51,36 @@ def without(said: Attributes, *keys: str) -> Attributes:
     return {key: value for key, value in said.items() if key not in keys}
 
 
+def test_the_parts_of_the_tokens_are_read_as_the_ai_sdk_names_them() -> None:
+    said = {
+        "gen_ai.system": "anthropic",
+        "gen_ai.request.model": "claude-sonnet-4-5",
+        "gen_ai.response.id": "msg_01",
+        "gen_ai.usage.input_tokens": 682,
+        "gen_ai.usage.output_tokens": 102,
+        "ai.usage.inputTokens": 682,
+        "ai.usage.inputTokenDetails.noCacheTokens": 26,
+        "ai.usage.inputTokenDetails.cacheReadTokens": 407,
+        "ai.usage.inputTokenDetails.cacheWriteTokens": 249,
+        "ai.usage.outputTokenDetails.reasoningTokens": 7,
+        "ai.usage.cachedInputTokens": 407,
+        "ai.response.msToFirstChunk": 521.375,
+    }
+    event = only(said)
+    assert (event.input_tokens, event.cache_read_tokens, event.cache_write_tokens) == (26, 407, 249)
+    assert (event.output_tokens, event.reasoning_tokens, event.ttft_ms) == (102, 7, 521)
+    assert event.message_id == event.call_id == "msg_01"
+    older = without(said, *(key for key in said if "Details" in key)) | {"ai.usage.reasoningTokens": 5}
+    event = only(older)
+    assert (event.input_tokens, event.cache_read_tokens, event.reasoning_tokens) == (275, 407, 5)
+
+
+def test_an_id_that_the_ai_sdk_made_up_is_no_id_of_an_answer() -> None:
+    first, second = (only(CHAT | {"gen_ai.response.id": "aitxt-d7v2El1A"}, number=n) for n in (1, 2))
+    assert first.call_id.startswith("x_")
+    assert first.call_id != second.call_id
+
+
 def test_a_span_is_a_call_with_its_time_its_place_and_its_tokens() -> None:
     extra = {
         "gen_ai.usage.cache_read.input_tokens": 30,

@@ -43,6 +43,8 @@ _CALLS: Final = frozenset(
 # Former conventions say what a span is elsewhere, or do not say it of calls.
 _NO_CALLS: Final = frozenset({"agent", "task", "tool", "workflow"})
 _TIERS: Final = ("openai.response.service_tier", "gen_ai.openai.response.service_tier")
+_MADE_UP: Final = "aitxt-"
+"""The AI SDK's own id, where it passes on none of the provider's: nobody else knows it."""
 _LONGEST_CALL_NS: Final = 86_400 * 10**9
 
 
@@ -65,7 +67,8 @@ def call(span: Span, origins: Origins) -> Told:
         model=_model(said),
         service_tier=first(said, _TIERS),
         duration_ms=took_ns // 10**6 if 0 <= took_ns <= _LONGEST_CALL_NS else 0,
-        ttft_ms=_seconds(said, "gen_ai.response.time_to_first_chunk"),
+        ttft_ms=_seconds(said, "gen_ai.response.time_to_first_chunk")
+        or millis(said, "ai.response.msToFirstChunk"),
         **(tokens or {}),
         **_ids(said),
         **_failure(span),
@@ -112,7 +115,7 @@ def _call_id(span: Span) -> str:
     """Return the provider's id of the answer, scoped where a gateway may have used it before."""
     said = span.attributes
     response_id = identifier(said, "gen_ai.response.id")
-    if not response_id:
+    if not response_id or response_id.startswith(_MADE_UP):
         return derived_call_id("otlp", span.trace_id, span.span_id)
     # A random one stands for itself: log and proxy may know another session than the SDK's, or none at all.
     scope = scope_of(response_id, "" if is_random(response_id) else _session(said), span.trace_id)

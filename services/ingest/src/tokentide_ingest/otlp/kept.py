@@ -44,28 +44,20 @@ _GEN_AI: Final = (
     *("gen_ai.response.time_to_first_chunk", "ai.response.msToFirstChunk", "traceloop.span.kind"),
     *("openai.response.service_tier", "gen_ai.openai.response.service_tier"),
 )
-# In order: the convention's own name, then what emitters have called it. The AI SDK, which OpenCode uses, says the
-# whole by the convention and the parts in names of its own.
+# In order: the convention's own name, then what emitters have called it. The AI SDK, as in OpenCode,
+# says the whole by the convention and the parts by names of its own.
 GEN_AI_INPUT: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
 GEN_AI_OUTPUT: Final = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
 GEN_AI_CACHE_READ: Final = (
     *(
         f"gen_ai.usage.{name}"
         for name in (
-            *(
-                "cache_read.input_tokens",
-                "cache_read_input_tokens",
-                "cache_read_tokens",
-                "input_cached_tokens",
-            ),
-            *("cached_input_tokens", "details.cache_read_tokens", "details.cached_tokens"),
-            *("details.cache_read_input_tokens",),
+            *("cache_read.input_tokens", "cache_read_input_tokens", "cache_read_tokens"),
+            *("input_cached_tokens", "cached_input_tokens", "details.cache_read_tokens"),
+            *("details.cached_tokens", "details.cache_read_input_tokens"),
         )
     ),
-    *(
-        "ai.usage.inputTokenDetails.cacheReadTokens",
-        "ai.usage.cachedInputTokens",
-    ),
+    *("ai.usage.inputTokenDetails.cacheReadTokens", "ai.usage.cachedInputTokens"),
 )
 GEN_AI_CACHE_WRITE: Final = (
     *(
@@ -76,7 +68,7 @@ GEN_AI_CACHE_WRITE: Final = (
             *("details.cache_write_tokens", "details.cache_creation_input_tokens"),
         )
     ),
-    *("ai.usage.inputTokenDetails.cacheWriteTokens",),
+    "ai.usage.inputTokenDetails.cacheWriteTokens",
 )
 GEN_AI_REASONING: Final = (
     *(
@@ -86,10 +78,7 @@ GEN_AI_REASONING: Final = (
             *("output_reasoning_tokens", "details.reasoning_tokens"),
         )
     ),
-    *(
-        "ai.usage.outputTokenDetails.reasoningTokens",
-        "ai.usage.reasoningTokens",
-    ),
+    *("ai.usage.outputTokenDetails.reasoningTokens", "ai.usage.reasoningTokens"),
 )
 KEPT: Final = frozenset(
     (
