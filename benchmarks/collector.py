@@ -50,7 +50,7 @@ def _build(built: Path) -> None:
     shutil.rmtree(BUILT, ignore_errors=True)
     BUILT.mkdir(parents=True)
     print(f"building the OpenTelemetry Collector with {go}: minutes, once", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(dir=BUILT) as folder:
+    with tempfile.TemporaryDirectory(dir=BUILT, ignore_cleanup_errors=True) as folder:
         caches = {
             "GOMODCACHE": f"{folder}/modules",
             "GOCACHE": f"{folder}/objects",
@@ -70,7 +70,7 @@ def _build(built: Path) -> None:
         except subprocess.TimeoutExpired:
             raise Unavailable(f"its build took more than {BUILD_DEADLINE_S} s") from None
         if done.returncode:
-            raise Unavailable(f"its build failed: {' '.join(done.stderr.split())[-300:]}")
+            raise Unavailable(f"its build failed: {(done.stderr.splitlines() or ['(it said nothing)'])[-1]}")
         Path(folder, "otelcol").rename(built)
 
 
