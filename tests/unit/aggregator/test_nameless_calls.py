@@ -50,6 +50,7 @@ def test_the_one_call_of_the_log_with_the_same_tokens_at_the_time_is_the_call():
         {"cache_read_tokens": 1},
         {"cache_write_1h_tokens": 1},
         {"client": "opencode"},
+        {"client": "an app"},
         {"occurred_at": NOON - 3 * SECOND},
         {"occurred_at": NOON + 11 * SECOND},
     ],
@@ -61,6 +62,24 @@ def test_a_call_that_differs_in_anything_is_another_one(other):
 @pytest.mark.parametrize("at", [-2, 0, 5, 10])
 def test_a_line_fits_from_just_before_the_call_to_just_after_its_end(at):
     assert linked(seen(), logged(occurred_at=NOON + at * SECOND)) == [("x_1", "req_1")]
+
+
+BLANK = dict.fromkeys((*TOKENS, "cache_write_tokens"), 0)
+
+
+def test_a_call_of_no_known_tokens_is_the_one_that_was_answered_meanwhile():
+    blank = seen("x_2", **BLANK)
+    assert linked(blank, logged()) == [("x_2", "req_1")]
+    # The other one is told by its tokens, whichever of the two comes first.
+    assert linked(blank, seen(), logged(), logged("req_2", output_tokens=7)) == [
+        ("x_1", "req_1"),
+        ("x_2", "req_2"),
+    ]
+    assert linked(seen(), {**logged(), **blank}) == [("x_1", "req_1")]
+    for other in ({"model": "n"}, {"session_id": "t"}, {"occurred_at": NOON + 6 * SECOND}):
+        assert linked(blank, logged(**other)) == []
+    assert linked(blank, logged(), logged("req_2")) == []
+    assert linked(seen("x_2", **BLANK, status="error"), logged()) == []
 
 
 def test_where_several_fit_nothing_is_guessed():

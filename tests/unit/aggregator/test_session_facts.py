@@ -45,7 +45,7 @@ def test_a_client_that_names_no_request_is_known_by_its_calls():
     old = telemetry(call_id="x_1", client="claude-code", user_email="", output_tokens=5)
     assert is_nameless(state_of(old))
     assert is_nameless(state_of(telemetry(call_id="x_1", client="codex", user_email="", output_tokens=5)))
-    other = telemetry(call_id="x_1", client="opencode", user_email="", output_tokens=5)
+    other = telemetry(call_id="x_1", client="an app", user_email="", output_tokens=5)
     assert not is_nameless(state_of(other))
 
 

@@ -19,7 +19,7 @@ NAMELESS: Final = "nameless_calls"
 """The client is one that names no request in its telemetry: its calls are to be found in the log."""
 MESSAGES: Final = "messages"
 """Of no session: the organisation has calls that are known by the ids of their answers alone."""
-_NAMING_NONE: Final = ("claude-code", "codex")
+_NAMING_NONE: Final = ("claude-code", "codex", "opencode")
 _BY_TELEMETRY: Final = {"otlp", "otlp-aborted", "link"}
 # By whoever can name a request: the proxy, too, is told the session by the client.
 _BY_NAME: Final = {"cli", "cli-aborted", "proxy", "proxy-aborted", "link"}
@@ -103,8 +103,9 @@ def unnamed(state: State) -> Unnamed | None:
 def is_nameless(state: State) -> bool:
     """Tell whether a call is known from telemetry alone, of a client that names no request in it.
 
-    Codex is such a client, and Claude Code before 2.1, and any in front of a cloud that sends no id of a
-    request, or of a gateway that sends its own. Log and proxy have the id of the request or of the answer.
+    Codex is such a client, and Claude Code before 2.1, OpenCode with Gemini, and any in front of a cloud that
+    sends no id of a request, or of a gateway that sends its own. Log and proxy have the id of the request or
+    of the answer.
     """
     event = state.get("otlp")
     return (
@@ -112,20 +113,30 @@ def is_nameless(state: State) -> bool:
         and not is_issued(event.call_id)
         and event.client in _NAMING_NONE
         and not event.same_as
-        and event.output_tokens > 0
+        and (event.output_tokens > 0 or is_blank(event))
         and state.keys() <= _BY_TELEMETRY
         and not absorbed_by(state)
     )
 
 
+def is_blank(event: UsageEvent) -> bool:
+    """Tell whether telemetry says of a call that it was, and nothing of what it used.
+
+    Older Claude Code does so of an answer that it asked for again without streaming.
+    """
+    used = event.input_tokens or event.output_tokens or event.cache_read_tokens or event.cache_write_tokens
+    return event.status == "ok" and not used
+
+
 def is_named_alone(state: State) -> bool:
     """Tell whether its log or the proxy alone knows a call of such a client, by an id of the provider."""
     event = state.get("cli") or state.get("proxy")
+    telemetry = state.get("otlp")
     return (
         event is not None
         and not is_derived(event.call_id)
         and event.client in _NAMING_NONE
-        and state.keys() <= _BY_NAME
+        and (state.keys() <= _BY_NAME or (telemetry is not None and is_blank(telemetry)))
         and not absorbed_by(state)
     )
 
