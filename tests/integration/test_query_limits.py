@@ -77,7 +77,7 @@ async def test_levels_say_how_much_it_should_worry(store, api):
             fact("unified_7d", utilization="0.5", status="allowed_warning", resets_at=LATER),
             fact("codex_primary", utilization="0.89999999999999", window_minutes=300),
             fact("retry", resets_at=LATER),
-            fact("unified_overage"),
+            fact("unified_overage", status="rejected"),
         ],
     )
     assert await levels(api) == {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokentide.connection import find_connection
 from tokentide.failures import Exit
-from tokentide.limits_table import limits_table
+from tokentide.limits_table import limits_tables
 from tokentide.options import DataDir, Json, Key, QueryUrl
 from tokentide.terminal import notes, results, write_json
 from tokentide.usage_queries import UsageQueries
@@ -19,7 +19,8 @@ def limits(*, as_json: Json = False, url: QueryUrl = None, key: Key = None, data
     if as_json:
         write_json(answer)
         return Exit.OK
-    results().print(limits_table(answer))
+    for table in limits_tables(answer):
+        results().print(table)
     if not answer["items"]:
         notes().print("no answer that tells limits has come through the proxy yet")
     return Exit.OK

@@ -1,9 +1,10 @@
-"""Limits as a table. Pure: an answer in, a rich table out."""
+"""Limits as tables, one for each account. Pure: an answer in, rich tables out."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from typing import Any, Final
 
 from rich.markup import escape
@@ -12,25 +13,11 @@ from rich.table import Table
 _STYLES: Final = {"green": "green", "yellow": "yellow", "red": "bold red"}
 
 
-def limits_table(answer: dict[str, Any]) -> Table:
-    """Return a table with one row for each limit."""
-    table = Table(title="limits", title_justify="left")
-    for name in ("provider", "account", "limit", "model"):
-        table.add_column(name, overflow="fold")
-    for name in ("used", "level", "resets in", "told"):
-        table.add_column(name, justify="right", no_wrap=True)
+def limits_tables(answer: dict[str, Any]) -> list[Table]:
+    """Return a table for each account, with one row for each limit."""
     as_of = datetime.fromisoformat(answer["as_of"])
-    for item in answer["items"]:
-        level = str(item["level"])
-        used = item["utilization"]
-        table.add_row(
-            *(escape(str(item[name])) for name in ("provider", "account", "kind", "model")),
-            "" if used is None else f"{Decimal(used) * 100:.0f} %",
-            f"[{_STYLES[level]}]{level}[/]" if level in _STYLES else level,
-            _resets_in(item["resets_at"], as_of),
-            f"{span(timedelta(seconds=item['age_s']))} ago",
-        )
-    return table
+    accounts = groupby(answer["items"], lambda item: f"{item['provider']} {item['account']}")
+    return [_table(account, list(items), as_of) for account, items in accounts]
 
 
 def span(length: timedelta) -> str:
@@ -43,6 +30,25 @@ def span(length: timedelta) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def _table(account: str, items: list[dict[str, Any]], as_of: datetime) -> Table:
+    table = Table(title=escape(account), title_justify="left")
+    table.add_column("limit", overflow="fold")
+    table.add_column("model", overflow="fold")
+    for name in ("used", "level", "resets in", "told"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for item in items:
+        level, used = str(item["level"]), item["utilization"]
+        table.add_row(
+            escape(str(item["kind"])),
+            escape(str(item["model"])),
+            "" if used is None else f"{Decimal(used) * 100:.0f} %",
+            f"[{_STYLES[level]}]{level}[/]" if level in _STYLES else level,
+            _resets_in(item["resets_at"], as_of),
+            f"{span(timedelta(seconds=item['age_s']))} ago",
+        )
+    return table
 
 
 def _resets_in(text: str | None, as_of: datetime) -> str:

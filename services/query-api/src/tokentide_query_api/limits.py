@@ -33,6 +33,7 @@ GROUP BY provider, account, model, kind ORDER BY fact DESC LIMIT {_MOST}
 """  # noqa: S608 -- a number of our own
 _YELLOW_FROM: Final = Decimal("0.75")
 _RED_FROM: Final = Decimal("0.9")
+_OVERAGE: Final = "unified_overage"
 _WINDOWS: Final = {"unified_5h": 300, "unified_7d": 10_080}
 _PLACES: Final = Decimal("0.0001")
 _FINEST: Final = Decimal("0.000000001")  # as the columns of files have it
@@ -83,11 +84,13 @@ def level(fact: LimitFact, now: datetime) -> Level:
     if _ended(fact, now):
         return "unknown"  # what was used is free again, and what was used since nobody has told
     used = utilization(fact)
-    if fact.kind == "retry" or fact.status == "rejected" or (used is not None and used >= _RED_FROM):
+    # Overage that is rejected is not used up: the account has none.
+    status = "" if fact.kind == _OVERAGE else fact.status
+    if fact.kind == "retry" or status == "rejected" or (used is not None and used >= _RED_FROM):
         return "red"
-    if fact.status == "allowed_warning" or (used is not None and used >= _YELLOW_FROM):
+    if status == "allowed_warning" or (used is not None and used >= _YELLOW_FROM):
         return "yellow"
-    return "unknown" if used is None and not fact.status else "green"
+    return "unknown" if used is None and not status else "green"
 
 
 def _ended(fact: LimitFact, now: datetime) -> bool:
