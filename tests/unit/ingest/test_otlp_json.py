@@ -1,9 +1,12 @@
 """JSON is accepted as it really comes."""
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tokentide_ingest.otlp.decoding import decode_logs, decode_metrics, decode_traces
 from tokentide_ingest.otlp.telemetry import LogRecord, Point
@@ -194,6 +197,21 @@ def test_keys_with_underscores_of_old_clients_are_read() -> None:
     [only] = decode_logs(body, "json", KEPT).items
     assert (only.name, only.time_ns) == ("e", 7)
     assert only.attributes == {"input_tokens": 3, "model": 'say "log_records": 1'}
+
+
+@given(
+    st.text(st.sampled_from(["\ud83d", "\ude00", "\udfff", "\\", "u", "d", "8", '"', "😀", "a"]), max_size=10)
+)
+def test_half_a_character_where_javascript_has_cut_a_text_costs_nothing_but_itself(cut: str) -> None:
+    # As JSON.stringify writes it, in a prompt that is not kept and in a word that is.
+    prompt, model = ({"key": key, "value": {"stringValue": cut}} for key in ("prompt", "model"))
+    records = [{"eventName": "before"}, {"eventName": "cut", "attributes": [prompt, model]}]
+    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).encode()
+    decoded = decode_logs(body, "json", KEPT)
+    assert (decoded.rejected, [item.name for item in decoded.items]) == (0, ["before", "cut"])
+    assert decoded.items[1].attributes == {
+        "model": cut.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    }
 
 
 @pytest.mark.parametrize("temporality", [2, "2", "AGGREGATION_TEMPORALITY_CUMULATIVE"])

@@ -34,6 +34,7 @@ from tokentide_ingest.otlp.json_shapes import (
     request_decoder,
 )
 from tokentide_ingest.otlp.kept import HISTOGRAMS
+from tokentide_ingest.otlp.lone_surrogates import without_lone_surrogates
 from tokentide_ingest.otlp.telemetry import Attributes, Decoded, LogRecord, Point, Scalar, Span
 from tokentide_ingest.otlp.values import (
     MAX_INT64,
@@ -157,7 +158,7 @@ def _open(signal: _Signal, body: bytes) -> tuple[Any, bool]:
     try:
         return signal.whole.decode(body), False
     except _UNREADABLE:
-        pass
+        body = without_lone_surrogates(body)
     try:
         return signal.apart.decode(body), True
     except msgspec.ValidationError as error:
