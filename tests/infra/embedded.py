@@ -17,6 +17,7 @@ import httpx
 import psutil
 
 from infra.brokers import tansu_binary
+from infra.process import bound_to_us
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.database import open_database
 
@@ -135,7 +136,7 @@ class Embedded:
         home.mkdir(parents=True, exist_ok=True)
         with (self._folder / "up.out").open("wb") as out, (self._folder / "up.err").open("ab") as err:
             self._child = subprocess.Popen(
-                self.command,
+                bound_to_us(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -145,14 +146,20 @@ class Embedded:
     def start(self, **settings: str) -> None:
         """Start it, with these variables in its environment, and return once it is ready."""
         self.spawn(**settings)
+        try:
+            self._await_ready()
+        except BaseException:  # also Ctrl-C and the time limit of a test
+            self.kill()
+            raise
+        self.ready = json.loads(self.out)
+
+    def _await_ready(self) -> None:
         assert self._child is not None
         deadline = time.monotonic() + START_S
         while not self.out.endswith("\n"):
             if self._child.poll() is not None or time.monotonic() > deadline:
-                self.kill()
                 raise AssertionError(f"not ready: {self.out}{self.err}")
             time.sleep(0.01)
-        self.ready = json.loads(self.out)
 
     def start_again(self, **settings: str) -> None:
         """Start it on the same ports, where its clients still look for it."""
@@ -245,7 +252,7 @@ class Machine:
         """Start a push; `finished` waits for it."""
         settings = self._settings | {"CLAUDE_CONFIG_DIR": ",".join(map(str, logs))}
         return subprocess.Popen(
-            [COMMAND, "push", "--json", "--data-dir", str(self._system.data_dir), *flags],
+            bound_to_us([COMMAND, "push", "--json", "--data-dir", str(self._system.data_dir), *flags]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
+from infra.process import bound_to_us
 from infra.waiting import until
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.database import open_database
@@ -39,7 +40,10 @@ class IngestProcess:
     async def start(self) -> None:
         with (self._folder / "ingest.log").open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tokentide_ingest", env=self._environ, stderr=log, stdout=log
+                *bound_to_us([sys.executable, "-m", "tokentide_ingest"]),
+                env=self._environ,
+                stderr=log,
+                stdout=log,
             )
         self.client = httpx.AsyncClient(headers={"x-tokentide-key": self.secret}, timeout=40)
         serving = await until(self._serving, what="it listens")

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from infra.containers import docker_answers
-from infra.process import free_port
+from infra.process import bound_to_us, free_port
 
 _IMAGE = "postgres:17-alpine"
 _START_S = 30
@@ -73,7 +73,7 @@ def native_server(binaries: Path) -> Iterator[str]:
     settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-p", str(port), *settings],
+            bound_to_us([str(binaries / "postgres"), "-D", str(data), "-p", str(port), *map(str, settings)]),
             stdout=log,
             stderr=log,
             user=account,

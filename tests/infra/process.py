@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,16 @@ def listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def bound_to_us(command: Sequence[str]) -> list[str]:
+    """Return the command so that its process dies with ours, however ours ends.
+
+    pytest stops its workers without their fixtures' ends, and a worker may be killed: nobody else would
+    end what they have started. Linux tells a child of its parent's death; elsewhere it is not asked for.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else list(command)
 
 
 class Process:
@@ -60,17 +71,23 @@ class Process:
         """Start and return once it serves; fail with the end of its log."""
         with self._log.open("ab") as output:
             self._child = subprocess.Popen(
-                self._command,
+                bound_to_us(self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,
             )
+        try:
+            self._await_ready()
+        except BaseException:  # also Ctrl-C and the time limit of a test: nobody has it yet who could stop it
+            self.kill()
+            raise
+
+    def _await_ready(self) -> None:
         deadline = time.monotonic() + self._start_deadline_s
         while not self._ready():
             if not self.alive or time.monotonic() > deadline:
-                self.kill()
                 raise RuntimeError(f"{self._command[0]} did not start:\n{self.log_tail()}")
             time.sleep(0.01)
 

