@@ -13,7 +13,14 @@ import msgspec
 
 from infra.counting import Counter, live_rows, rollup_sums, sums_of
 from tokentide_aggregator.failpoints import Failpoint
-from tokentide_aggregator.session_facts import person_fact, person_of, session_of, unnamed
+from tokentide_aggregator.session_facts import (
+    known_facts,
+    person_fact,
+    person_of,
+    session_of,
+    subjects,
+    unnamed,
+)
 from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent, decode_wire_event, encode_event
 from tokentide_common.identity import alias_and_call, known_by, message_of
@@ -137,7 +144,8 @@ def truth(events: Sequence[UsageEvent]) -> dict[str, UsageEvent]:
     for event in events:
         fact = person_fact(event)
         if fact is not None:
-            facts[fact.session].append(fact)
+            for told in (fact, *known_facts(fact)):
+                facts[told.session].append(told)
     return {call_id: merged(_named(state, facts))[0] for call_id, state in states.items()}
 
 
@@ -145,5 +153,6 @@ def _named(state: State, facts: Any) -> State:
     session, call = session_of(state), unnamed(state)
     if session is None or call is None:
         return state
-    person = person_of(call, facts[session])
+    known = [fact for subject in subjects(facts[session]) for fact in facts[subject]]
+    person = person_of(call, [*facts[session], *known])
     return state if person is None else reduce(add, [person], state)

@@ -27,7 +27,7 @@ def observations(
         n: draw(few_words)
         for n in ("session_id", "machine_id", "user_id", "project", "model", "stop_reason", "agent")
     }
-    words |= {n: draw(few_words) for n in ("user_email", "account_id", "team")}
+    words |= {n: draw(few_words) for n in ("user_email", "account_id", "device_id", "team")}
     counts = {
         n: draw(few_counts)
         for n in (

@@ -76,6 +76,10 @@ _NOTHING: Final[dict[str, Any]] = {
 }
 _UNFINISHED: Final = "answer_unfinished"
 """Says that the proxy found no end in an answer, not that it saw the answer break off."""
+_NOWHERE: Final[dict[str, Any]] = {
+    field.name: field.default for field in msgspec.structs.fields(UsageEvent) if field.name in _PLACE
+}
+_BY_DEVICE: Final = 2
 _words: Final = attrgetter(*_WORDS)
 _peaks: Final = attrgetter(*_PEAKS)
 _place_texts: Final = attrgetter(*(name for name in _PLACE if not name.endswith("_at")))
@@ -264,11 +268,26 @@ def _comes_first(a: UsageEvent, b: UsageEvent) -> bool:
 
 
 def _joined_people(a: UsageEvent, b: UsageEvent) -> dict[str, Any]:
-    """Of two persons that were concluded the one with the smaller address; of one, all that is known."""
-    order_a, order_b = ([(not v, v) for v in (e.user_email, e.user_id)] for e in (a, b))
+    """Of two persons that were concluded, the one whom the session names goes before the account's, and that
+    before the device's; then the one with the smaller address; of one, all that is known.
+
+    A device of which two are named names nobody: people share them.
+    """
+    by_device = _named_by(a) == _named_by(b) == _BY_DEVICE
+    order_a, order_b = (
+        [_named_by(e), *((not v, v) for v in (e.user_email, e.user_id) if not by_device)] for e in (a, b)
+    )
     if order_a != order_b:
         return {n: getattr(b, n) for n in _PLACE} if order_b < order_a else {}
-    return {n: min(known) for n in _PLACE if (known := [v for v in (getattr(a, n), getattr(b, n)) if v])}
+    least = {n: min(known) for n in _PLACE if (known := [v for v in (getattr(a, n), getattr(b, n)) if v])}
+    if by_device and (a.user_email != b.user_email or not a.user_email):
+        return _NOWHERE | {n: least[n] for n in ("device_id", "observed_at") if n in least}
+    return least
+
+
+def _named_by(e: UsageEvent) -> int:
+    """Return what a person was concluded from: the session, the account, the device, or nothing of these."""
+    return next((n for n, known in enumerate((e.session_id, e.account_id, e.device_id)) if known), 3)
 
 
 def _user_id(said: Iterable[UsageEvent]) -> str:

@@ -64,9 +64,14 @@ def passed_to(target: str, state: State) -> list[UsageEvent]:
         for event in state.values()
         if event.status != "ok"
         or any(getattr(event, name) for name in _OF_THE_CALL)
-        or (event.source == "link" and event.user_email)
+        or says_who(event)
         for part in _parts(replace(event, call_id=target, same_as=""))
     ]
+
+
+def says_who(event: UsageEvent) -> bool:
+    """Tell whether a conclusion is about a person, were it that a device is nobody's."""
+    return event.source == "link" and bool(event.user_email or event.account_id or event.device_id)
 
 
 def other_links(events: Iterable[UsageEvent], before: State, state: State) -> list[UsageEvent]:

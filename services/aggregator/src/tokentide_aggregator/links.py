@@ -7,7 +7,7 @@ other. A statement of telemetry about a session is kept as a fact in `session_li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -17,14 +17,26 @@ from tokentide_aggregator.nameless_calls import pairs
 from tokentide_aggregator.notice import Notice
 from tokentide_aggregator.rows import decode_row, state_of_row
 from tokentide_aggregator.session_book import SessionBook
-from tokentide_aggregator.session_facts import MESSAGES, NAMELESS, SessionFact, SessionKey, Unnamed, person_of
+from tokentide_aggregator.session_facts import (
+    ACCOUNT,
+    MESSAGES,
+    NAMELESS,
+    SessionFact,
+    SessionKey,
+    Unnamed,
+    known_facts,
+    person_of,
+    subjects,
+    tells_who,
+)
 from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent
 from tokentide_common.merge import State
 from tokentide_common.store import Store
 
 _REMEMBERED: Final = 100_000
-_PIECE: Final = 500
+# Sessions whose calls are in memory at once.
+_PIECE: Final = 100
 
 
 class Concluded(NamedTuple):
@@ -48,31 +60,63 @@ class Links:
         if not notice:
             return Concluded()
         await self._messages.write(notice.messages)
-        told = notice.facts | {SessionFact(org_id, "", MESSAGES) for org_id, _ in notice.messages}
-        new = [fact for fact in sorted(told) if fact.digest not in self._settled]
+        new = self._unsettled(
+            notice.facts | {SessionFact(org_id, "", MESSAGES) for org_id, _ in notice.messages}
+        )
+        known = self._unsettled({about for fact in new for about in known_facts(fact)})
         if new:
-            await self._book.write(new)
+            await self._book.write([*new, *known])
         # Our own calls and facts are written, and only now the others' are read: of two aggregators that meet
         # the two sides of a link at the same time, at least the one that reads last finds both.
-        said_now = {fact.session for fact in new if fact.session_id}
+        told = {fact.session for fact in new if fact.session_id}
         organizations = {(bridge[0], "") for bridge in notice.bridges}
-        facts = await self._book.facts(
-            said_now | notice.unnamed.keys() | notice.named | (organizations - self._with_messages)
+        facts = await self._facts(
+            told | notice.unnamed.keys() | notice.named | (organizations - self._with_messages)
         )
         self._with_messages |= organizations & facts.keys()
+        # An account or a device of which nobody knows anything concerns no call yet.
+        said_now = {
+            fact.session
+            for fact in new
+            if fact.session in told and (fact.kind != ACCOUNT or tells_who(facts[fact.session]))
+        }
         states = await self._book.calls(said_now)
         before = facts.keys() - said_now
-        calls = {session: some for session, some in notice.unnamed.items() if session in before}
+        calls = {s: some for s, some in notice.unnamed.items() if s in before and tells_who(facts[s])}
         # What is known of these sessions is settled for their other calls: only those of the time matter.
         searched = {s for s in notice.named & before if any(f.kind == NAMELESS for f in facts[s])}
         near = await self._book.calls(searched | (notice.nameless - said_now), notice.moments)
         # Most organisations have no such calls: then nothing is asked about all their others.
         bridges = [bridge for bridge in notice.bridges if (bridge[0], "") in self._with_messages]
         owed = await self._messages.owed(notice.messages, bridges)
-        if not (states or calls or near or owed):
-            return Concluded((), new)
-        found = await asyncio.to_thread(lambda: [*owed, *conclusions(states, calls, facts), *pairs(near)])
-        return Concluded(records_of(found), new)
+        if states or calls or near:
+            owed += await asyncio.to_thread(lambda: [*conclusions(states, calls, facts), *pairs(near)])
+        owed += await self._of_accounts(known)
+        return Concluded(records_of(owed), [*new, *known])
+
+    def _unsettled(self, facts: Iterable[SessionFact]) -> list[SessionFact]:
+        return [fact for fact in sorted(facts) if fact.digest not in self._settled]
+
+    async def _facts(self, sessions: Iterable[SessionKey]) -> dict[SessionKey, list[SessionFact]]:
+        """Return the facts of sessions; where they name no person, with those of the account or device."""
+        facts = await self._book.facts(sessions)
+        about = {session: subjects(told) for session, told in facts.items()}
+        asked = set().union(*about.values())
+        known = await self._book.facts(asked) if asked else {}
+        for session, of in about.items():
+            facts[session] += [fact for subject in of for fact in known.get(subject, ())]
+        return facts
+
+    async def _of_accounts(self, known: Sequence[SessionFact]) -> list[UsageEvent]:
+        """Return what follows for the calls of sessions whose account or device somebody was named for."""
+        if not known:
+            return []
+        sessions = await self._book.of_accounts(known)
+        found: list[UsageEvent] = []
+        for start in range(0, len(sessions), _PIECE):
+            piece = sessions[start : start + _PIECE]
+            found += conclusions(await self._book.calls(piece), {}, await self._facts(piece))
+        return found
 
     async def conclude_rows(self, rows: Sequence[bytes]) -> Concluded:
         """Return what follows from stored rows, with what those of them pass on that are other calls."""
@@ -95,7 +139,7 @@ class Links:
             piece = sessions[start : start + _PIECE]
             states = await self._book.calls(piece)
             moved = [event for state in states for event in passed_on(state)]
-            events = [*moved, *conclusions(states, {}, await self._book.facts(piece))]
+            events = [*moved, *conclusions(states, {}, await self._facts(piece))]
             found.append(Concluded(records_of(events)))
         return found
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
+from tokentide_aggregator.aliases import says_who
 from tokentide_aggregator.session_facts import (
     NAMELESS,
     SessionFact,
@@ -76,7 +77,7 @@ class Notice:
             message_id = event.message_id
             if message_of(event.call_id):
                 # What only links it to another call gives it nothing to pass on.
-                if event.source != "link" or event.user_email:
+                if event.source != "link" or says_who(event):
                     self.messages[event.org_id, event.call_id] = event.occurred_at
             elif message_id and message_id not in (met, event.call_id):
                 met = message_id

@@ -34,9 +34,18 @@ _NEAR: Final = f"""
 {_CALLS} AND occurred_at BETWEEN fromUnixTimestamp64Milli({{from:Int64}}, 'UTC')
 AND fromUnixTimestamp64Milli({{to:Int64}}, 'UTC')
 """
+_OF_ACCOUNTS: Final = """
+SELECT DISTINCT org_id, session_id FROM session_links
+WHERE kind = 'account' AND org_id IN {orgs:Array(String)} AND (
+  (org_id, account_id) IN (SELECT arrayJoin(arrayZip({orgs:Array(String)}, {ids:Array(String)})))
+  OR (org_id, device_id) IN (SELECT arrayJoin(arrayZip({orgs:Array(String)}, {ids:Array(String)})))
+)
+"""
 _LONGEST_CALL: Final = timedelta(hours=2)
+_COMPACT: Final = "JSONCompactEachRow"
 _ALL: Final = """
-SELECT DISTINCT org_id, session_id FROM session_links WHERE session_id != '' ORDER BY org_id, session_id
+SELECT DISTINCT org_id, session_id FROM session_links WHERE session_id != '' AND kind != 'known'
+ORDER BY org_id, session_id
 """
 
 
@@ -83,17 +92,24 @@ class SessionBook:
             rows[key] = line
         return [state_of_row(decode_row(line)) for key, line in rows.items() if signs[key] > 0]
 
+    async def of_accounts(self, known: Iterable[SessionFact]) -> list[SessionKey]:
+        """Return the sessions whose telemetry names these accounts or devices, and nobody with them."""
+        asked = {(fact.org_id, fact.account_id or fact.device_id) for fact in known}
+        return sorted({_session.decode(line) for line in await self._read(_OF_ACCOUNTS, asked, {}, _COMPACT)})
+
     async def sessions(self) -> list[SessionKey]:
         """Return all sessions of which there are facts."""
-        raw = await until_available("links", lambda: self._store.read(_ALL, fmt="JSONCompactEachRow"))
+        raw = await until_available("links", lambda: self._store.read(_ALL, fmt=_COMPACT))
         return [_session.decode(line) for line in raw.splitlines()]
 
-    async def _read(self, sql: str, sessions: Iterable[SessionKey], period: Mapping[str, int]) -> list[bytes]:
+    async def _read(
+        self, sql: str, sessions: Iterable[SessionKey], period: Mapping[str, int], fmt: str = "JSONEachRow"
+    ) -> list[bytes]:
         lines: list[bytes] = []
         for piece in pieces_of([(*session, 0) for session in sorted(sessions)]):
             orgs, ids, _ = zip(*piece, strict=True)
             params = {"orgs": list(orgs), "ids": list(ids), **period}
-            lines += (await answered("links", partial(self._store.read, sql, params))).splitlines()
+            lines += (await answered("links", partial(self._store.read, sql, params, fmt=fmt))).splitlines()
         return lines
 
 
