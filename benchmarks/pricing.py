@@ -1,17 +1,20 @@
-"""Time to price one call, against genai-prices' own `calc_price` in the same run.
+"""CPU time to price one call, against genai-prices' own `calc_price` in the same run.
 
-uv run python benchmarks/pricing.py
+python benchmarks/pricing.py
 """
 
 from __future__ import annotations
 
+import argparse
+import time
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from statistics import median
 
 from genai_prices import Usage, calc_price
 
+import report
 from tokentide_common.pricing import Prices
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -25,10 +28,11 @@ TOKENS = (29, 10939, 1042, 347, 81, 12, 1)
 
 
 def microseconds(call: Callable[[], object], number: int) -> float:
-    return median(timeit.repeat(call, number=number, repeat=7)) / number * 1e6
+    return median(timeit.repeat(call, timer=time.process_time, number=number, repeat=7)) / number * 1e6
 
 
-def main() -> None:
+def lines() -> Iterator[report.Line]:
+    """Measure every kind of price, and a model of no known name."""
     prices = Prices.load()
     fresh, cached, short, long, output, reasoning, searches = TOKENS
     for label, (provider, model) in MODELS.items():
@@ -50,10 +54,20 @@ def main() -> None:
             return calc_price(usage, model, provider_id=provider, genai_request_timestamp=NOW).total_price
 
         fast, slow = microseconds(ours, 50_000), microseconds(theirs, 300)
-        print(f"pricing, {label}: {fast:.2f} µs against {slow:.0f} µs of calc_price, {slow / fast:.0f} times")
+        note = f"{fast:.2f} µs against {slow:.0f} µs of calc_price"
+        yield report.Line(
+            "pricing", f"a call, {label}, faster than the price library", slow / fast, note=note
+        )
     misses = iter(range(10**9))
     miss = microseconds(lambda: prices.price("", f"claude-opus-4-8-{next(misses)}", NOW, *TOKENS), 300)
-    print(f"pricing, a model name never seen before: {miss:.0f} µs")
+    yield report.Line("pricing", "a call of a model name never seen before", miss, unit="µs")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    report.show(list(lines()), as_json=options.json)
 
 
 if __name__ == "__main__":

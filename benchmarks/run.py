@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "freshness": ([], ["--seconds", "60"]),
     "proxy": ([], ["--rounds", "4"]),
     "memory": ([], []),
+    "pricing": ([], []),
 }
 TAKES_EVENTS = ("aggregator", "queries", "memory")
 
