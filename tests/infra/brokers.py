@@ -15,6 +15,7 @@ class Broker(Protocol):
     """A running broker.
 
     `durable` brokers keep their records across `kill` and `restart`; the others forget even their topics.
+    `session_ms` is the session timeout with which members of a group get their partitions soonest.
     `advertised_port` is where clients are sent: another port than the broker's own puts a proxy between.
     """
 
@@ -22,6 +23,7 @@ class Broker(Protocol):
     url: str
     port: int
     durable: bool
+    session_ms: int
 
     def kill(self) -> None: ...
     def pause(self) -> None: ...
@@ -35,6 +37,8 @@ class Tansu:
 
     name = "tansu"
     durable = False
+    # Half of it is what the first member of a group has to wait for others, and a second at least.
+    session_ms = 2_000
 
     def __init__(self, folder: Path, *, advertised_port: int | None = None) -> None:
         self.port = free_port()

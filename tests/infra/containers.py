@@ -64,6 +64,7 @@ class Redpanda(_Container):
 
     name = "redpanda"
     durable = True
+    session_ms = 6_000
 
     def __init__(self, folder: Path) -> None:
         from testcontainers.community.kafka import RedpandaContainer

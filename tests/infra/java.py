@@ -6,12 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 OLDEST = 17
 
 
+@cache
 def find_java() -> str:
     """Return the path of a Java runtime, or fail saying what to install.
 
@@ -19,7 +21,7 @@ def find_java() -> str:
     """
     seen = []
     for candidate in _candidates():
-        version = _major_version(candidate)
+        version = major_version(candidate)
         if version >= OLDEST:
             return candidate
         seen.append(f"{candidate} is Java {version}" if version else f"{candidate} does not run")
@@ -40,7 +42,8 @@ def _candidates() -> list[str]:
     return [*found, on_path] if on_path else found
 
 
-def _major_version(java: str) -> int:
+def major_version(java: str) -> int:
+    """Return the version of a Java, 0 if it does not run."""
     try:
         said = subprocess.run(
             [java, "-version"], capture_output=True, text=True, timeout=30, check=False

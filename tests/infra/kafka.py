@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+import shutil
 from pathlib import Path
 
-from infra.java import find_java
-from infra.kafka_jars import ensure_jars
+from infra.kafka_prepared import prepared
 from infra.process import Process, free_port, listens
 
-_JVM = (
-    "-Xms64m",
-    "-Xmx256m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-Djava.awt.headless=true",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-)
-_CLUSTER_ID = "A" * 22
 _PROPERTIES = """
 process.roles=broker,controller
 node.id=1
@@ -50,8 +40,10 @@ class Kafka:
 
     name = "kafka"
     durable = True
+    session_ms = 6_000
 
     def __init__(self, folder: Path, *, advertised_port: int | None = None) -> None:
+        start = prepared(_PROPERTIES)
         self.port = free_port()
         self.url = f"kafka://127.0.0.1:{advertised_port or self.port}"
         properties = folder / "server.properties"
@@ -63,10 +55,9 @@ class Kafka:
                 data=folder / "data",
             )
         )
-        java = [find_java(), *_JVM, "-cp", f"{ensure_jars()}/*"]
-        _format(java, properties)
+        shutil.copytree(start.formatted, folder / "data")
         self._process = Process(
-            [*java, "kafka.Kafka", str(properties)],
+            [*start.command, str(properties)],
             log=folder / "kafka.log",
             ready=lambda: listens(self.port),
         )
@@ -74,14 +65,3 @@ class Kafka:
         self.kill, self.stop = self._process.kill, self._process.stop
         self.pause, self.resume = self._process.pause, self._process.resume
         self.restart = self._process.restart
-
-
-def _format(java: list[str], properties: Path) -> None:
-    done = subprocess.run(
-        [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(properties)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"Apache Kafka could not format its data folder:\n{done.stdout}{done.stderr}")
