@@ -25,8 +25,6 @@ from tokentide_common.broker import (
 from tokentide_common.errors import TooLarge
 from tokentide_common.topics import TOPICS, USAGE
 
-SESSION_MS = 6_000  # the shortest that every broker grants
-
 
 @pytest.fixture(params=["tansu", "durable"])
 def any_broker(request: pytest.FixtureRequest) -> Broker:
@@ -153,7 +151,7 @@ async def test_a_group_resumes_where_it_committed(
     any_broker: Broker, topic: str, publisher: Publisher
 ) -> None:
     await publisher.publish(topic, [Record(b"k", b"%d" % n) for n in range(10)])
-    first = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=SESSION_MS)
+    first = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=any_broker.session_ms)
     await first.start()
     try:
         [(partition, records)] = (await received(first, 10)).items()
@@ -161,7 +159,7 @@ async def test_a_group_resumes_where_it_committed(
         await first.commit(partition, records[5].offset + 1)
     finally:
         await first.stop()
-    second = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=SESSION_MS)
+    second = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=any_broker.session_ms)
     await second.start()
     try:
         again = await received(second, 4)
@@ -173,7 +171,9 @@ async def test_a_group_resumes_where_it_committed(
 async def test_a_paused_partition_keeps_its_owner_and_delivers_after_resume(
     any_broker: Broker, topic: str, publisher: Publisher
 ) -> None:
-    consumer = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=SESSION_MS)
+    consumer = GroupConsumer(
+        any_broker.url, topic, f"group-{topic}", session_timeout_ms=any_broker.session_ms
+    )
     await consumer.start()
     try:
         await owning(consumer, PARTITIONS)
@@ -191,7 +191,9 @@ async def test_seek_delivers_again_from_an_offset(
     any_broker: Broker, topic: str, publisher: Publisher
 ) -> None:
     await publisher.publish(topic, [Record(b"k", b"%d" % n) for n in range(10)])
-    consumer = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=SESSION_MS)
+    consumer = GroupConsumer(
+        any_broker.url, topic, f"group-{topic}", session_timeout_ms=any_broker.session_ms
+    )
     await consumer.start()
     try:
         [partition] = await received(consumer, 10)
@@ -211,9 +213,9 @@ async def test_members_share_partitions_and_inherit_those_of_a_leaver(
         assigned.append(partitions)
 
     one = GroupConsumer(
-        any_broker.url, topic, f"group-{topic}", session_timeout_ms=SESSION_MS, on_assigned=note
+        any_broker.url, topic, f"group-{topic}", session_timeout_ms=any_broker.session_ms, on_assigned=note
     )
-    two = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=SESSION_MS)
+    two = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=any_broker.session_ms)
     await one.start()
     try:
         await owning(one, PARTITIONS)
@@ -233,8 +235,8 @@ async def test_members_share_partitions_and_inherit_those_of_a_leaver(
 
 
 async def test_a_commit_for_a_partition_that_moved_on_is_refused(any_broker: Broker, topic: str) -> None:
-    one = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=SESSION_MS)
-    two = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=SESSION_MS)
+    one = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=any_broker.session_ms)
+    two = GroupConsumer(any_broker.url, topic, f"group-{topic}", session_timeout_ms=any_broker.session_ms)
     await one.start()
     try:
         await owning(one, PARTITIONS)

@@ -121,7 +121,7 @@ async def test_the_embedded_broker_forgets_everything_when_killed(tansu: Broker)
 
 async def test_a_member_that_could_not_join_joins_once_the_broker_is_back(tansu: Broker) -> None:
     tansu.kill()
-    consumer = GroupConsumer(tansu.url, "late", "group", session_timeout_ms=6_000)
+    consumer = GroupConsumer(tansu.url, "late", "group", session_timeout_ms=tansu.session_ms)
     with pytest.raises(Unavailable):
         await consumer.start()
     tansu.restart()

@@ -44,7 +44,8 @@ async def received(
 
 async def everything(broker: Broker, topic: str, count: int) -> dict[int, list[ConsumerRecord]]:
     """Read a topic from its beginning, as a group of its own."""
-    consumer = GroupConsumer(broker.url, topic, f"reader-{uuid.uuid4().hex[:8]}")
+    group = f"reader-{uuid.uuid4().hex[:8]}"
+    consumer = GroupConsumer(broker.url, topic, group, session_timeout_ms=broker.session_ms)
     await consumer.start()
     try:
         return await received(consumer, count)

@@ -57,7 +57,13 @@ async def publisher(tansu: Broker) -> AsyncIterator[Publisher]:
 
 @contextlib.asynccontextmanager
 async def aggregator(tansu: Broker, store: Store, folder: Path, **settings: object) -> AsyncIterator[None]:
-    chosen = AggregatorSettings(broker_url=tansu.url, embedded=True, batch_linger_ms=20, **settings)
+    chosen = AggregatorSettings(
+        broker_url=tansu.url,
+        embedded=True,
+        batch_linger_ms=20,
+        session_timeout_ms=tansu.session_ms,
+        **settings,
+    )
     engine = open_database(f"sqlite:///{folder}/aggregator.db")
     async with running(chosen, store=store, engine=engine, metrics=Metrics()) as (consumers, _task):
         await until(consumers.ready, what="partitions")

@@ -67,7 +67,11 @@ async def test_a_partition_that_keeps_up_is_visible_at_once_while_the_others_are
     url = clickhouse_process.database_url("lag")
     store, engine = Store(url), open_database(f"sqlite:///{tmp_path}/accounts.db")
     settings = AggregatorSettings(
-        broker_url=tansu.url, batch_max_records=200, batch_linger_ms=50, consumer_group="lag"
+        broker_url=tansu.url,
+        batch_max_records=200,
+        batch_linger_ms=50,
+        consumer_group="lag",
+        session_timeout_ms=tansu.session_ms,
     )
     behind = 4000
     async with Topic(tansu.url) as topic:

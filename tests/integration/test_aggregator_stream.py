@@ -48,7 +48,13 @@ async def publisher(tansu: Broker) -> AsyncIterator[Publisher]:
 async def aggregator(
     tansu: Broker, store: Store, folder: Path, **settings: object
 ) -> AsyncIterator[Consumers]:
-    chosen = AggregatorSettings(broker_url=tansu.url, embedded=True, batch_linger_ms=20, **settings)
+    chosen = AggregatorSettings(
+        broker_url=tansu.url,
+        embedded=True,
+        batch_linger_ms=20,
+        session_timeout_ms=tansu.session_ms,
+        **settings,
+    )
     engine = open_database(f"sqlite:///{folder}/accounts.db")
     async with running(chosen, store=store, engine=engine, metrics=Metrics()) as (consumers, _task):
         await until(consumers.ready, what="partitions")

@@ -102,7 +102,7 @@ async def test_an_announced_day_is_ranked_and_published(
         await put(store, PAST, [5])
         await announce(PAST)
         await until(valued(store, PAST, 5))
-        consumer = GroupConsumer(tansu.url, RANKINGS, "test")
+        consumer = GroupConsumer(tansu.url, RANKINGS, "test", session_timeout_ms=tansu.session_ms)
         await consumer.start()
         seen: dict[tuple[str, ...], RankingPublished] = {}
 
@@ -137,7 +137,8 @@ async def test_what_was_ranked_is_acknowledged_and_repeating_it_changes_nothing(
         await until(again)
         after = await ranked(store, PAST)
     assert [{**row, "computed_at": ""} for row in after] == [{**row, "computed_at": ""} for row in before]
-    consumer = GroupConsumer(tansu.url, PERIODS, "tokentide-ranker")
+    group = "tokentide-ranker"
+    consumer = GroupConsumer(tansu.url, PERIODS, group, session_timeout_ms=tansu.session_ms)
     await consumer.start()
     await until(consumer.owned)
     assert not await consumer.fetch(timeout_ms=500, max_records=10), "acknowledged: nothing comes again"

@@ -121,8 +121,9 @@ def _environment(
 ) -> Mapping[str, str]:
     """Return the settings of the embedded system: what it decides, and the caller's choice for the rest."""
     suggested = {
-        # Tansu lets the first member of a group wait for half of this; no other member will ever come.
-        "TOKENTIDE_SESSION_TIMEOUT_MS": "3000",
+        # Tansu lets the first member of a group wait for half of this, and for a second at least; no other
+        # member will ever come.
+        "TOKENTIDE_SESSION_TIMEOUT_MS": "2000",
         # Telemetry and calls of this machine without a key are those of the user who started us.
         "TOKENTIDE_OTLP_LOOPBACK_KEY": credentials.machine_key,
         "TOKENTIDE_OTLP_FORWARD_QUEUE_DIR": str(folder.forward_queue.absolute()),
