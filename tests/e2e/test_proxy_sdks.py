@@ -8,11 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import anthropic
-import openai
 import pytest
-from google import genai
-from google.genai import errors as gemini_errors
 
 from infra.embedded import COMMAND, Caller, Embedded, Keys, environment
 from infra.fake_answers import Answer
@@ -77,7 +73,15 @@ def ask_gemini(to: Target, text: str) -> str:
 
 
 ASKED = {"anthropic": ask_anthropic, "openai": ask_openai, "gemini": ask_gemini}
-REFUSED = (anthropic.AuthenticationError, openai.AuthenticationError, gemini_errors.ClientError)
+
+
+def errors_of_sdks(name: str) -> tuple[type[Exception], ...]:
+    """What each SDK raises for a refusal that Anthropic's and OpenAI's have a name for."""
+    import anthropic
+    import openai
+    from google.genai import errors
+
+    return (getattr(anthropic, name), getattr(openai, name), errors.ClientError)
 
 
 # Google's SDK does what aiohttp discourages.
@@ -105,8 +109,7 @@ async def test_a_program_gets_the_same_and_each_of_its_calls_is_counted_exactly(
 def test_an_error_is_the_same_error_and_a_call_without_tokens(
     system: Embedded, provider: FakeProvider, keys: Keys
 ) -> None:
-    kinds = (anthropic.BadRequestError, openai.BadRequestError, gemini_errors.ClientError)
-    for (sdk, ask), kind in zip(ASKED.items(), kinds, strict=True):
+    for (sdk, ask), kind in zip(ASKED.items(), errors_of_sdks("BadRequestError"), strict=True):
         with pytest.raises(kind) as told:
             ask(through(system, sdk, keys), "[[bad]]")
         with pytest.raises(kind) as bare:
@@ -217,7 +220,7 @@ async def test_a_key_of_ours_in_place_of_the_providers_is_replaced_by_the_one_th
     }
     for sdk, ask in ASKED.items():
         to = Target(system.ready["proxy"] + PREFIXES[sdk], ours)
-        with pytest.raises(REFUSED, match=f"no key for {sdk} is kept"):
+        with pytest.raises(errors_of_sdks("AuthenticationError"), match=f"no key for {sdk} is kept"):
             ask(to, "managed")
         provider_key(system, "set", sdk, said=f"{PROVIDERS_KEY}\n")
         await until(partial(asyncio.to_thread, answered, ask, to), what="the kept key works")
@@ -233,7 +236,7 @@ async def test_a_key_of_ours_in_place_of_the_providers_is_replaced_by_the_one_th
 def answered(ask: Callable[[Target, str], str], to: Target) -> bool:
     try:
         ask(to, "managed")
-    except REFUSED:
+    except errors_of_sdks("AuthenticationError"):
         return False
     return True
 
@@ -248,13 +251,17 @@ async def test_without_any_key_of_ours_a_program_of_this_machine_is_its_user(
     caller = system.caller()
     assert_counted(await until(lambda: listed(caller).get(answer.id)), provider.account[-1])
     async with async_anthropic_client(own._replace(headers={"x-tokentide-key": "tt_p_wrong"})) as client:
-        with pytest.raises(anthropic.AuthenticationError):
+        with pytest.raises(errors_of_sdks("AuthenticationError")[0]):
             await client.messages.create(**message("wrong"))
 
 
 def test_the_environment_alone_points_a_program_at_the_proxy(
     system: Embedded, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import anthropic
+    import openai
+    from google import genai
+
     proxy = system.ready["proxy"]
     addresses = {
         "ANTHROPIC_BASE_URL": proxy,

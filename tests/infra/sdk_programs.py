@@ -2,18 +2,19 @@
 
 A program is run against an address with a provider's key and headers, and returns everything that it was
 given: whole answers, streamed ones, a call of a tool and what follows, and whatever else its API has.
+The SDKs take seconds to load: only who runs a program loads them, not everybody who collects tests.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import anthropic
-import openai
-from google import genai
-from google.genai import types
+if TYPE_CHECKING:
+    import anthropic
+    import openai
+    from google import genai
 
 MODEL: Final = {"anthropic": "claude-sonnet-5-5", "openai": "gpt-5", "gemini": "gemini-2.5-flash"}
 SCHEMA: Final = {"type": "object", "properties": {"command": {"type": "string"}}}
@@ -34,23 +35,33 @@ Program = Callable[[Target], Awaitable[list[Any]]]
 
 
 def anthropic_client(to: Target) -> anthropic.Anthropic:
+    import anthropic
+
     return anthropic.Anthropic(base_url=to.base, api_key=to.key, default_headers=to.headers)
 
 
 def async_anthropic_client(to: Target) -> anthropic.AsyncAnthropic:
+    import anthropic
+
     return anthropic.AsyncAnthropic(base_url=to.base, api_key=to.key, default_headers=to.headers)
 
 
 def openai_client(to: Target) -> openai.OpenAI:
+    import openai
+
     return openai.OpenAI(base_url=to.base, api_key=to.key, default_headers=to.headers)
 
 
 def async_openai_client(to: Target) -> openai.AsyncOpenAI:
+    import openai
+
     return openai.AsyncOpenAI(base_url=to.base, api_key=to.key, default_headers=to.headers)
 
 
 def gemini_client(to: Target) -> genai.Client:
-    options = types.HttpOptions(base_url=to.base, headers=to.headers)
+    from google import genai
+
+    options = genai.types.HttpOptions(base_url=to.base, headers=to.headers)
     return genai.Client(api_key=to.key, http_options=options)
 
 
@@ -150,6 +161,8 @@ def _shown(answer: Any) -> Any:
 
 
 def _gemini(to: Target) -> list[Any]:
+    from google.genai import types
+
     tool = types.Tool(function_declarations=[types.FunctionDeclaration(name="Bash", description="Run it")])
     with gemini_client(to) as client:
         whole = client.models.generate_content(**content("whole"))
