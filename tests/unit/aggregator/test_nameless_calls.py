@@ -80,6 +80,14 @@ def test_a_call_of_no_known_tokens_is_the_one_that_was_answered_meanwhile():
         assert linked(blank, logged(**other)) == []
     assert linked(blank, logged(), logged("req_2")) == []
     assert linked(seen("x_2", **BLANK, status="error"), logged()) == []
+    refused = logged("req_2", **BLANK, cache_write_1h_tokens=0, status="error", source="proxy")
+    assert linked(blank, refused) == []
+    assert linked(blank, refused, logged()) == [("x_2", "req_1")]
+
+
+def test_telemetry_of_a_stream_that_broke_is_of_the_request_that_the_proxy_saw_break():
+    broken = logged(source="proxy", status="aborted", error_type="upstream_broken")
+    assert linked(seen(), {"proxy-aborted": next(iter(broken.values()))}) == [("x_1", "req_1")]
 
 
 def test_where_several_fit_nothing_is_guessed():

@@ -39,7 +39,7 @@ def pairs(states: Sequence[State]) -> list[UsageEvent]:
     nameless, logged = (_by_what(filter(fits, states)) for fits in (is_nameless, is_named_alone))
     found: dict[str, UsageEvent] = {}
     for what, calls in nameless.items():
-        for call in calls:
+        for call in calls if any(what[-1]) else ():
             fits = [line for line in logged.get(what, ()) if _fits(call, line)]
             if len(fits) == 1 and sum(_fits(other, fits[0]) for other in calls) == 1:
                 found[call.call_id] = fits[0]
@@ -54,9 +54,15 @@ def _blanks(nameless: _Found, logged: _Found, taken: Container[str]) -> dict[str
     for (*whose, tokens), calls in nameless.items():
         if any(tokens):
             continue
-        lines = [line for what, some in logged.items() if [*what[:-1]] == whose for line in some]
+        lines = [
+            line
+            for what, some in logged.items()
+            if [*what[:-1]] == whose
+            for line in some
+            if line.status == "ok" and line.call_id not in taken
+        ]
         for call in calls:
-            fits = [line for line in lines if line.call_id not in taken and _within(call, line)]
+            fits = [line for line in lines if _within(call, line)]
             if len(fits) == 1 and sum(_within(other, fits[0]) for other in calls) == 1:
                 found[call.call_id] = fits[0]
     return found

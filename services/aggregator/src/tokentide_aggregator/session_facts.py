@@ -184,7 +184,7 @@ def is_blank(event: UsageEvent) -> bool:
 
 def is_named_alone(state: State) -> bool:
     """Tell whether its log or the proxy alone knows a call of such a client, by an id of the provider."""
-    event = state.get("cli") or state.get("proxy")
+    event = state.get("cli") or state.get("proxy") or state.get("proxy-aborted")
     telemetry = state.get("otlp")
     return (
         event is not None
