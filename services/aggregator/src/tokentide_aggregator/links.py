@@ -69,7 +69,7 @@ class Links:
         # Our own calls and facts are written, and only now the others' are read: of two aggregators that meet
         # the two sides of a link at the same time, at least the one that reads last finds both.
         told = {fact.session for fact in new if fact.session_id}
-        organizations = {(bridge[0], "") for bridge in notice.bridges}
+        organizations = {(org_id, "") for org_id in notice.bridges}
         facts = await self._facts(
             told | notice.unnamed.keys() | notice.named | (organizations - self._with_messages)
         )
@@ -87,8 +87,8 @@ class Links:
         searched = {s for s in notice.named & before if any(f.kind == NAMELESS for f in facts[s])}
         near = await self._book.calls(searched | (notice.nameless - said_now), notice.moments)
         # Most organisations have no such calls: then nothing is asked about all their others.
-        bridges = [bridge for bridge in notice.bridges if (bridge[0], "") in self._with_messages]
-        owed = await self._messages.owed(notice.messages, bridges)
+        asked = {org_id: notice.bridges[org_id] for org_id, _ in organizations & self._with_messages}
+        owed = await self._messages.owed(notice.messages, asked)
         if states or calls or near:
             owed += await asyncio.to_thread(lambda: [*conclusions(states, calls, facts), *pairs(near)])
         owed += await self._of_accounts(known)

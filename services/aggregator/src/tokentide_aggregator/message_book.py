@@ -66,11 +66,12 @@ class MessageBook:
         asked = [(org_id, message_of(call_id), at) for (org_id, call_id), at in messages.items()]
         return _pairs(await self._read(_BRIDGES, asked))
 
-    async def of_bridges(self, bridges: Sequence[Bridge]) -> set[Pair]:
-        """Return pairs for calls whose sources know more."""
-        asked = [(org_id, known_by(message_id), at) for org_id, message_id, _, at in bridges]
+    async def of_bridges(self, bridges: Mapping[str, Sequence[Bridge]]) -> set[Pair]:
+        """Return pairs for calls, by organisation, whose sources know more."""
+        each = [(org_id, *bridge) for org_id, found in bridges.items() for bridge in found]
+        asked = [(org_id, known_by(message_id), at) for org_id, message_id, _, at in each]
         known = {_key.decode(line) for line in await self._read(_MESSAGES, asked)}
-        pairs = ((org_id, known_by(message_id), call_id) for org_id, message_id, call_id, _ in bridges)
+        pairs = ((org_id, known_by(message_id), call_id) for org_id, message_id, call_id, _ in each)
         return {pair for pair in pairs if pair[:2] in known}
 
     async def all_pairs(self) -> set[Pair]:

@@ -38,7 +38,9 @@ class MessageLinks:
         if messages:
             await self._book.write(messages)
 
-    async def owed(self, messages: Mapping[Key, datetime], bridges: Sequence[Bridge]) -> list[UsageEvent]:
+    async def owed(
+        self, messages: Mapping[Key, datetime], bridges: Mapping[str, Sequence[Bridge]]
+    ) -> list[UsageEvent]:
         """Return what calls still owe each other; both sides must have written theirs before they ask."""
         pairs: set[Pair] = set()
         if messages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
 from tokentide_aggregator.aliases import says_who
 from tokentide_aggregator.session_facts import (
@@ -22,8 +23,10 @@ from tokentide_common.events import UsageEvent
 from tokentide_common.identity import message_of
 from tokentide_common.merge import State
 
-Bridge = tuple[str, str, str, datetime]
-"""(org_id, message id, call id, when) of a call whose source knows both ids."""
+Bridge = tuple[str, str, datetime]
+"""(message id, call id, when) of a call whose source knows both ids."""
+# Asked of every event: most begin otherwise.
+_BY_ANSWER: Final = ("msg_", ":")
 
 
 class Notice:
@@ -40,7 +43,8 @@ class Notice:
         """When the first and the last of these calls were."""
         self.messages: dict[SessionKey, datetime] = {}
         """(org_id, call id) of calls that are known by their message alone → when they were."""
-        self.bridges: list[Bridge] = []
+        self.bridges: dict[str, list[Bridge]] = defaultdict(list)
+        """By organisation."""
 
     def __bool__(self) -> bool:
         return bool(
@@ -74,14 +78,14 @@ class Notice:
         """Take note of what observations of one call say of the message that answered it."""
         met = ""
         for event in events:
-            message_id = event.message_id
-            if message_of(event.call_id):
+            call_id, message_id = event.call_id, event.message_id
+            if call_id.startswith(_BY_ANSWER) and message_of(call_id):
                 # What only links it to another call gives it nothing to pass on.
                 if event.source != "link" or says_who(event):
-                    self.messages[event.org_id, event.call_id] = event.occurred_at
-            elif message_id and message_id not in (met, event.call_id):
+                    self.messages[event.org_id, call_id] = event.occurred_at
+            elif message_id and message_id != met and message_id != call_id:  # noqa: PLR1714 -- half the time
                 met = message_id
-                self.bridges.append((event.org_id, message_id, event.call_id, event.occurred_at))
+                self.bridges[event.org_id].append((message_id, call_id, event.occurred_at))
 
     def join(self, other: Notice) -> None:
         """Take note of all that another notice holds."""
@@ -92,7 +96,8 @@ class Notice:
         for session, calls in other.unnamed.items():
             self.unnamed[session] += calls
         self.messages |= other.messages
-        self.bridges += other.bridges
+        for org_id, bridges in other.bridges.items():
+            self.bridges[org_id] += bridges
 
     def _span(self, moments: Iterable[datetime]) -> None:
         known = sorted((*self.moments, *moments))
