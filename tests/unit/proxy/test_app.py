@@ -40,6 +40,7 @@ async def test_the_proxy_can_be_watched(tmp_path: Path) -> None:
             ("/healthz", '{"status":"alive"}'),
             ("/readyz", '{"status":"ready","checks":{"keys":true}}'),
             ("/metrics", "tokentide_proxy_streams_in_flight 0.0"),
+            ("/metrics", 'tokentide_proxy_upstream_connections{state="idle"} 0.0'),
         ):
             answer = await client.get(path)
             assert (answer.status_code, words in answer.text) == (200, True)

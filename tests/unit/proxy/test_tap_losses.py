@@ -55,6 +55,17 @@ async def test_what_is_offered_before_the_start_and_without_a_broker_is_spooled_
     assert spooled(tmp_path) == ids(*range(900))
 
 
+async def test_what_an_earlier_process_left_waits_for_the_broker_in_silence(tmp_path, lines):
+    async with tapping(nowhere(), tmp_path, drain_s=0.1) as tapped:
+        tapped.tap.offer(seen(1))
+        await until(lambda: tapped.spool_bytes and not tapped.buffered)
+    async with tapping(nowhere(), tmp_path, drain_s=0.1):
+        await until(lambda: lines("waiting_for_outage_to_end"))
+    # That the topics cannot be reached is said; the spool has nothing to add to it.
+    assert {line["stage"] for line in lines("waiting_for_outage_to_end")} == {"topics"}
+    assert spooled(tmp_path) == ids(1)
+
+
 async def test_what_has_no_room_in_memory_is_dropped_and_counted(tmp_path):
     tapped = Tapped(nowhere(), tmp_path, proxy_buffer_events=100)
     for number in range(130):

@@ -73,3 +73,9 @@ def test_of_an_event_too_large_to_hold_the_wanted_members_come_anyway() -> None:
             found += splitter.feed(stream[at : at + step])
             assert len(splitter._held) <= MAX_HELD_BYTES
         assert found == [b"first", b'{"usage":{"a":1}}', b"usage"]
+
+
+def test_a_byte_order_mark_at_the_beginning_is_no_part_of_the_first_line() -> None:
+    stream = b"\xef\xbb\xbfdata: first\n\ndata: second\n\ndata: usage\n\n"
+    for cut in range(len(stream)):
+        assert split(stream, cut) == [b"first", b"usage"]

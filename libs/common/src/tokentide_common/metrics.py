@@ -52,6 +52,7 @@ GaugeName = Literal[
     "tokentide_proxy_events_buffered",
     "tokentide_proxy_spool_bytes",
     "tokentide_proxy_streams_in_flight",
+    "tokentide_proxy_upstream_connections",
     "tokentide_rank_last_success_timestamp_seconds",
     "tokentide_ranker_active",
     "tokentide_ranker_fence",
@@ -137,6 +138,11 @@ METRICS: Final = (
         "Time that the proxy adds: until a request is handed over, and for the first byte of its answer.",
     ),
     _gauge("tokentide_proxy_streams_in_flight", "Requests that are being answered."),
+    _gauge(
+        "tokentide_proxy_upstream_connections",
+        "Open connections to providers; state is idle (at rest, to be used again) or in_use.",
+        "state",
+    ),
     _counter(
         "tokentide_tag_values_dropped_total",
         "Tags left out of events and facts because an organisation has too many different ones; source is "

@@ -60,6 +60,12 @@ def create_app(
         stream_usage=settings.proxy_openai_stream_usage,
     )
     metrics.gauge("tokentide_proxy_streams_in_flight").set_function(lambda: forwarder.in_flight)
+    metrics.gauge("tokentide_proxy_upstream_connections", state="idle").set_function(
+        lambda: client.idle_connections
+    )
+    metrics.gauge("tokentide_proxy_upstream_connections", state="in_use").set_function(
+        lambda: client.connections - client.idle_connections
+    )
 
     @contextlib.asynccontextmanager
     async def life() -> AsyncIterator[None]:

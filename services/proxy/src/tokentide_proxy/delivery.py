@@ -50,8 +50,16 @@ class Delivery:
             topic: metrics.counter("tokentide_broker_publish_failures_total", topic=topic)
             for topic in (USAGE, LIMITS)
         }
-        self.is_open = False
+        self._opened = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
         """Whether the broker has been reached; it may be away again since."""
+        return self._opened.is_set()
+
+    async def opened(self) -> None:
+        """Return once the broker has been reached for the first time."""
+        await self._opened.wait()
 
     def open(self) -> None:
         """Begin to look for the broker, for as long as it takes."""
@@ -62,7 +70,7 @@ class Delivery:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
-        self.is_open = False
+        self._opened.clear()
         if self._verdicts is not None:
             await self._verdicts.stop()
 
@@ -105,7 +113,7 @@ class Delivery:
         await self._publisher.start()
         if self._verdicts is not None:
             await until_available("verdicts", self._verdicts.start)
-        self.is_open = True
+        self._opened.set()
 
 
 def _verdict_reader(broker_url: str) -> VerdictReader:

@@ -31,6 +31,11 @@ class Pool:
         """Connections that are open, at rest or not."""
         return len(self._open)
 
+    @property
+    def idle(self) -> int:
+        """Connections that wait to be lent again."""
+        return sum(map(len, self._idle.values()))
+
     def open(self) -> None:
         """Take connections, also after `close`."""
         self._closed = False

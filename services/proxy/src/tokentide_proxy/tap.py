@@ -167,6 +167,7 @@ class Tap:
         return len(records)
 
     async def _empty_spool(self) -> None:
+        await self._delivery.opened()  # until then there is nothing to try, and nothing to complain of
         while True:
             try:
                 records = await self._spool.read(_PIECE)

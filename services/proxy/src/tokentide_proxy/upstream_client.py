@@ -43,6 +43,11 @@ class UpstreamClient:
         """How many connections are open, at rest or not."""
         return self._pool.size
 
+    @property
+    def idle_connections(self) -> int:
+        """How many of them are at rest."""
+        return self._pool.idle
+
     async def start(self) -> None:
         """Load the certificates, so that no request waits for that."""
         self._pool.open()

@@ -7,6 +7,7 @@ complete is held up to a bound; of an event beyond it only an excerpt is kept.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from typing import Final
 
 from tokentide_proxy.usage.excerpt import Excerpt, Wanted
@@ -59,7 +60,9 @@ class EventSplitter:
         if excerpt is not None:
             excerpt.feed(event)
             return excerpt.take()
-        if not self._first and not self._marked(event):
+        if self._first:
+            event = event.removeprefix(BOM_UTF8)  # which may stand before the first line
+        elif not self._marked(event):
             return []
         data = data_of(event)
         if not data:
