@@ -1,11 +1,14 @@
 """Bad input has a specified answer, costs bounded memory, and never the records next to it."""
 
+import json
 import subprocess
 import sys
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -15,6 +18,7 @@ from infra.otlp_bodies import DECODE, parsed
 from infra.otlp_hostile import SMALL, STATUS, field, logs_json, logs_protobuf, too_large
 from tokentide_common.errors import InvalidRequest, TooLarge
 from tokentide_ingest.otlp.decoding import Encoding, decode_logs, decode_metrics
+from tokentide_ingest.otlp.shallow import shallow
 from tokentide_ingest.otlp.telemetry import Decoded, Point
 from tokentide_ingest.otlp.telemetry import LogRecord as Flat
 
@@ -63,7 +67,7 @@ def names(decoded: Decoded[Flat]) -> list[str]:
         ("json", b"{} {}"),
         ("json", b"\xef\xbb\xbf{}"),
         ("json", b"\x1f\x8b\x08\x00"),
-        ("json", b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
+        ("json", b'{"a":' + b"[" * 200_000 + b"]" * 199_999 + b"}"),
         ("protobuf", b"\x0a\x05\x12"),
         ("protobuf", b"\x0a"),
         ("protobuf", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
@@ -159,9 +163,39 @@ def test_values_nested_too_deeply_cost_their_record_in_protobuf() -> None:
     assert (names(decoded), decoded.rejected) == (["before", "after"], 1)
 
 
-def test_values_nested_too_deeply_make_json_unreadable() -> None:
-    with pytest.raises(InvalidRequest, match="nested too deeply"):
-        with_neighbours(nested(5_000, "json"), "json")
+@pytest.mark.parametrize("levels", [30, 300, 5_000, 100_000])
+def test_values_nested_too_deeply_cost_only_themselves_in_json(levels: int) -> None:
+    decoded = with_neighbours(nested(levels, "json"), "json")
+    assert (names(decoded), decoded.rejected) == (["before", "deep", "after"], 0)
+    assert decoded.items[1].attributes == {}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"resourceLogs":' + b"[" * 50_000,
+        b'{"a":' * 50_000 + b"]" * 50_000,
+        b'{"a":' + b"[" * 2_000 + b'"' + rb"\"" * 50_000,
+        b'{"a":' + b"[" * 2_000 + b'"[\\',
+    ],
+)
+def test_nesting_without_an_end_is_no_json(bad: bytes) -> None:
+    with pytest.raises(InvalidRequest, match=r"not an OTLP request|nested too deeply"):
+        decode_logs(bad, "json", KEPT)
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('[]{}"\\,é')),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=2), inside, max_size=3),
+)
+
+
+@given(_values, st.integers(0, 99), st.integers(101, 300))
+def test_only_what_is_too_deep_is_taken_out(value: object, levels: int, too_many: int) -> None:
+    text = json.dumps([value, "]["])
+    assert json.loads(shallow(f"[{'[' * levels}1{']' * levels},{text}]".encode()))[1:] == [json.loads(text)]
+    deep = f"{'[' * too_many}{']' * too_many}"
+    assert json.loads(shallow(f"[{deep},{text},{deep}]".encode()))[1] == json.loads(text)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

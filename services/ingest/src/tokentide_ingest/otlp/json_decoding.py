@@ -35,6 +35,7 @@ from tokentide_ingest.otlp.json_shapes import (
 )
 from tokentide_ingest.otlp.kept import HISTOGRAMS
 from tokentide_ingest.otlp.lone_surrogates import without_lone_surrogates
+from tokentide_ingest.otlp.shallow import shallow
 from tokentide_ingest.otlp.telemetry import Attributes, Decoded, LogRecord, Point, Scalar, Span
 from tokentide_ingest.otlp.values import (
     MAX_INT64,
@@ -157,8 +158,11 @@ def _open(signal: _Signal, body: bytes) -> tuple[Any, bool]:
         raise TooLarge("the body has too many elements; send smaller batches", code="too_many_records")
     try:
         return signal.whole.decode(body), False
+    except RecursionError:
+        body = shallow(body)
     except _UNREADABLE:
-        body = without_lone_surrogates(body)
+        pass
+    body = without_lone_surrogates(body)
     try:
         return signal.apart.decode(body), True
     except msgspec.ValidationError as error:
