@@ -11,8 +11,9 @@ import msgspec
 
 from tokentide_proxy.exchange import Upstream
 
-# A path that climbs could leave the part of a gateway that was configured.
-_CLIMBS: Final = re.compile(rb"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+# A path that climbs could leave the part of a gateway that was configured. Some servers take escaped slashes
+# and backslashes for what divides a path, and drop what follows a semicolon.
+_CLIMBS: Final = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\;]|%2f|%5c|%3b|$)", re.IGNORECASE)
 _ORIGIN_FORM: Final = re.compile(rb"/[!-\"$-~]*")
 _VERSION: Final = b"/v1"
 _REMEMBERED: Final = 1024
