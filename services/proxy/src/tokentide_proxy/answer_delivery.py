@@ -48,5 +48,4 @@ class Delivery:
         """The answer is complete."""
         if not self._ended:
             self._client.write(b"", last=True)
-        if self._reader is not None:
-            self._reader.end()
+        self._exchange.complete = True

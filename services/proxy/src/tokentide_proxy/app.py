@@ -22,6 +22,7 @@ from tokentide_proxy.upstream_limits import UpstreamLimits
 from tokentide_proxy.upstream_table import upstreams
 
 _TAP_DRAIN_S: Final = 5.0
+_RECORD_LINGER_S: Final = 0.01
 _KEEP_ALIVE_S: Final = 75
 
 
@@ -51,11 +52,13 @@ def create_app(
     publisher = Publisher(settings.broker_url)
     tap = Tap(settings, publisher, metrics)
     client = UpstreamClient(_upstream_limits(settings))
+    # Where the broker forgets, an event must be on disk as soon as it can.
+    recorder = Recorder(tap, metrics, linger_s=0.0 if settings.embedded else _RECORD_LINGER_S)
     forwarder = Forwarder(
         Routes(upstreams(settings.proxy_upstreams)),
         access,
         client,
-        Recorder(tap, metrics),
+        recorder,
         max_body_bytes=settings.proxy_max_body_bytes,
         stream_usage=settings.proxy_openai_stream_usage,
     )
@@ -73,6 +76,7 @@ def create_app(
             stack.push_async_callback(publisher.stop)
             await tap.start()
             stack.push_async_callback(tap.stop, _TAP_DRAIN_S)
+            stack.callback(recorder.flush)
             await client.start()
             stack.push_async_callback(client.stop)
             await stack.enter_async_context(access.open())

@@ -26,6 +26,8 @@ class Exchange:
         "began_at",
         "body",
         "broke_off",
+        "complete",
+        "ended_at",
         "first_byte_at",
         "first_byte_sent_at",
         "handed_over_at",
@@ -55,6 +57,9 @@ class Exchange:
         """The provider's."""
         self.reader: UsageReader | None = None
         self.broke_off: BrokeOff | None = None
+        self.complete = False
+        """The provider's answer has come to its end."""
+        self.ended_at = 0.0
 
     @property
     def path(self) -> str:
@@ -78,6 +83,10 @@ class Exchange:
         if self.handed_over_at and self.reader is None and not self.status:
             self.reader = self._reader(_NO_ANSWER, [])
 
+    def end(self) -> None:
+        """Note that there is no more of it."""
+        self.ended_at = monotonic()
+
     @property
     def ttft_ms(self) -> int:
         """From the last byte of the request to the first one of the answer's body."""
@@ -94,7 +103,7 @@ class Exchange:
             status=status,
             http_status=self.status,
             started_at=self.started_at,
-            duration_ms=round((monotonic() - self.began_at) * 1000),
+            duration_ms=round((self.ended_at - self.began_at) * 1000),
             ttft_ms=self.ttft_ms,
             error_type=word,
         )

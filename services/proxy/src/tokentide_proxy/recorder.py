@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import uuid
@@ -24,6 +25,8 @@ from tokentide_proxy.observation import usage_event
 _REQUEST_IDS: Final = {"anthropic": b"request-id", "openai": b"x-request-id", "gemini": b""}
 _ACCOUNT: Final = b"chatgpt-account-id"
 _MAX_ID_BYTES: Final = 256
+_MOST_TOGETHER: Final = 64
+_MOST_BYTES: Final = 1 << 20
 _log = structlog.get_logger(__name__)
 
 
@@ -38,9 +41,17 @@ class Tap(Protocol):
 
 
 class Recorder:
-    """Works when the client has its answer already; whatever goes wrong here goes wrong for nobody else."""
+    """Works when the client has its answer already; whatever goes wrong here goes wrong for nobody else.
 
-    def __init__(self, tap: Tap, metrics: Metrics) -> None:
+    With `linger_s` it works on what has ended within that time, one after the other: the processor has this
+    code at hand then, and it takes half as long.
+    """
+
+    def __init__(self, tap: Tap, metrics: Metrics, *, linger_s: float = 0.0) -> None:
+        self._linger_s = linger_s
+        self._ended: list[Exchange] = []
+        self._ended_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._tap = tap
         self._metrics = metrics
         self._overhead = metrics.histogram("tokentide_proxy_overhead_seconds")
@@ -51,7 +62,26 @@ class Recorder:
         self._counted: dict[tuple[str, int], Callable[[], None]] = {}
 
     def record(self, exchange: Exchange) -> None:
-        """Take down an exchange that has ended. Never raises."""
+        """Take down an exchange that has ended, now or in a moment. Never raises."""
+        exchange.end()
+        self._ended.append(exchange)
+        self._ended_bytes += 0 if exchange.body is None else len(exchange.body.copy)
+        many = len(self._ended) >= _MOST_TOGETHER or self._ended_bytes > _MOST_BYTES
+        if many or not self._linger_s:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._linger_s, self.flush)
+
+    def flush(self) -> None:
+        """Take down what has ended. Never raises."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        ended, self._ended, self._ended_bytes = self._ended, [], 0
+        for exchange in ended:
+            self._safely(exchange)
+
+    def _safely(self, exchange: Exchange) -> None:
         try:
             self._record(exchange)
         except Exception:
@@ -59,6 +89,8 @@ class Recorder:
 
     def _record(self, exchange: Exchange) -> None:
         upstream, key, reader = exchange.route.upstream, exchange.key, exchange.reader
+        if exchange.complete and reader is not None:
+            reader.end()
         observed = Observed() if reader is None else reader.observed
         outcome = exchange.outcome(observed)
         if key is not None and reader is not None:
