@@ -1,8 +1,9 @@
 """The clients of a proxy under measurement, and what the proxy's processes spent on them meanwhile.
 
 Clients are raw connections in one process, so that they need little of a core. `json`: so many connections,
-each with one request at a time. `streams`: so many new streams a second, spread evenly; each event of a
-stream says when it left the provider. A run fails on any answer that is not whole. Prints one JSON object.
+each with one request at a time. `paced`: so many requests a second. `streams`: so many new streams a second,
+spread evenly; each event of a stream says when it left the provider. A run fails on any answer that is not
+whole. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -132,10 +133,22 @@ class Run:
         self.lag_ms: list[float] = []
         self._cpu_s, self._began = self._spent(), time.monotonic()
 
+    def noted(self, client: Client) -> None:
+        """Count an answer."""
+        self.done += 1
+        self.total += 1
+        self.ms.append((time.monotonic() - client.asked_at) * 1e3)
+
     def measured(self) -> dict[str, float]:
-        """Return what was counted since `start`."""
+        """Return what was counted since `start`; of streams by their events, since few end within a run."""
         spent, elapsed = self._spent() - self._cpu_s, time.monotonic() - self._began
-        return {"cpu_s": spent, "seconds": elapsed, "core": spent / elapsed}
+        done = self.events / EVENTS if self.events else self.done
+        found = {"core": spent / elapsed, "per_s": done / elapsed, "cpu_ms": spent * 1e3 / max(done, 1)}
+        if not self.events:
+            return found | {"p50_ms": median(self.ms or [0.0])}
+        found |= {"live": self.live, "events": self.events, "merged": self.merged}
+        held = sum(lag > _HELD_MS for lag in self.lag_ms)
+        return found | {"held": held, "first_ms": median(self.first_ms), "lag_ms": median(self.lag_ms)}
 
     async def end(self) -> None:
         """Ask no more, and wait for what is still to be answered."""
@@ -159,13 +172,11 @@ class Run:
         return sum(times.user + times.system for times in (process.cpu_times() for process in tree))
 
 
-async def documents(run: Run, port: int, connections: int, warm_s: float, seconds: float) -> dict[str, float]:
+async def as_answered(run: Run, port: int, options: argparse.Namespace) -> dict[str, float]:
     """Ask as fast as the answers come."""
 
     def answered(client: Client) -> None:
-        run.done += 1
-        run.total += 1
-        run.ms.append((time.monotonic() - client.asked_at) * 1e3)
+        run.noted(client)
         if run.over:
             run.live -= 1
         else:
@@ -173,29 +184,21 @@ async def documents(run: Run, port: int, connections: int, warm_s: float, second
 
     run.answered = answered
     loop = asyncio.get_running_loop()
-    for run.live in range(1, connections + 1):
+    for run.live in range(1, options.connections + 1):
         await loop.create_connection(lambda: Client(run), "127.0.0.1", port)
-    await asyncio.wait({run.failed}, timeout=warm_s)
-    run.start()
-    await asyncio.wait({run.failed}, timeout=seconds)
-    measured = run.measured()
-    measured |= {
-        "per_s": run.done / measured["seconds"],
-        "cpu_ms": measured["cpu_s"] * 1e3 / max(run.done, 1),
-    }
-    measured |= {"p50_ms": median(run.ms or [0.0])}
-    await run.end()
-    return measured | {"total": run.total}
+    return await watched(run, options.warm, options.seconds)
 
 
-async def streams(run: Run, port: int, rate: float, warm_s: float, seconds: float) -> dict[str, float]:
-    """Begin streams at a fixed rate, whatever becomes of those before."""
+async def paced(
+    run: Run, port: int, options: argparse.Namespace, kind: type[Client], rate: float
+) -> dict[str, float]:
+    """Ask at a fixed rate, whatever becomes of what was asked before."""
     loop = asyncio.get_running_loop()
     resting: list[Client] = []
     opening: set[asyncio.Task[object]] = set()
 
     def answered(client: Client) -> None:
-        run.total += 1
+        run.noted(client)
         run.live -= 1
         resting.append(client)
 
@@ -203,47 +206,50 @@ async def streams(run: Run, port: int, rate: float, warm_s: float, seconds: floa
         if resting:
             resting.pop().ask()
         else:
-            task = asyncio.ensure_future(loop.create_connection(lambda: StreamClient(run), "127.0.0.1", port))
+            task = asyncio.ensure_future(loop.create_connection(lambda: kind(run), "127.0.0.1", port))
             opening.add(task)
             task.add_done_callback(opening.discard)
         run.live += 1
 
     run.answered = answered
     began = loop.time()
-    for number in range(int(rate * (warm_s + seconds))):
+    for number in range(int(rate * (options.warm + options.seconds))):
         loop.call_at(began + number / rate, begin)
+    return await watched(run, options.warm, options.seconds)
+
+
+async def watched(run: Run, warm_s: float, seconds: float) -> dict[str, float]:
+    """Let a run go on for so long, and end it."""
     await asyncio.wait({run.failed}, timeout=warm_s)
     run.start()
     await asyncio.wait({run.failed}, timeout=seconds)
-    measured = run.measured()
-    measured |= {"cpu_ms": measured["cpu_s"] * 1e3 * EVENTS / max(run.events, 1)}
-    measured |= {"live": run.live, "events": run.events, "merged": run.merged}
-    measured |= {"held": sum(lag > _HELD_MS for lag in run.lag_ms)}
-    measured |= {"first_ms": median(run.first_ms or [0.0]), "lag_ms": median(run.lag_ms or [0.0])}
+    found = run.measured()
     await run.end()
-    return measured | {"total": run.total}
+    return found | {"total": run.total}
 
 
 async def measured(options: argparse.Namespace) -> dict[str, float]:
     """Run it once."""
     sent = request(options.path, options.key, options.header, stream=options.what == "streams")
     run = Run(sent, options.pid)
-    times = (options.warm, options.seconds)
     if options.what == "json":
-        return await documents(run, options.port, options.connections, *times)
-    return await streams(run, options.port, options.rate, *times)
+        return await as_answered(run, options.port, options)
+    if options.what == "paced":
+        return await paced(run, options.port, options, Client, options.rate)
+    return await paced(run, options.port, options, StreamClient, options.streams)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("json", "streams"))
+    parser.add_argument("what", choices=("json", "paced", "streams"))
     parser.add_argument("port", type=int)
     parser.add_argument("pid", type=int, help="whose CPU time is read, with all of its children")
     parser.add_argument("--path", default="/v1/messages")
     parser.add_argument("--key", default="none")
     parser.add_argument("--header", action="append", default=[], help="name: value")
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=110)
+    parser.add_argument("--rate", type=float, default=1000, help="requests a second, paced")
+    parser.add_argument("--streams", type=float, default=110, help="new streams a second")
     parser.add_argument("--warm", type=float, default=1.0)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--core", type=int, default=-1)
