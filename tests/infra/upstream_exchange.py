@@ -105,3 +105,11 @@ async def talking(upstream: RawUpstream, **limits: float) -> AsyncIterator[tuple
     """A client and the upstream that it talks to."""
     async with upstream, upstream_client(**limits) as client:
         yield client, named(upstream.port)
+
+
+async def pieces(*parts: bytes, after: asyncio.Event | None = None) -> AsyncIterator[bytes]:
+    """Stream a body in parts, which ends at once or with an event."""
+    for part in parts:
+        yield part
+    if after is not None:
+        await after.wait()
