@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from tokentide_common.bounded_head import BoundedHead
 from tokentide_common.errors import TokentideError
 
 
@@ -37,7 +38,7 @@ async def serving(
         server_header=False,
         proxy_headers=False,  # the peer is who is connected, whatever a header says
         timeout_graceful_shutdown=drain_s,
-        **(options or {}),
+        **{"http": BoundedHead, **(options or {})},
     )
     server = _Server(config)
     task = asyncio.create_task(_run(server, listener), name=f"serving-{port}")
