@@ -10,8 +10,10 @@ from typing import Any
 
 from infra.counting import Consumed, Counter
 from tokentide_aggregator.activity_ledger import ActivityLedger
+from tokentide_aggregator.activity_links import ActivityLinks
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
+from tokentide_aggregator.links import Links
 from tokentide_aggregator.processing import Processor
 from tokentide_aggregator.recent import RecentRows
 from tokentide_common.activity import ActivityFact, encode_fact
@@ -46,6 +48,7 @@ class FactCounter(Counter):
         ledger = ActivityLedger(topic=self._topic)
         self._counted = CountedCalls(self._store, ledger.index)
         self._recent = RecentRows(1 << 14)  # so few that some are forgotten
+        self.links = ActivityLinks(Links(self._store))
         self._processor = Processor(
             ledger=ledger,
             store=self._store,
@@ -54,6 +57,7 @@ class FactCounter(Counter):
             counted=self._counted,
             metrics=Metrics(),
             failpoint=failpoint,
+            links=self.links,
         )
 
     def append(self, facts: Iterable[ActivityFact]) -> None:

@@ -27,6 +27,7 @@ from tokentide_common.identity import alias_and_call, known_by, message_of
 from tokentide_common.merge import State, add, canonical, merged
 from tokentide_common.outbox import partition_of
 from tokentide_common.store import Store, rows
+from tokentide_common.topics import ACTIVITY
 
 WHO = ("user_id", "user_email", "team", "account_id", "machine_id", "project")
 
@@ -38,6 +39,8 @@ class Linked:
     """
 
     def __init__(self, store: Store, folder: Path, topic: str, *, partitions: int = 2) -> None:
+        self.activity: list[Record] = []
+        """What was concluded for activity."""
         self.counters = [Counter(store, folder, f"{topic}-{n}") for n in range(partitions)]
         for counter in self.counters:
             self.restart(counter)
@@ -46,9 +49,12 @@ class Linked:
         """Let an aggregator be a new process."""
         counter.restart(failpoint, publisher=self)
 
-    async def publish(self, _topic: str, records: Sequence[Record]) -> None:
+    async def publish(self, topic: str, records: Sequence[Record]) -> None:
         """Be the broker of the aggregators."""
-        self.send(records)
+        if topic == ACTIVITY:
+            self.activity += records
+        else:
+            self.send(records)
 
     def send(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -69,6 +75,7 @@ class Linked:
         outcome = await counter.count(size, commit=False)
         if publish:
             self.send([*outcome.block.follow, *outcome.concluded.records])
+            self.activity += outcome.concluded.activity
             counter.links.settle(outcome.concluded)
         if publish and commit:
             counter.committed = outcome.end

@@ -51,7 +51,8 @@ class ActivityFact(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     at: Utc
     """When the point was taken."""
     value: Amount
-    source: Literal["otlp", "cli"]
+    source: Literal["otlp", "cli", "link"]
+    """`link` counted nothing: the aggregator says with it whose the series is."""
     client: Text = ""
     org_id: Text = ""
     user_id: Text = ""

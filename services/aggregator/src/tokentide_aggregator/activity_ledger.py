@@ -9,10 +9,12 @@ from operator import attrgetter
 from typing import Final
 
 from tokentide_aggregator.activity_index import Known, index_row, known_of, known_series
+from tokentide_aggregator.activity_people import names_its_person
 from tokentide_aggregator.activity_rows import signed_rows
 from tokentide_aggregator.activity_series import NOTHING, Series, joined, require_bounded, series_of
 from tokentide_aggregator.fold import ConsumedRecord, DeadLetter, Folded, Group, fold
 from tokentide_aggregator.ledger import Block, Change, Verdict
+from tokentide_aggregator.notice import Notice
 from tokentide_common.activity import ActivityFact, decode_fact, encode_fact
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.events import EARLIEST
@@ -55,16 +57,22 @@ class ActivityLedger:
         changes: list[Change] = []
         verdicts: list[Verdict] = []
         dead: list[DeadLetter] = []
+        noticed = Notice()
         for series, group in groups.items():
+            for fact in group.events:
+                noticed.hear(fact)
             before = known.get(series, _UNKNOWN)
             now, said, refused = _joined(before.series, group)
             verdicts.extend(said)
             dead.extend(refused)
+            # Also where nothing changes: what a crash kept from being published is published by the replay.
+            if not names_its_person(now) and (session_id := now.labels.get("session_id")):
+                noticed.series[group.key[0], session_id].add(group.key[1])
             if now != before.series:
                 back, rows = signed_rows(group.key, before.series, now)
                 index = index_row(series, Known(before.version + 1, now))
                 changes.append(Change(series, index, b"\n".join(rows), b"\n".join(back) or None))
-        return Block(changes, verdicts, set(), dead)
+        return Block(changes, verdicts, set(), dead, noticed)
 
     def days(self, _changes: Sequence[Change]) -> set[tuple[str, int]]:
         """Return nothing: nobody ranks activity."""

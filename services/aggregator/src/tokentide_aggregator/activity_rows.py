@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from tokentide_aggregator.activity_people import described
 from tokentide_aggregator.activity_series import QUARTER_S, Series, amount_of, increments
 from tokentide_aggregator.fold import Key
 
@@ -22,7 +23,7 @@ def signed_rows(key: Key, before: Series, now: Series) -> tuple[list[bytes], lis
     As long as a series is described in the same way only differences are written; else all of it moves.
     """
     old, new = increments(before), increments(now)
-    if (before.labels, before.tags) != (now.labels, now.tags):
+    if (described(before), before.tags) != (described(now), now.tags):
         return _rows(key, before, old.items(), sign=-1), _rows(key, now, new.items(), sign=1)
     moved = [(quarter, new.get(quarter, 0) - old.get(quarter, 0)) for quarter in sorted({*old, *new})]
     less = [(quarter, -amount) for quarter, amount in moved if amount < 0]
@@ -32,10 +33,10 @@ def signed_rows(key: Key, before: Series, now: Series) -> tuple[list[bytes], lis
 
 def _rows(key: Key, series: Series, amounts: Iterable[_Amount], *, sign: int) -> list[bytes]:
     org_id, series_id = key
-    described = {"org_id": org_id, "series_id": series_id, **series.labels, "tags": series.tags}
+    fields = {"org_id": org_id, "series_id": series_id, **described(series), "tags": series.tags}
     return [
         _encoder.encode(
-            described
+            fields
             | {
                 "bucket": datetime.fromtimestamp(quarter * QUARTER_S, UTC),
                 "value": amount_of(amount),

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from tokentide_aggregator.concluded_people import Person, joined_people, person_in
 from tokentide_common.activity import ActivityFact
 from tokentide_common.errors import InvalidEvent
 
@@ -40,14 +41,18 @@ class Series(msgspec.Struct, frozen=True, gc=False):
     tags: dict[str, str] = {}
     steps: tuple[Step, ...] = ()
     """Rising in both: a quarter that does not exceed those before it adds nothing, and is forgotten."""
+    person: Person = {}
+    """Whom other sources name for its session, and by what."""
 
 
 NOTHING: Final = Series()
-"""What is known before the first fact. Whoever knows more has a step."""
+"""What is known before the first fact. Whoever counted something has a step."""
 
 
 def series_of(fact: ActivityFact) -> Series:
     """Return what one fact says of its series; a zero says nothing at all."""
+    if fact.source == "link":
+        return Series(person=person_in(fact))
     height = nano_of(fact.value)
     if not height:
         return NOTHING
@@ -65,6 +70,7 @@ def joined(one: Series, other: Series) -> Series:
         {name: labels[name] for name in LABELS if name in labels},
         {key: tags[key] for key in sorted(tags)[:_MAX_TAGS]},
         one.steps if one.steps == other.steps else _rising([*one.steps, *other.steps]),
+        joined_people(one.person, other.person),
     )
 
 
@@ -92,13 +98,14 @@ def amount_of(nano: int) -> str:
 def encode_series(series: Series) -> bytes:
     """Return the text in which the index keeps a state."""
     steps = [(quarter, amount_of(height)) for quarter, height in series.steps]
-    return _encoder.encode(_Kept(series.labels, series.tags, steps))
+    return _encoder.encode(_Kept(series.labels, series.tags, steps, series.person))
 
 
 def decode_series(raw: bytes) -> Series:
     """Read a state back."""
     kept = _decoder.decode(raw)
-    return Series(kept.labels, kept.tags, tuple((q, nano_of(amount)) for q, amount in kept.steps))
+    steps = tuple((q, nano_of(amount)) for q, amount in kept.steps)
+    return Series(kept.labels, kept.tags, steps, kept.person)
 
 
 def require_bounded(series: Series) -> None:
@@ -112,6 +119,7 @@ class _Kept(msgspec.Struct, array_like=True):
     tags: dict[str, str]
     # As text: billionths may exceed what JSON parsers take for a whole number.
     steps: list[tuple[int, str]]
+    person: Person = {}
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -62,9 +62,7 @@ def passed_to(target: str, state: State) -> list[UsageEvent]:
     return [
         part
         for event in state.values()
-        if event.status != "ok"
-        or any(getattr(event, name) for name in _OF_THE_CALL)
-        or says_who(event)
+        if event.status != "ok" or any(getattr(event, name) for name in _OF_THE_CALL) or says_who(event)
         for part in _parts(replace(event, call_id=target, same_as=""))
     ]
 

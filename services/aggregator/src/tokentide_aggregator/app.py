@@ -15,6 +15,7 @@ from faststream import FastStream
 from faststream.kafka import KafkaBroker
 
 from tokentide_aggregator.activity_ledger import ActivityLedger
+from tokentide_aggregator.activity_links import ActivityLinks
 from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.consumer import Consumer
 from tokentide_aggregator.consumers import Consumers
@@ -48,7 +49,7 @@ async def running(
     prices = Prices.load(settings.price_overrides or None)
     publisher = Publisher(settings.broker_url, deadline_s=10)
 
-    def consumer(ledger: Ledger[Any, Any], group: str, links: Links | None = None) -> Consumer:
+    def consumer(ledger: Ledger[Any, Any], group: str, links: Links | ActivityLinks) -> Consumer:
         counted = CountedCalls(store, ledger.index)
         processor = Processor(
             ledger=ledger,
@@ -62,12 +63,12 @@ async def running(
         )
         return Consumer(settings, group, processor, counted, metrics)
 
-    calls = CallLedger(price_of(prices), prices.version)
+    calls, links = CallLedger(price_of(prices), prices.version), Links(store)
     consumers = Consumers(
         [
-            consumer(calls, settings.consumer_group, Links(store)),
+            consumer(calls, settings.consumer_group, links),
             # A group of its own: a group whose members want different topics rebalances at every start.
-            consumer(ActivityLedger(), f"{settings.consumer_group}-activity"),
+            consumer(ActivityLedger(), f"{settings.consumer_group}-activity", ActivityLinks(links)),
             LimitsConsumer(settings, f"{settings.consumer_group}-limits", store, publisher, metrics),
         ]
     )

@@ -16,6 +16,7 @@ from tokentide_aggregator.message_links import MessageLinks
 from tokentide_aggregator.nameless_calls import pairs
 from tokentide_aggregator.notice import Notice
 from tokentide_aggregator.rows import decode_row, state_of_row
+from tokentide_aggregator.series_people import SeriesPeople
 from tokentide_aggregator.session_book import SessionBook
 from tokentide_aggregator.session_facts import (
     ACCOUNT,
@@ -40,10 +41,18 @@ _PIECE: Final = 100
 
 
 class Concluded(NamedTuple):
-    """What a block leads to: records to publish, and facts that are settled once they are."""
+    """What a block leads to: records for calls and for activity, and facts that are settled once they are."""
 
     records: Sequence[Record] = ()
     facts: Sequence[SessionFact] = ()
+    activity: Sequence[Record] = ()
+
+
+class Whole(NamedTuple):
+    """What follows for all calls, and for all activity, of sessions."""
+
+    calls: list[UsageEvent]
+    activity: list[Record]
 
 
 class Links:
@@ -52,6 +61,7 @@ class Links:
     def __init__(self, store: Store) -> None:
         self._book = SessionBook(store)
         self._messages = MessageLinks(store)
+        self._people = SeriesPeople(store)
         self._settled: dict[bytes, None] = {}
         self._with_messages: set[SessionKey] = set()
 
@@ -71,7 +81,11 @@ class Links:
         told = {fact.session for fact in new if fact.session_id}
         organizations = {(org_id, "") for org_id in notice.bridges}
         facts = await self._facts(
-            told | notice.unnamed.keys() | notice.named | (organizations - self._with_messages)
+            told
+            | notice.unnamed.keys()
+            | notice.named
+            | notice.series.keys()
+            | (organizations - self._with_messages)
         )
         self._with_messages |= organizations & facts.keys()
         # An account or a device of which nobody knows anything concerns no call yet.
@@ -91,8 +105,11 @@ class Links:
         owed = await self._messages.owed(notice.messages, asked)
         if states or calls or near:
             owed += await asyncio.to_thread(lambda: [*conclusions(states, calls, facts), *pairs(near)])
-        owed += await self._of_accounts(known)
-        return Concluded(records_of(owed), [*new, *known])
+        activity = await self._people.owed(facts, said_now, notice.series)
+        for piece in await self._of_accounts(known):
+            owed += piece.calls
+            activity += piece.activity
+        return Concluded(records_of(owed), [*new, *known], activity)
 
     def _unsettled(self, facts: Iterable[SessionFact]) -> list[SessionFact]:
         return [fact for fact in sorted(facts) if fact.digest not in self._settled]
@@ -107,15 +124,19 @@ class Links:
             facts[session] += [fact for subject in of for fact in known.get(subject, ())]
         return facts
 
-    async def _of_accounts(self, known: Sequence[SessionFact]) -> list[UsageEvent]:
-        """Return what follows for the calls of sessions whose account or device somebody was named for."""
-        if not known:
-            return []
-        sessions = await self._book.of_accounts(known)
-        found: list[UsageEvent] = []
+    async def _of_accounts(self, known: Sequence[SessionFact]) -> list[Whole]:
+        """Return what follows for the sessions whose account or device somebody was named for."""
+        return await self._whole(await self._book.of_accounts(known)) if known else []
+
+    async def _whole(self, sessions: Sequence[SessionKey]) -> list[Whole]:
+        """Return what follows for all calls and all activity of sessions, a piece of them at a time."""
+        found = []
         for start in range(0, len(sessions), _PIECE):
             piece = sessions[start : start + _PIECE]
-            found += conclusions(await self._book.calls(piece), {}, await self._facts(piece))
+            states, facts = await self._book.calls(piece), await self._facts(piece)
+            moved = [event for state in states for event in passed_on(state)]
+            activity = await self._people.owed(facts, piece, {})
+            found.append(Whole([*moved, *conclusions(states, {}, facts)], activity))
         return found
 
     async def conclude_rows(self, rows: Sequence[bytes]) -> Concluded:
@@ -129,19 +150,13 @@ class Links:
             for event in state.values():
                 notice.hear(event)
         concluded = await self.conclude(notice)
-        return Concluded([*records_of(moved), *concluded.records], concluded.facts)
+        return concluded._replace(records=[*records_of(moved), *concluded.records])
 
     async def repair(self) -> list[Concluded]:
         """Conclude everything again, for a broker that forgot what was published before the last crash."""
-        sessions = await self._book.sessions()
-        found = [Concluded(records_of(await self._messages.all_owed()))]
-        for start in range(0, len(sessions), _PIECE):
-            piece = sessions[start : start + _PIECE]
-            states = await self._book.calls(piece)
-            moved = [event for state in states for event in passed_on(state)]
-            events = [*moved, *conclusions(states, {}, await self._facts(piece))]
-            found.append(Concluded(records_of(events)))
-        return found
+        owed = Concluded(records_of(await self._messages.all_owed()))
+        pieces = await self._whole(await self._book.sessions())
+        return [owed, *(Concluded(records_of(piece.calls), (), piece.activity) for piece in pieces)]
 
     def settle(self, concluded: Concluded) -> None:
         """Take note that the conclusions are published: from now on the facts need no search of their own.

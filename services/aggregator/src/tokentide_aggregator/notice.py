@@ -19,6 +19,7 @@ from tokentide_aggregator.session_facts import (
     session_of,
     unnamed,
 )
+from tokentide_common.activity import ActivityFact
 from tokentide_common.events import UsageEvent
 from tokentide_common.identity import message_of
 from tokentide_common.merge import State
@@ -45,11 +46,12 @@ class Notice:
         """(org_id, call id) of calls that are known by their message alone → when they were."""
         self.bridges: dict[str, list[Bridge]] = defaultdict(list)
         """By organisation."""
+        self.series: dict[SessionKey, set[str]] = defaultdict(set)
+        """Series of activity whose own facts name nobody."""
 
     def __bool__(self) -> bool:
-        return bool(
-            self.facts or self.unnamed or self.named or self.nameless or self.messages or self.bridges
-        )
+        noted = (self.facts, self.unnamed, self.named, self.nameless)
+        return any((*noted, self.messages, self.bridges, self.series))
 
     def take(self, state: State) -> None:
         """Take note of a call as it is now."""
@@ -68,8 +70,8 @@ class Notice:
             return
         self._span(event.occurred_at for event in state.values())
 
-    def hear(self, event: UsageEvent) -> None:
-        """Take note of what an observation says of its session."""
+    def hear(self, event: UsageEvent | ActivityFact) -> None:
+        """Take note of what an observation of a call, or a fact of activity, says of its session."""
         fact = person_fact(event)
         if fact is not None:
             self.facts.add(fact)
@@ -98,6 +100,8 @@ class Notice:
         self.messages |= other.messages
         for org_id, bridges in other.bridges.items():
             self.bridges[org_id] += bridges
+        for session, ids in other.series.items():
+            self.series[session] |= ids
 
     def _span(self, moments: Iterable[datetime]) -> None:
         known = sorted((*self.moments, *moments))

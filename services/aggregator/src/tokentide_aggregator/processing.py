@@ -24,11 +24,13 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 import structlog
 
+from tokentide_aggregator.activity_links import ActivityLinks
 from tokentide_aggregator.dead_letters import dead_letter_records
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
@@ -43,7 +45,7 @@ from tokentide_common.errors import InvalidEvent, InvalidRequest, Unavailable
 from tokentide_common.metrics import Metrics
 from tokentide_common.retry import until_available
 from tokentide_common.store import Store
-from tokentide_common.topics import DEAD_LETTERS, PERIODS, VERDICTS, PeriodsTouched, Verdicts
+from tokentide_common.topics import ACTIVITY, DEAD_LETTERS, PERIODS, USAGE, VERDICTS, PeriodsTouched, Verdicts
 from tokentide_common.unfinished import drop_block, keep_block, kept_blocks
 
 T = TypeVar("T")
@@ -98,7 +100,7 @@ class Processor(Generic[E, K]):
         counted: CountedCalls,
         metrics: Metrics,
         failpoint: Failpoint,
-        links: Links | None = None,
+        links: Links | ActivityLinks | None = None,
     ) -> None:
         self._links = links
         self._ledger = ledger
@@ -239,9 +241,13 @@ class Processor(Generic[E, K]):
 
     async def _follow(self, follow: Sequence[Record], concluded: Concluded) -> None:
         """Publish what follows from a block: before its commit, so that it is never lost; it is a join."""
-        records = [*follow, *concluded.records]
-        if records:
-            await until_available("publish", lambda: self._publisher.publish(self.topic, records))
+        for topic, records in (
+            (self.topic, follow),
+            (USAGE, concluded.records),
+            (ACTIVITY, concluded.activity),
+        ):
+            if records:
+                await until_available("publish", partial(self._publisher.publish, topic, records))
         if self._links is not None:
             self._links.settle(concluded)
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import reduce
 from typing import Final, NamedTuple
 
+from tokentide_common.activity import ActivityFact
 from tokentide_common.events import UsageEvent
 from tokentide_common.identity import is_derived, is_issued, is_random
 from tokentide_common.merge import TELEMETRY, State, absorbed_by, join
@@ -58,7 +59,7 @@ class SessionFact(NamedTuple):
         return hashlib.blake2b("\x1f".join(self).encode(), digest_size=16).digest()
 
 
-def person_fact(event: UsageEvent) -> SessionFact | None:
+def person_fact(event: UsageEvent | ActivityFact) -> SessionFact | None:
     """Return whom an observation by telemetry names for its session, or else whose account or device it is.
 
     Of each observation as it comes, not of what it is joined to: there the place of another one may win,
