@@ -154,13 +154,9 @@ def _added(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
 
 async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
     """Return what each rollup, and the signed ledger, sums to for an organisation."""
-    said: dict[str, dict[str, int]] = {}
     columns = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
-    for table in ROLLUPS:
-        (row,) = await rows(
-            store, f"SELECT {columns} FROM {table} WHERE org_id = {{org:String}}", {"org": org_id}
-        )
-        said[table] = row
+    in_org = "WHERE org_id = {org:String}"
+    questions = [f"SELECT '{table}' AS place, {columns} FROM {table} {in_org}" for table in ROLLUPS]
     signed = {name: f"sum(l.sign * l.{name})" for name in SUMS}
     signed |= {
         "calls": "sum(l.sign)",
@@ -168,9 +164,10 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
         "unpriced_calls": "sum(l.sign * l.unpriced)",
     }
     columns = ", ".join(f"{expression} AS {name}" for name, expression in signed.items())
-    sql = f"SELECT {columns} FROM ledger AS l WHERE l.org_id = {{org:String}} AND l.same_as = ''"
-    (said["ledger"],) = await rows(store, sql, {"org": org_id})
-    return said
+    questions.append(f"SELECT 'ledger' AS place, {columns} FROM ledger AS l {in_org} AND l.same_as = ''")
+    # One question instead of nine: it is asked after every step of many tests.
+    found = await rows(store, " UNION ALL ".join(questions), {"org": org_id})
+    return {row.pop("place"): row for row in found}
 
 
 async def live_rows(store: Store, org_id: str) -> list[dict[str, Any]]:

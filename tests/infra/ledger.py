@@ -33,12 +33,10 @@ async def totals(store: Store) -> dict[str, tuple[int, ...]]:
     """Return calls, tokens and cost of the ledger and of each rollup; exact data makes all of them equal."""
     signed = ", ".join(f"sum(sign * {measure})" for measure in MEASURES)
     plain = ", ".join(f"sum({measure})" for measure in MEASURES)
-    questions = {"ledger": f"SELECT sum(sign), {signed} FROM ledger"}
-    questions |= {name: f"SELECT sum(calls), {plain} FROM {name}" for name in ROLLUPS}
-    return {
-        name: tuple(int(value) for value in (await rows(store, question))[0].values())
-        for name, question in questions.items()
-    }
+    questions = [f"SELECT 'ledger' AS place, sum(sign), {signed} FROM ledger"]
+    questions += [f"SELECT '{name}' AS place, sum(calls), {plain} FROM {name}" for name in ROLLUPS]
+    found = await rows(store, " UNION ALL ".join(questions))
+    return {row.pop("place"): tuple(int(value) for value in row.values()) for row in found}
 
 
 def expected(*blocks: tuple[int, int]) -> dict[str, tuple[int, ...]]:

@@ -1,14 +1,18 @@
-"""The proxy is tried on the event loop that it runs on."""
+"""Loops, stores, brokers and aggregators that several files of integration tests share."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infra.aggregators import Aggregators, Traffic
+from infra.brokers import Broker
+from infra.stores import ClickHouseProcess
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store
 
@@ -40,3 +44,29 @@ def linking(store_url: str) -> Any:
         asyncio.run(opened())
 
     return run
+
+
+@pytest.fixture
+def aggregators(
+    tmp_path: Path, durable_broker: Broker, clickhouse_process: ClickHouseProcess
+) -> Iterator[Aggregators]:
+    """Aggregators as processes of their own; `stored` is where they count what `traffic` publishes."""
+    started = Aggregators(tmp_path, durable_broker.url, clickhouse_process.database_url("tokentide"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+async def stored(clickhouse_process: ClickHouseProcess) -> AsyncIterator[Store]:
+    opened = Store(clickhouse_process.database_url("tokentide"), timeout_s=5)
+    await migrate(opened)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def traffic(durable_broker: Broker) -> AsyncIterator[Traffic]:
+    sending = Traffic(durable_broker.url)
+    await sending.start()
+    yield sending
+    await sending.stop()

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.activity_facts import TABLES, FactCounter, by_quarter, fact, highest, rises, sums
+from infra.crashes import Crash, crash_at
 from infra.waiting import until
 from tokentide_common.activity import ActivityFact, decode_fact
 from tokentide_common.migrate import migrate
@@ -93,18 +94,6 @@ def test_ledger_and_rollups_are_the_merged_series_at_every_step(counting, tmp_pa
     counting(work)
 
 
-class Crash(Exception):
-    """The process dies here."""
-
-
-def crash_at(point: str) -> Callable[[str], None]:
-    def at(passed: str) -> None:
-        if passed == point:
-            raise Crash
-
-    return at
-
-
 def traffic(count: int) -> list[ActivityFact]:
     """Counters that rise in no order of time, each point in two places, and events between them."""
     points = [
@@ -157,11 +146,11 @@ async def test_a_stalled_twin_that_writes_its_old_block_and_index_late_changes_n
     def stall(point: str) -> None:
         if point == "before_insert":
             stalled.set()
-            assert woken.wait(30)
+            assert woken.wait(200)
 
     twin.restart(stall)
     late = asyncio.create_task(asyncio.to_thread(asyncio.run, twin.count(100)))
-    await asyncio.to_thread(stalled.wait, 30)
+    await asyncio.to_thread(stalled.wait, 120)
     await owner.count_all(60)
     woken.set()
     await late

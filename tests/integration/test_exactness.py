@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.counting import ROLLUPS, Counter, expected_sums, live_rows, rollup_sums
+from infra.crashes import Crash, crash_at
 from infra.observations import NOON, observations
 from infra.waiting import until
 from tokentide_common.events import UsageEvent, decode_wire_event
@@ -117,18 +118,6 @@ def test_any_order_repetition_and_splitting_gives_the_same_ledger_and_rollups(
     counting(work)
 
 
-class Crash(Exception):
-    """The process dies here."""
-
-
-def crash_at(point: str) -> Callable[[str], None]:
-    def at(passed: str) -> None:
-        if passed == point:
-            raise Crash
-
-    return at
-
-
 @pytest.mark.parametrize("point", ["after_claim", "before_insert", "after_insert", "after_seen"])
 @pytest.mark.parametrize("size", [7, 500, 20_000])
 async def test_a_crash_at_any_point_is_completed_by_a_process_with_other_batch_sizes(
@@ -158,11 +147,11 @@ async def test_a_stalled_twin_that_inserts_its_old_block_late_changes_nothing(st
     def stall(point: str) -> None:
         if point == "before_insert":
             stalled.set()
-            assert woken.wait(30)
+            assert woken.wait(200)
 
     twin.restart(stall)
     late = asyncio.create_task(asyncio.to_thread(asyncio.run, twin.count(100)))
-    await asyncio.to_thread(stalled.wait, 30)
+    await asyncio.to_thread(stalled.wait, 120)
     await owner.count_all(60)
     woken.set()
     await late

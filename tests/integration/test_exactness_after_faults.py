@@ -11,24 +11,13 @@ from typing import Any
 import pytest
 
 from infra.counting import ROLLUPS, Consumed, Counter, expected_sums, live_rows, rollup_sums
+from infra.crashes import Crash, crash_at
 from infra.observations import NOON
 from tokentide_aggregator import processing
 from tokentide_aggregator.fold import Waiting
 from tokentide_common.broker import Publisher, ensure_topics
 from tokentide_common.events import UsageEvent, decode_wire_event
 from tokentide_common.merge import canonical
-
-
-class Crash(Exception):
-    """The process dies here."""
-
-
-def crash_at(point: str) -> Any:
-    def at(passed: str) -> None:
-        if passed == point:
-            raise Crash
-
-    return at
 
 
 def call(number: int, **fields: Any) -> UsageEvent:
@@ -89,11 +78,11 @@ async def test_a_twin_stalled_until_the_store_forgot_its_token_looks_again_and_c
     def stall(point: str) -> None:
         if point == "before_insert" and not stalled.is_set():
             stalled.set()
-            assert woken.wait(60)
+            assert woken.wait(200)
 
     twin.restart(stall)
     late = asyncio.create_task(asyncio.to_thread(asyncio.run, twin.count(100)))
-    await asyncio.to_thread(stalled.wait, 30)
+    await asyncio.to_thread(stalled.wait, 120)
     await owner.count_all(60)
     woken.set()
     await late

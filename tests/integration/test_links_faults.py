@@ -5,24 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.aggregators import Aggregators, Traffic
-from infra.brokers import Broker
 from infra.counting import live_rows, rollup_sums, sums_of
 from infra.linked import Linked, truth
 from infra.observations import NOON
-from infra.stores import ClickHouseProcess
 from infra.waiting import until
 from tokentide_common.events import UsageEvent
 from tokentide_common.merge import canonical
-from tokentide_common.migrate import migrate
-from tokentide_common.store import Store
 
 
 def call(call_id: str, **fields: Any) -> UsageEvent:
@@ -83,31 +76,6 @@ async def test_two_aggregators_that_meet_the_two_sides_at_the_same_time_do_not_m
         (call_id, "person1@example.com") for call_id in ("req_1_a", "req_1_b", "req_1_c")
     }
     linked.close()
-
-
-@pytest.fixture
-def aggregators(
-    tmp_path: Path, durable_broker: Broker, clickhouse_process: ClickHouseProcess
-) -> Iterator[Aggregators]:
-    started = Aggregators(tmp_path, durable_broker.url, clickhouse_process.database_url("links"))
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-async def stored(clickhouse_process: ClickHouseProcess) -> AsyncIterator[Store]:
-    opened = Store(clickhouse_process.database_url("links"), timeout_s=5)
-    await migrate(opened)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def traffic(durable_broker: Broker) -> AsyncIterator[Traffic]:
-    sending = Traffic(durable_broker.url)
-    await sending.start()
-    yield sending
-    await sending.stop()
 
 
 @pytest.mark.parametrize("point", ["after_seen", "after_publish"])
