@@ -36,7 +36,7 @@ class Delivery:
             exchange.first_byte_sent_at = monotonic()
         if self._reader is not None:
             self._reader.feed(piece)  # after it has gone out: what is noted of an answer never delays it
-        return not client.full
+        return not client.flow.write_paused
 
     def end_hiding(self) -> None:
         """Send what was held back and need not be hidden, also of an answer that has broken off."""

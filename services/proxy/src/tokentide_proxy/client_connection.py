@@ -47,27 +47,20 @@ class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Client:
     """Who sent one request, while it is answered."""
 
-    __slots__ = ("_connection", "_cycle", "arrived", "begin", "flush", "loop", "target", "write")
+    __slots__ = ("_connection", "_cycle", "arrived", "begin", "flow", "flush", "loop", "target", "write")
 
     def __init__(self, connection: ClientConnection, cycle: Cycle, target: bytes) -> None:
         self.target = target
         """Path and query, byte for byte."""
         self.loop = connection.loop
+        self.flow = connection.flow
+        """Whether the client takes what it is sent: nothing more should be written until it does."""
         self.arrived = cycle.arrived
         self.begin = cycle.begin
         self.flush = cycle.flush
         self.write = cycle.write
         self._connection = connection
         self._cycle = cycle
-
-    @property
-    def full(self) -> bool:
-        """Whether the client does not take what it is sent: nothing more should be written until it does."""
-        return self._connection.flow.write_paused
-
-    async def drained(self) -> None:
-        """Wait until the client takes what it is sent, or has gone."""
-        await self._connection.flow.drain()
 
     @property
     def gone(self) -> bool:

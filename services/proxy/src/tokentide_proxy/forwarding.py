@@ -120,8 +120,8 @@ async def _deliver(exchange: Exchange, response: Response, client: Client, *, hi
     hiding = None
     if hides_usage:
         hiding, headers = usage_hidden(status, headers)
-    if client.full:
-        await client.drained()  # it asks on and on and does not read what it is answered
+    if client.flow.write_paused:
+        await client.flow.drain()  # it asks on and on and does not read what it is answered
     exchange.answered(status, response.headers)
     client.begin(status, headers)
     delivery = Delivery(exchange, client, hiding)

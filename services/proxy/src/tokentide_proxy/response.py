@@ -108,13 +108,20 @@ class Response:
 
     def take(self, piece: bytes, *, last: bool) -> None:
         """Pass a piece on, or hold it; with too much in hand the upstream has to wait."""
-        if self._sink is not None and not self._paused:
-            self._give(self._sink, piece, last)
+        sink = self._sink
+        if sink is None or self._paused:
+            self._pieces.append(piece)
+            self._buffered += len(piece)
+            if self._buffered > self._high and not self._paused:
+                self._pause()
             return
-        self._pieces.append(piece)
-        self._buffered += len(piece)
-        if self._buffered > self._high and not self._paused:
-            self._pause()
+        try:
+            if not sink.take(piece, last=last):
+                self._pause()
+        except Exception as error:
+            # Raised where the connection is read, which is not at fault: whoever waits for the end is told.
+            self._error = error
+            self.abort()
 
     def end(self, trailers: Headers) -> None:
         """The answer is complete; its connection has no more to do with it."""
@@ -131,27 +138,14 @@ class Response:
 
     def _go_on(self) -> None:
         was_paused, self._paused = self._paused, False
-        sink = self._sink
-        assert sink is not None, "there is somewhere to go on to"
-        while self._pieces and not self._paused:
-            piece = self._pieces.popleft()
-            self._buffered -= len(piece)
-            self._give(sink, piece, self.complete and not self._pieces)
+        held, self._pieces = self._pieces, deque()
+        self._buffered, error = 0, self._error
+        while held and self._error is error:
+            piece = held.popleft()
+            self.take(piece, last=self.complete and not held)
         if was_paused and not self._paused and self._source is not None:
             self._source.resume()
         self._settle()
-
-    def _give(self, sink: Sink, piece: bytes, last: bool) -> None:
-        try:
-            more = sink.take(piece, last=last)
-        except Exception as error:
-            # Raised where the connection is read, which is not at fault: whoever waits for the end is told.
-            self._pieces.clear()
-            self._error = error
-            self.abort()
-        else:
-            if not more and not self._paused:
-                self._pause()
 
     def _pause(self) -> None:
         self._paused = True

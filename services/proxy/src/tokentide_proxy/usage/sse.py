@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from typing import Final
 
 from tokentide_proxy.usage.excerpt import Excerpt, Wanted
@@ -16,6 +17,7 @@ MAX_HELD_BYTES: Final = 256 * 1024
 """Ordinary events have some hundred bytes; the final ones of the Responses API repeat the whole answer."""
 END_OF_EVENT: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 LONGEST_END: Final = 4
+_NOTHING: Final = ()
 _WHOLE: Final = (b"\n\n", b"\r\n\r\n")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
@@ -34,12 +36,14 @@ class EventSplitter:
         """Of the event in transit, once it is too large to be held; `_held` is then its last few bytes."""
         self._first = True
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> Sequence[bytes]:
         """Take the next bytes; return the JSON of the interesting events that end in them."""
-        if not self._held and not self._first and data.endswith(_WHOLE) and not self._marked(data):
-            # The common case: whole events, and nothing to read in them.
-            return []
-        return self._split(data)
+        if self._held or self._first or not data.endswith(_WHOLE):
+            return self._split(data)
+        for marker in self._markers:
+            if marker in data:
+                return self._split(data)
+        return _NOTHING  # the common case: whole events, and nothing to read in them
 
     def _split(self, data: bytes) -> list[bytes]:
         found: list[bytes] = []
