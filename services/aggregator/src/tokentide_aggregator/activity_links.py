@@ -36,7 +36,7 @@ class ActivityLinks:
         They name no person: whom they count for may itself be a conclusion.
         """
         notice = Notice()
-        for row in map(_row.decode, b"\n".join(rows).splitlines()):
+        for row in map(_row.decode, filter(None, b"\n".join(rows).splitlines())):
             if row.session_id:
                 notice.series[row.org_id, row.session_id].add(row.series_id)
         return await self._links.conclude(notice)

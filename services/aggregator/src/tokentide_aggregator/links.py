@@ -133,9 +133,11 @@ class Links:
         found = []
         for start in range(0, len(sessions), _PIECE):
             piece = sessions[start : start + _PIECE]
-            states, facts = await self._book.calls(piece), await self._facts(piece)
+            facts = await self._facts(piece)
+            telling = [s for s in piece if tells_who(facts[s]) or any(f.kind == NAMELESS for f in facts[s])]
+            states = await self._book.calls(telling)
             moved = [event for state in states for event in passed_on(state)]
-            activity = await self._people.owed(facts, piece, {})
+            activity = await self._people.owed(facts, telling, {})
             found.append(Whole([*moved, *conclusions(states, {}, facts)], activity))
         return found
 

@@ -17,14 +17,16 @@ from tokentide_aggregator.session_facts import SessionFact, SessionKey, tells_wh
 from tokentide_common.activity import encode_fact
 from tokentide_common.broker import Record
 from tokentide_common.identity import call_hash
+from tokentide_common.merge import TELEMETRY
 from tokentide_common.store import Store
 
 _SERIES: Final = """
-SELECT DISTINCT org_id, session_id, series_id FROM activity
+SELECT org_id, session_id, series_id, source, user_email FROM activity
 WHERE org_id IN {orgs:Array(String)} AND session_id IN {ids:Array(String)}
 AND (org_id, session_id) IN (SELECT arrayJoin(arrayZip({orgs:Array(String)}, {ids:Array(String)})))
+GROUP BY ALL HAVING sum(sign * value) != 0
 """
-_row: Final = msgspec.json.Decoder(tuple[str, str, str])
+_row: Final = msgspec.json.Decoder(tuple[str, str, str, str, str])
 _PIECE: Final = 500
 
 
@@ -49,7 +51,7 @@ class SeriesPeople:
             if tells_who(facts.get(session, ()))
             for series_id in ids
         }
-        found |= await self._of_sessions([s for s in sessions if tells_who(facts.get(s, ()))])
+        found |= await self._of_sessions({s: facts[s] for s in sessions if tells_who(facts.get(s, ()))})
         records: list[Record] = []
         keys = sorted(found)
         for start in range(0, len(keys), _PIECE):
@@ -62,14 +64,16 @@ class SeriesPeople:
                     records.append(Record(fact.series_id.encode(), encode_fact(fact)))
         return records
 
-    async def _of_sessions(self, sessions: Iterable[SessionKey]) -> dict[Key, SessionKey]:
+    async def _of_sessions(self, facts: Mapping[SessionKey, Sequence[SessionFact]]) -> dict[Key, SessionKey]:
+        """Return the series of sessions, but for those that count for their only person already."""
         found = {}
-        for piece in pieces_of([(*session, 0) for session in sorted(sessions)]):
+        for piece in pieces_of([(*session, 0) for session in sorted(facts)]):
             orgs, ids, _ = zip(*piece, strict=True)
             params = {"orgs": list(orgs), "ids": list(ids)}
             read = partial(self._store.read, _SERIES, params, fmt="JSONCompactEachRow")
-            for org_id, session_id, series_id in map(
-                _row.decode, (await answered("links", read)).splitlines()
-            ):
-                found[org_id, series_id] = (org_id, session_id)
+            lines = (await answered("links", read)).splitlines()
+            for org_id, session_id, series_id, source, email in map(_row.decode, lines):
+                people = [fact.user_email for fact in facts[org_id, session_id] if fact.user_email]
+                if source not in TELEMETRY or people != [email]:
+                    found[org_id, series_id] = (org_id, session_id)
         return found
