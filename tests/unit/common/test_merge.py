@@ -57,6 +57,9 @@ def test_a_state_survives_being_written_and_read(events):
 
 @given(st.lists(observations(), min_size=1, max_size=5))
 def test_a_known_value_is_never_beaten_by_an_empty_one(events):
+    # A link saw nothing: it says who, and never how a call went.
+    silent = {"model": "", "stop_reason": ""}
+    events = [msgspec.structs.replace(e, **silent) if e.source == "link" else e for e in events]
     record, _ = merged(state_of(events))
     for name in ("model", "stop_reason"):
         assert bool(getattr(record, name)) == any(getattr(e, name) for e in events)
@@ -115,6 +118,12 @@ def test_an_answer_that_the_log_has_under_a_request_that_broke_is_not_counted_th
     assert (record.output_tokens, record.input_tokens, who) == (6, 9, "proxy")
     assert (record.status, record.message_id, record.stop_reason) == ("aborted", "msg_a", "")
     assert (record.project, sources(state_of([log, broken]))) == ("p", ["cli", "proxy"])
+    found = event("otlp", output_tokens=77)
+    record, who = merged(state_of([log, broken, found]))
+    assert (record.output_tokens, record.status, who) == (6, "aborted", "proxy")
+    of_its_own = event("otlp", input_tokens=9, output_tokens=6, reported_cost_usd="0.5")
+    record, who = merged(state_of([log, broken, of_its_own]))
+    assert (record.output_tokens, record.status, record.reported_cost_usd) == (6, "aborted", "0.5")
 
 
 def test_a_total_above_the_known_split_counts_as_five_minute_writes():

@@ -226,12 +226,17 @@ def _in_order_of_trust(state: State) -> list[UsageEvent]:
 
     After a stream that broke, Claude Code before 2.1 asks again without streaming, and logs the answer under
     the request that broke. Where the proxy saw that request bring the start of another message, the log's
-    line says no more than where the call was made: the answer is counted under its own request.
+    line, and telemetry that was found to be of it, say no more than where the call was made: the answer is
+    counted under its own request.
     """
     log, broken = state.get("cli"), state.get("proxy-aborted")
     if log is None or broken is None or not broken.message_id or log.message_id in ("", broken.message_id):
         return list(state.values())
-    return [*(e for e in state.values() if e is not log), msgspec.structs.replace(log, **_NOTHING)]
+    telemetry, of_another = state.get("otlp"), {"cli"}
+    if telemetry is not None and _token_vector(telemetry) == _token_vector(log):
+        of_another.add("otlp")
+    first = [e for name, e in state.items() if name not in of_another]
+    return [*first, *(msgspec.structs.replace(state[name], **_NOTHING) for name in sorted(of_another))]
 
 
 def _status(best: UsageEvent, state: State, stop_reason: str) -> Status:
