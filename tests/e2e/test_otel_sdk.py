@@ -6,10 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from infra.embedded import Caller, Embedded, Keys
 from infra.otel_sdk import Program, Protocol
+from infra.waiting import until
 
 PROTOCOLS: tuple[Protocol, ...] = ("http", "grpc")
 MODEL = "gpt-5.2"
@@ -54,6 +56,31 @@ def test_spans_events_and_metrics_are_counted_once(protocol: Protocol, system: E
     calls = caller.ask("calls", limit=500, **now_and_around())["items"]
     assert {call["team"] for call in calls} == {"core"}
     assert {tuple(call["sources"]) for call in calls} == {("otlp",)}
+
+
+@pytest.mark.parametrize("span_first", [True, False])
+async def test_a_span_that_knows_the_answer_and_a_log_that_knows_the_request_too_are_one_call(
+    span_first: bool, system: Embedded, keys: Keys
+) -> None:
+    caller = system.caller(keys)
+    event = {"call_id": "req_1", "message_id": "msg_1", "source": "cli", "model": CLAUDE, "project": "p"}
+    body = {"events": [event | {"occurred_at": datetime.now(UTC).isoformat(), "output_tokens": 1}]}
+
+    def log() -> None:
+        address = f"{system.ready['ingest']}/api/v1/cli/batches"
+        httpx.post(address, json=body, headers={"x-tokentide-key": keys.machine_key}).raise_for_status()
+
+    def span() -> None:
+        program = Program(system.ready, "http", keys.machine_key, service__name="agent")
+        program.call("msg_1", CLAUDE, input_tokens=7, output_tokens=11)
+        program.end()
+
+    for tell in (span, log) if span_first else (log, span):
+        tell()
+    await until(lambda: by_model(caller) == {CLAUDE: (1, 7, 11)}, what="one call with what the span knows")
+    for call_id in ("msg_1", "req_1"):
+        call = caller.ask(f"calls/{call_id}")
+        assert (call["call_id"], call["project"], call["sources"]) == ("req_1", "p", ["cli", "otlp"])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
