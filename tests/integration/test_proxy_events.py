@@ -162,6 +162,16 @@ async def test_limits_that_an_answer_tells_are_noted_for_its_key() -> None:
     ]
 
 
+async def test_the_account_of_a_subscription_is_the_one_that_the_request_names() -> None:
+    window = [(b"x-codex-primary-used-percent", b"12.5"), (b"x-codex-primary-window-minutes", b"300")]
+    async with proxied(RawUpstream([ok(b'{"id":"resp_1"}', JSON, *window)])) as proxy:
+        await proxy.ask(post(b"/openai/v1/responses", b"{}", (b"ChatGPT-Account-Id", b"acct-2")))
+        await proxy.event()
+    assert [(fact.kind, fact.account_id, fact.utilization) for fact in proxy.limits] == [
+        ("codex_primary", "acct-2", "0.125")
+    ]
+
+
 async def test_who_is_not_let_in_asks_nobody_and_is_no_call() -> None:
     async with proxied(RawUpstream([ok()])) as proxy:
         answer = await proxy.ask(post(CHAT, b"{}", (b"X-Refuse", b"me")))
