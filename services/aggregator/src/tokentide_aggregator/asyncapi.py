@@ -7,7 +7,8 @@ from faststream.kafka import KafkaBroker
 from tokentide_common.activity import ActivityFact
 from tokentide_common.asyncapi import asyncapi_document, describe_publishers
 from tokentide_common.events import UsageEvent
-from tokentide_common.topics import ACTIVITY, PERIODS, USAGE, VERDICTS, PeriodsTouched, Verdicts
+from tokentide_common.limit_facts import LimitFact
+from tokentide_common.topics import ACTIVITY, LIMITS, PERIODS, USAGE, VERDICTS, PeriodsTouched, Verdicts
 
 
 def document() -> bytes:
@@ -27,11 +28,18 @@ def document() -> bytes:
             title="activity",
             description="activity facts, keyed by series id",
         )(_described_only),
+        broker.subscriber(
+            LIMITS,
+            group_id="tokentide-aggregator-limits",
+            title="limits",
+            description="what providers say of their limits, keyed by account",
+        )(_described_only),
     ]
     describe_publishers(broker, {VERDICTS: "verdicts", PERIODS: "periods"})
     payloads = {
         "usage": UsageEvent,
         "activity": ActivityFact,
+        "limits": LimitFact,
         "verdicts": Verdicts,
         "periods": PeriodsTouched,
     }
