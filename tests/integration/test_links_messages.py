@@ -112,6 +112,25 @@ async def test_requests_that_share_a_message_stay_several_whatever_a_span_tells_
     linked.close()
 
 
+async def test_a_chain_of_ids_ends_at_the_request_whatever_came_first(store, tmp_path):
+    events = [
+        span("x_1", same_as="msg_1", ttft_ms=40),
+        said("msg_1", message_id="msg_1", git_branch="b"),
+        said("req_1", message_id="msg_1", source="proxy"),
+    ]
+    orders = {f"o{n}": order for n, order in enumerate(itertools.permutations(events))}
+    linked = Linked(store, tmp_path, "t")
+    for step in zip(*orders.values(), strict=True):
+        linked.append(msgspec.structs.replace(e, org_id=org) for org, e in zip(orders, step, strict=True))
+        await linked.count_all()
+    for org in orders:
+        (call,) = [row for row in await live_rows(store, org) if not row["same_as"]]
+        assert (call["call_id"], call["sources"]) == ("req_1", ["cli", "otlp", "proxy"])
+        assert (call["ttft_ms"], call["git_branch"]) == (40, "b")
+        assert (await rollup_sums(store, org))["usage_day"]["calls"] == 1
+    linked.close()
+
+
 async def test_a_message_of_another_organisation_is_another_call(store, tmp_path):
     linked = Linked(store, tmp_path, "t")
     linked.append([span("msg_1"), said("req_1", message_id="msg_1", org_id="other")])
