@@ -7,9 +7,22 @@ from datetime import timedelta
 from functools import reduce
 
 from infra.observations import NOON
-from tokentide_aggregator.session_facts import PERSON, is_nameless, person_fact, person_of, unnamed
+from tokentide_aggregator.session_facts import ACCOUNT as ACCOUNT_ALONE
+from tokentide_aggregator.session_facts import (
+    KNOWN,
+    PERSON,
+    SessionFact,
+    is_nameless,
+    known_facts,
+    person_fact,
+    person_of,
+    subjects,
+    unnamed,
+)
 from tokentide_common.events import UsageEvent
 from tokentide_common.merge import State, add, canonical, merged
+
+ACCOUNT, DEVICE = "a0000000-0000-4000-8000-000000000001", "d" * 64
 
 
 def event(**fields: object) -> UsageEvent:
@@ -36,9 +49,31 @@ def test_telemetry_that_names_a_person_says_so_of_its_session():
     assert (fact.team, fact.account_id) == ("a", "acc")
 
 
-def test_neither_a_log_nor_a_device_says_who_a_session_belongs_to():
+def test_neither_a_log_nor_a_short_id_says_who_a_session_belongs_to():
     assert person_fact(event(user_email="zoe@x.io")) is None
-    assert person_fact(telemetry(user_email="", device_id="f00", machine_id="m")) is None
+    assert person_fact(telemetry(user_email="", account_id="42", device_id="f00", machine_id="m")) is None
+
+
+def test_who_is_named_with_an_account_and_a_device_is_known_by_them_where_nobody_is():
+    named = known_facts(person_fact(telemetry(account_id=ACCOUNT, device_id=DEVICE)))
+    alone = person_fact(telemetry(user_email="", session_id="t", device_id=DEVICE))
+    assert (alone.kind, alone.user_email) == (ACCOUNT_ALONE, "")
+    assert subjects([alone]) < {fact.session for fact in named}
+    assert subjects([alone, person_fact(telemetry(session_id="t"))]) == set()
+    assert known_facts(alone) == []
+
+
+def test_an_account_goes_before_a_device_and_an_unknown_one_is_somebody_else():
+    call = unnamed(state_of(event()))
+    by_device, by_account = (
+        SessionFact("o", name, KNOWN, f"{name}@x.io", name, **{f"{by}_id": name})
+        for name, by in (("bob", "device"), ("zoe", "account"))
+    )
+    unknown = SessionFact("o", "s", ACCOUNT_ALONE, account_id=ACCOUNT, device_id=DEVICE)
+    assert person_of(call, [by_device, by_account]).user_email == "zoe@x.io"
+    assert person_of(call, [by_device]).user_email == "bob@x.io"
+    assert person_of(call, [by_device, unknown]).user_email == ""
+    assert person_of(call, [unknown]) is None
 
 
 def test_a_client_that_names_no_request_is_known_by_its_calls():
