@@ -34,6 +34,7 @@ from tokentide_common.database import open_database
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, rows
 from tokentide_query_api.app import create_app
+from tokentide_query_api.asking import LIMITS
 from tokentide_query_api.breakdown import _top_and_rest
 from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, TABLES, Table
 from tokentide_query_api.resolution import parts as planned
@@ -79,8 +80,8 @@ async def asked(store: Store, question: Question, end_ms: int, tables: Sequence[
     statement = Statement(Scope(ORG, end_ms - question.days * DAY_MS, end_ms))
     edges = (statement.scope.start_ms, statement.scope.end_ms)
     sums = statement.sums(planned(edges, dimensions, tables=tables), dimensions)
-    sql = statement.limited(_top_and_rest(sums, dimensions, question.column, 50))
-    return await rows(store, sql, statement.params)
+    sql = _top_and_rest(sums, dimensions, question.column, 50)
+    return await rows(store, sql, statement.params, settings=LIMITS)
 
 
 async def timed(work: Callable[[], Awaitable[Any]], times: int) -> list[float]:

@@ -7,7 +7,14 @@ from datetime import datetime
 from functools import reduce
 
 from tokentide_aggregator.aliases import directed, other_links, passed_on, records_of
-from tokentide_aggregator.counted_call import NOTHING_TOLD, CountedCall, index_row, joined
+from tokentide_aggregator.counted_call import (
+    NOTHING_TOLD,
+    CountedCall,
+    digest,
+    index_row,
+    joined,
+    latest_ms,
+)
 from tokentide_aggregator.fold import Group
 from tokentide_aggregator.ledger import Block, Change, Verdict
 from tokentide_aggregator.notice import Notice
@@ -23,7 +30,7 @@ from tokentide_aggregator.rows import (
 from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.identity import call_hash
-from tokentide_common.merge import State, add, merged, speaker
+from tokentide_common.merge import State, add, merged
 
 Price = Callable[[UsageEvent], int | None]
 """Cost of a merged record in nano-dollars; None: no price is known."""
@@ -47,18 +54,17 @@ def build(
     follow: list[Record] = []
     ahead: list[Record] = []
     for call, folded in calls.items():
-        for event in folded.events:
-            noticed.hear(event)
         counted = known.get(call)
         first = folded.events[0]
         if counted is None and len(folded.events) == 1 and not first.same_as and is_plain(first):
             changes.append(_first_change(call, first, price, price_version))
-            noticed.take({speaker(first): first})
-            noticed.meet(folded.events)
+            noticed.take_first(first)
             days.add((first.org_id, first.occurred_at.toordinal()))
             if folded.waiting:
                 verdicts.append(Verdict(folded.waiting[0], "counted"))
             continue
+        for event in folded.events:
+            noticed.hear(event)
         if counted is not None and counted.row is None:  # the index alone says that all of it is repeats
             verdicts.extend(Verdict(waiting, "duplicate") for waiting in folded.waiting.values())
             repeated.take(reduce(add, folded.events, {}))
@@ -105,8 +111,8 @@ def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict], lis
 def _first_change(call: bytes, event: UsageEvent, price: Price, price_version: str) -> Change:
     encoded = encode_event(event)
     row = plain_row_of(event, encoded, price(event), price_version, 1)
-    told = joined(None, (event,), encoded=encoded)
-    return Change(call, index_row(call, 1, event.occurred_at, *told), row, None)
+    index = index_row(call, 1, event.occurred_at, latest_ms(event), digest(encoded))
+    return Change(call, index, row, None)
 
 
 def _change(

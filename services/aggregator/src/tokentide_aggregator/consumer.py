@@ -30,8 +30,10 @@ _WORK_AT_ONCE = 2
 _HAND_OVER_S = 5.0
 _DRAIN_S = 20.0
 _REFILL_WAIT_MS = 200
-# So long a partition that is behind waits at most for a whole block, should the others keep all the room.
+# So long a partition that is behind waits for a whole block, should the others keep all the room. While one
+# of them has a whole block that waits for its turn, that goes first, but no longer than the second of these.
 _FILL_FOR_S = 5.0
+_FILL_FOR_AT_MOST_S = 30.0
 # So long it lets those go first that are not behind: their blocks are small, and somebody watches them.
 _YIELDS_FOR_S = 1.0
 _REBUILD_AGAIN_S = 60.0
@@ -162,9 +164,14 @@ class Consumer:
             return waiting[-1].offset + 1 >= partition.claimed_end
         size = self._settings.batch_max_records
         lingered_ms = (time.monotonic() - partition.since) * 1000
-        if lingered_ms < _FILL_FOR_S * 1000 and self._missing(partition) <= self._behind(partition):
+        fill_for_s = _FILL_FOR_AT_MOST_S if self._whole_block_waits() else _FILL_FOR_S
+        if lingered_ms < fill_for_s * 1000 and self._missing(partition) <= self._behind(partition):
             return len(waiting) >= size  # the topic holds a whole block: small ones would cost more per call
         return len(waiting) >= size or lingered_ms >= self._settings.batch_linger_ms
+
+    def _whole_block_waits(self) -> bool:
+        size = self._settings.batch_max_records
+        return any(p.task is None and len(p.waiting) >= size for p in self._partitions.values())
 
     def _turn_of(self, partition: Partition) -> float:
         """Return when it is a partition's turn: the longest wait first, but for a head start of some."""

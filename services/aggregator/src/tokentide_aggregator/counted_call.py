@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -13,6 +13,7 @@ import xxhash
 from tokentide_aggregator.rows import LedgerRow
 from tokentide_common.events import UsageEvent, encode_event
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INDEX_ROW: Final = struct.Struct("<16sIqqB")
 _DIGEST_BYTES: Final = 8
 # Enough for each source once and for a log line that grew. Of more the newest stay: they are sent again.
@@ -74,15 +75,11 @@ def says_nothing_new(events: Sequence[UsageEvent], observed_ms: int, digests: by
     )
 
 
-def joined(
-    old: CountedCall | None, events: Sequence[UsageEvent], *, encoded: bytes | None = None
-) -> tuple[int, bytes]:
-    """Return `observed_ms` and digests after more observations; `encoded` is the only event, if at hand.
+def joined(old: CountedCall | None, events: Sequence[UsageEvent]) -> tuple[int, bytes]:
+    """Return `observed_ms` and digests after more observations.
 
     The order is that of offset, so that a replay gives the same.
     """
-    if encoded is not None and old is None:
-        return latest_ms(events[0]), digest(encoded)
     found = {} if old is None else dict.fromkeys(_each(old.digests))
     found |= dict.fromkeys(digest(encode_event(event)) for event in events if not is_link(event))
     latest = max(map(latest_ms, events))
@@ -101,7 +98,8 @@ def latest_ms(event: UsageEvent) -> int:
 
 def millis(moment: datetime) -> int:
     """Return milliseconds since 1970."""
-    return round(moment.timestamp() * 1000)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
 def _each(digests: bytes) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -23,7 +24,9 @@ T = TypeVar("T")
 _SEEN: Final = """
 SELECT call_hash, newest, said.1, said.2, toUInt8(length(said.3)), toFixedString(said.3, 32) FROM (
   SELECT call_hash, max(version) AS newest, argMax((occurred_ms, observed_ms, digests), version) AS said
-  FROM seen WHERE call_hash IN (SELECT toFixedString(unhex(arrayJoin({hashes:Array(String)})), 16))
+  FROM seen WHERE call_hash IN (
+    SELECT arrayJoin(reinterpret(base64Decode({hashes:String}), 'Array(FixedString(16))'))
+  )
   GROUP BY call_hash
 )
 """
@@ -39,7 +42,7 @@ WHERE sign = 1 AND (org_id, occurred_at, call_id) IN (
 """  # noqa: S608 -- the column names are our own struct's
 _SEEN_ROW: Final = struct.Struct("<16sIqqB32s")
 _PARAMETER_BYTES: Final = 100_000  # a server takes 128 KiB in one parameter
-_HASH_BYTES: Final = 40  # in hex, with quotes and comma
+_HASH_BYTES: Final = 22  # in base64
 _PER_CALL_BYTES: Final = 8  # quotes and comma
 _PLAIN: Final = re.compile(r"[ -&(-\[\]-~]*")
 _MOST_BYTES: Final = 4  # of one character, in UTF-8 or escaped
@@ -97,7 +100,7 @@ async def _seen(store: Store, calls: Sequence[bytes]) -> list[tuple[bytes, int, 
         found
         for part in _pieces(calls, lambda _call: _HASH_BYTES)
         for found in _SEEN_ROW.iter_unpack(
-            await store.read(_SEEN, {"hashes": [call.hex() for call in part]}, fmt="RowBinary")
+            await store.read(_SEEN, {"hashes": b64encode(b"".join(part)).decode()}, fmt="RowBinary")
         )
     ]
 

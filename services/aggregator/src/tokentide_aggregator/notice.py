@@ -15,14 +15,15 @@ from tokentide_aggregator.session_facts import (
     Unnamed,
     is_named_alone,
     is_nameless,
+    names_none,
     person_fact,
     session_of,
     unnamed,
 )
 from tokentide_common.activity import ActivityFact
 from tokentide_common.events import UsageEvent
-from tokentide_common.identity import message_of
-from tokentide_common.merge import State
+from tokentide_common.identity import is_derived, message_of
+from tokentide_common.merge import State, speaker
 
 Bridge = tuple[str, str, datetime]
 """(message id, call id, when) of a call whose source knows both ids."""
@@ -40,8 +41,8 @@ class Notice:
         """Sessions of calls that the log or the proxy knows, and telemetry does not."""
         self.nameless: set[SessionKey] = set()
         """Sessions of calls that telemetry names by no id."""
-        self.moments: list[datetime] = []
-        """When the first and the last of these calls were."""
+        self._first: datetime | None = None
+        self._last: datetime | None = None
         self.messages: dict[SessionKey, datetime] = {}
         """(org_id, call id) of calls that are known by their message alone → when they were."""
         self.bridges: dict[str, list[Bridge]] = defaultdict(list)
@@ -52,6 +53,33 @@ class Notice:
     def __bool__(self) -> bool:
         noted = (self.facts, self.unnamed, self.named, self.nameless)
         return any((*noted, self.messages, self.bridges, self.series))
+
+    @property
+    def moments(self) -> tuple[datetime, ...]:
+        """When the first and the last of these calls were."""
+        return () if self._first is None or self._last is None else (self._first, self._last)
+
+    def take_first(self, event: UsageEvent) -> None:
+        """Take note of a call that one plain observation makes known: as `hear`, `take` and `meet` would.
+
+        Most calls of most batches are lines of a log, for which a few questions answer all of theirs.
+        """
+        if event.source != "cli" or event.status == "aborted" or event.same_as:
+            self.hear(event)
+            self.take({speaker(event): event})
+            self.meet((event,))
+            return
+        call_id, at, message_id = event.call_id, event.occurred_at, event.message_id
+        if event.session_id:
+            session = event.org_id, event.session_id
+            self.unnamed[session].append(Unnamed(call_id, at, None))
+            if names_none(event.client) and not is_derived(call_id):
+                self.named.add(session)
+                self._span((at,))
+        if call_id.startswith(_BY_ANSWER) and message_of(call_id):
+            self.messages[event.org_id, call_id] = at
+        elif message_id and message_id != call_id:
+            self.bridges[event.org_id].append((message_id, call_id, at))
 
     def take(self, state: State) -> None:
         """Take note of a call as it is now."""
@@ -104,5 +132,8 @@ class Notice:
             self.series[session] |= ids
 
     def _span(self, moments: Iterable[datetime]) -> None:
-        known = sorted((*self.moments, *moments))
-        self.moments = [known[0], known[-1]] if known else []
+        for moment in moments:
+            if self._first is None or moment < self._first:
+                self._first = moment
+            if self._last is None or moment > self._last:
+                self._last = moment

@@ -155,6 +155,11 @@ def unnamed(state: State) -> Unnamed | None:
     return None if first is None else Unnamed(first.call_id, first.occurred_at, state.get("link"))
 
 
+def names_none(client: str) -> bool:
+    """Tell whether a client is one that names no request in its telemetry."""
+    return client in _NAMING_NONE
+
+
 def is_nameless(state: State) -> bool:
     """Tell whether a call is known from telemetry alone, of a client that names no request in it.
 
@@ -166,7 +171,7 @@ def is_nameless(state: State) -> bool:
     return (
         event is not None
         and not is_issued(event.call_id)
-        and event.client in _NAMING_NONE
+        and names_none(event.client)
         and not event.same_as
         and (event.output_tokens > 0 or is_blank(event))
         and state.keys() <= _BY_TELEMETRY
@@ -190,7 +195,7 @@ def is_named_alone(state: State) -> bool:
     return (
         event is not None
         and not is_derived(event.call_id)
-        and event.client in _NAMING_NONE
+        and names_none(event.client)
         and (state.keys() <= _BY_NAME or (telemetry is not None and is_blank(telemetry)))
         and not absorbed_by(state)
     )

@@ -21,8 +21,6 @@ _SECONDS: Final[dict[int, str]] = {
     86_400_000: "toUInt32(toUInt32(x.day) * 86400)",
 }
 _BUCKET_OF: Final = "toInt16(ceil(log(greatest(x.{ms}, 1)) / log(1.02)))"
-# A question that runs longer than this is refused, so that one caller cannot take the store from the others.
-_LIMITS: Final = "SETTINGS max_execution_time = 20, max_memory_usage = 4000000000"
 
 LEDGER_SUMS: Final[dict[str, str]] = {
     "calls": "toInt64(x.sign)",
@@ -131,10 +129,6 @@ class Statement:
         """Return the column `t`: the start, of these, of the bucket that a row of a table is in."""
         seconds = _SECONDS[table.grain_ms]
         return f"roundDown({seconds}, {self._starts(edges_s)}) AS t"
-
-    def limited(self, sql: str) -> str:
-        """Return the finished query with its limits."""
-        return f"{sql} {_LIMITS}"
 
     def _starts(self, edges_s: Sequence[int]) -> str:
         """Return the starts of buckets as an array: even runs of them, for a year of hours is a long list."""
