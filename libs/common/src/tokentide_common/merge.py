@@ -197,7 +197,8 @@ def absorbed_by(state: State) -> str:
 def canonical(event: UsageEvent) -> UsageEvent:
     """Bring an event, in place, to the form that the store can hold, and return it.
 
-    UTC milliseconds, reported cost in whole nano-dollars, the total of cache writes always explicit.
+    UTC milliseconds, reported cost in whole nano-dollars, the total of cache writes always explicit, tags in
+    order of key.
     Joins happen on canonical events only, so that a state read back equals the state written.
     """
     event.occurred_at = _utc_millis(event.occurred_at)
@@ -206,6 +207,8 @@ def canonical(event: UsageEvent) -> UsageEvent:
         event.session_started_at = _utc_millis(event.session_started_at)
     split = event.cache_write_5m_tokens + event.cache_write_1h_tokens
     event.cache_write_tokens = max(event.cache_write_tokens, split)
+    if len(event.tags) > 1:
+        event.tags = dict(sorted(event.tags.items()))
     if event.reported_cost_usd:
         event.reported_cost_usd = usd_text(min(nano_usd(event.reported_cost_usd), _MOST_NANO))
     return event

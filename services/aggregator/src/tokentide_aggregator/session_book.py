@@ -25,6 +25,7 @@ _SESSIONS: Final = (
 _FACTS: Final = f"""
 SELECT DISTINCT {", ".join(SessionFact._fields)} FROM session_links WHERE {_SESSIONS}
 """  # noqa: S608 -- the column names are our own struct's
+_ORGANIZATIONS: Final = "SELECT DISTINCT org_id FROM session_links WHERE org_id IN {orgs:Array(String)}"
 # `session_id IN` by itself lets the store skip what its filter on sessions rules out.
 _CALLS: Final = f"""
 SELECT {", ".join(COLUMNS)}, sign FROM ledger
@@ -57,6 +58,7 @@ class _SignedRow(LedgerRow, kw_only=True, gc=False):
 
 _signed: Final = msgspec.json.Decoder(_SignedRow)
 _fact: Final = msgspec.json.Decoder(dict[str, str])
+_name: Final = msgspec.json.Decoder(tuple[str])
 _session: Final = msgspec.json.Decoder(SessionKey)
 
 
@@ -75,10 +77,20 @@ class SessionBook:
     async def facts(self, sessions: Iterable[SessionKey]) -> dict[SessionKey, list[SessionFact]]:
         """Return the facts of sessions."""
         facts: dict[SessionKey, list[SessionFact]] = defaultdict(list)
-        for line in await self._read(_FACTS, sessions, {}):
+        # Of many organisations only logs are ever sent. Of the others everything is read after this, so
+        # that whoever reads last still finds all.
+        asked = list(sessions)
+        orgs = await self._with_facts({org_id for org_id, _ in asked})
+        for line in await self._read(_FACTS, (s for s in asked if s[0] in orgs), {}):
             fact = SessionFact(**_fact.decode(line))
             facts[fact.session].append(fact)
         return facts
+
+    async def _with_facts(self, orgs: set[str]) -> set[str]:
+        if not orgs:
+            return orgs
+        read = partial(self._store.read, _ORGANIZATIONS, {"orgs": sorted(orgs)}, fmt=_COMPACT)
+        return {_name.decode(line)[0] for line in (await answered("links", read)).splitlines()}
 
     async def calls(self, sessions: Iterable[SessionKey], near: Sequence[datetime] = ()) -> list[State]:
         """Return the calls of sessions as the ledger has them now; all, or those around some moments."""
