@@ -75,7 +75,8 @@ class Notice:
             self.unnamed[session].append(Unnamed(call_id, at, None))
             if names_none(event.client) and not is_derived(call_id):
                 self.named.add(session)
-                self._span((at,))
+                if self._first is None or self._last is None or not self._first <= at <= self._last:
+                    self._span((at,))
         if call_id.startswith(_BY_ANSWER) and message_of(call_id):
             self.messages[event.org_id, call_id] = at
         elif message_id and message_id != call_id:
