@@ -87,3 +87,14 @@ def decode_limit_fact(raw: bytes) -> LimitFact:
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # Not "from" the error: it may quote a value, and a traceback is logged.
         raise InvalidEvent("not a limit fact", code="unreadable_record") from None
+
+
+def latest_limits_sql() -> str:
+    """Return the SELECT of an organisation's latest `fact` on each limit, as `sortable` text, newest first.
+
+    Parameters: `org_id` and `limit`.
+    """
+    return """
+SELECT max(latest) AS fact FROM limits WHERE org_id = {org_id:String}
+GROUP BY provider, account, model, kind ORDER BY fact DESC LIMIT {limit:UInt64}
+"""

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final, Literal
 
-from tokentide_common.limit_facts import LimitFact, gauge_of, of_sortable
+from tokentide_common.limit_facts import LimitFact, gauge_of, latest_limits_sql, of_sortable
 from tokentide_common.store import rows
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.formats import Answer, Kind, columns
@@ -27,10 +27,6 @@ COLUMNS: Final = (
     *columns(Kind.COUNT, "age_s"),
 )
 _MOST: Final = 5000
-_LATEST: Final = f"""
-SELECT max(latest) AS fact FROM limits WHERE org_id = {{org_id:String}}
-GROUP BY provider, account, model, kind ORDER BY fact DESC LIMIT {_MOST}
-"""  # noqa: S608 -- a number of our own
 _YELLOW_FROM: Final = Decimal("0.75")
 _RED_FROM: Final = Decimal("0.9")
 _OVERAGE: Final = "unified_overage"
@@ -41,7 +37,7 @@ _FINEST: Final = Decimal("0.000000001")  # as the columns of files have it
 
 async def limits(ask: Asking) -> Answer:
     """Answer every limit of the organisation's accounts; waits that are over are left out."""
-    found = await rows(ask.store, _LATEST, {"org_id": ask.org_id})
+    found = await rows(ask.store, latest_limits_sql(), {"org_id": ask.org_id, "limit": _MOST})
     facts = sorted((of_sortable(row["fact"]) for row in found), key=gauge_of)
     items = [gauge(fact, ask.now) for fact in facts if not (fact.kind == "retry" and _ended(fact, ask.now))]
     return Answer({"as_of": _text(ask.now), "items": items}, COLUMNS, items)
