@@ -24,6 +24,7 @@ from typing import Any
 import parts
 import report
 import workload
+from history import quiet
 from tokentide_aggregator.__main__ import tune_garbage_collection
 from tokentide_aggregator.app import running
 from tokentide_aggregator.settings import AggregatorSettings
@@ -57,7 +58,7 @@ class Meter:
     async def read(self, store: Store, events: int) -> dict[str, Any]:
         """Return what it took per event, with the merges of parts that the inserts have left to do."""
         wall = time.monotonic() - self._wall
-        await _merged(store)
+        await quiet(store)
         cpu = time.process_time() - self._cpu
         engine = await rows(store, "SELECT value FROM system.metrics WHERE metric = 'MemoryTracking'")
         return {
@@ -67,15 +68,6 @@ class Meter:
             "rss_before_mb": self._rss,
             "engine_mb": engine[0]["value"] / 1e6 if engine else 0,
         }
-
-
-async def _merged(store: Store) -> None:
-    """Wait until no merge runs, and none has begun for a second."""
-    quiet = 0
-    while quiet < 5:
-        running = (await rows(store, "SELECT count() AS n FROM system.merges"))[0]["n"]
-        quiet = 0 if running else quiet + 1
-        await asyncio.sleep(0.2)
 
 
 async def run_limit(url: str, store: Store, events: int, batch: int) -> dict[str, Any]:

@@ -90,7 +90,13 @@ async def without_broker(settings: IngestSettings) -> AsyncIterator[int]:
     await keys.start()
     dispatch = Dispatch(settings, TakesEverything(), VerdictReader(settings.broker_url), metrics)
     budget = ByteBudget(settings.ingest_bytes_in_flight)
-    receiver = BatchReceiver(dispatch, budget, metrics, read_timeout_s=settings.ingest_read_timeout_s)
+    receiver = BatchReceiver(
+        dispatch,
+        budget,
+        metrics,
+        read_timeout_s=settings.ingest_read_timeout_s,
+        tag_values=settings.tag_values,
+    )
     rate = RateLimit(settings.ingest_requests_per_s, settings.ingest_burst_requests)
     app = Litestar(batch_routes(receiver, lambda: keys, rate, metrics), logging_config=None)
     async with serving(app, host="127.0.0.1", port=0) as port:
