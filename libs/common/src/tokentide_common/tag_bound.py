@@ -34,6 +34,8 @@ KeepTags = Callable[[str, Tags], Tags]
 T = TypeVar("T")
 MAX_NAMES: Final = 64
 _DAY_S: Final = 86_400.0
+_FRESH_S: Final = 60.0
+_MOST_FRESH: Final = 10_000
 _log = structlog.get_logger(__name__)
 
 
@@ -76,6 +78,8 @@ class TagBound:
         self._clock = clock
         self._organizations: dict[str, _Recent[_Recent[bool]]] = {}
         self._told: dict[str, float] = {}
+        # Most events say what the one before said: until when a tag needs no second look.
+        self._fresh: dict[tuple[str, str, str], float] = {}
         self._dropped = metrics.counter("tokentide_tag_values_dropped_total", source=source)
         self._lock = threading.Lock()
 
@@ -83,8 +87,13 @@ class TagBound:
         """Return the tags that are kept: the very same ones if all are."""
         if not tags:
             return tags
+        now = self._clock()
+        for name, value in tags.items():
+            if self._fresh.get((org_id, name, value), 0.0) < now:
+                break
+        else:
+            return tags
         with self._lock:
-            now = self._clock()
             kept = {name: value for name, value in tags.items() if self._admits(org_id, name, value, now)}
         if len(kept) == len(tags):
             return tags
@@ -97,6 +106,9 @@ class TagBound:
             names = self._organizations[org_id] = _Recent(MAX_NAMES, self._values_of_a_tag)
         values = names.of(name, now)
         if values is not None and values.of(value, now):
+            if len(self._fresh) >= _MOST_FRESH:
+                self._fresh.clear()
+            self._fresh[org_id, name, value] = now + _FRESH_S
             return True
         if now - self._told.get(org_id, -_DAY_S) >= _DAY_S:
             self._told[org_id] = now
