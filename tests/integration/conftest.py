@@ -29,7 +29,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> L
 
 
 @pytest.fixture
-def linking(store_url: str) -> Any:
+def with_store(store_url: str) -> Any:
     """Run a coroutine with a migrated store, inside hypothesis, which knows no async tests."""
 
     def run(work: Callable[[Store], Awaitable[None]]) -> None:

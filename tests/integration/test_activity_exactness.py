@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
 import msgspec
@@ -17,7 +16,6 @@ from infra.activity_facts import TABLES, FactCounter, by_quarter, fact, highest,
 from infra.crashes import Crash, crash_at
 from infra.waiting import until
 from tokentide_common.activity import ActivityFact, decode_fact
-from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, rows
 
 FEW = settings(
@@ -40,24 +38,6 @@ def facts(draw: st.DrawFn) -> ActivityFact:
     )
 
 
-@pytest.fixture
-def counting(store_url: str):
-    """Run a coroutine with a migrated store, inside hypothesis, which knows no async tests."""
-
-    def run(work: Callable[[Store], Awaitable[None]]) -> None:
-        async def opened() -> None:
-            store = Store(store_url)
-            try:
-                await migrate(store)
-                await work(store)
-            finally:
-                await store.close()
-
-        asyncio.run(opened())
-
-    return run
-
-
 def given_to(counted: FactCounter) -> list[ActivityFact]:
     return [decode_fact(record.value) for record in counted.log]
 
@@ -72,7 +52,7 @@ async def assert_exact(store: Store, facts: list[ActivityFact], org_id: str = "o
 @given(
     data=st.data(), said=st.lists(facts(), min_size=1, max_size=10), random=st.randoms(use_true_random=False)
 )
-def test_ledger_and_rollups_are_the_merged_series_at_every_step(counting, tmp_path, data, said, random):
+def test_ledger_and_rollups_are_the_merged_series_at_every_step(with_store, tmp_path, data, said, random):
     again = said + random.choices(said, k=len(said) // 2)
     random.shuffle(again)
     cuts = itertools.cycle([data.draw(st.integers(1, len(again)), label="batch") for _ in range(2)])
@@ -91,7 +71,7 @@ def test_ledger_and_rollups_are_the_merged_series_at_every_step(counting, tmp_pa
             await assert_exact(store, of_org[: outcome.end], org)
         counted.close()
 
-    counting(work)
+    with_store(work)
 
 
 def traffic(count: int) -> list[ActivityFact]:

@@ -6,9 +6,7 @@ import asyncio
 import itertools
 import json
 import threading
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +20,6 @@ from infra.observations import NOON, observations
 from infra.waiting import until
 from tokentide_common.events import UsageEvent, decode_wire_event
 from tokentide_common.merge import canonical
-from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, rows
 
 FEW = settings(
@@ -58,30 +55,12 @@ def events_of(counter: Counter) -> list[UsageEvent]:
     return [canonical(decode_wire_event(record.value)) for record in counter.log]
 
 
-@pytest.fixture
-def counting(store_url: str, tmp_path: Path):
-    """Run a coroutine with a migrated store, inside hypothesis, which knows no async tests."""
-
-    def run(work: Callable[[Store], Awaitable[None]]) -> None:
-        async def opened() -> None:
-            store = Store(store_url)
-            try:
-                await migrate(store)
-                await work(store)
-            finally:
-                await store.close()
-
-        asyncio.run(opened())
-
-    return run
-
-
 @FEW
 @given(
     data=st.data(), events=st.lists(calls, min_size=1, max_size=8), random=st.randoms(use_true_random=False)
 )
 def test_any_order_repetition_and_splitting_gives_the_same_ledger_and_rollups(
-    counting, tmp_path, data, events, random
+    with_store, tmp_path, data, events, random
 ):
     # The same once more, seen by a door earlier or later: a repeat, or an earlier sight of the call.
     events = events + [
@@ -115,7 +94,7 @@ def test_any_order_repetition_and_splitting_gives_the_same_ledger_and_rollups(
         plain.close()
         mixed.close()
 
-    counting(work)
+    with_store(work)
 
 
 @pytest.mark.parametrize("point", ["after_claim", "before_insert", "after_insert", "after_seen"])

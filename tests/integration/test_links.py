@@ -32,7 +32,7 @@ from tokentide_common.store import Store, rows
 from tokentide_ingest.otlp.export import read_export
 
 FEW = settings(
-    max_examples=12,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
@@ -69,7 +69,7 @@ def told(draw: st.DrawFn) -> UsageEvent:
 @FEW
 @given(events=st.lists(told(), min_size=1, max_size=10), random=st.randoms(use_true_random=False))
 def test_any_order_splitting_repetition_and_crash_gives_the_same_calls_and_people(
-    linking, tmp_path, events, random
+    with_store, tmp_path, events, random
 ):
     again = events + random.choices(events, k=len(events) // 2)
     random.shuffle(again)
@@ -88,7 +88,7 @@ def test_any_order_splitting_repetition_and_crash_gives_the_same_calls_and_peopl
         await assert_true(store, org, mine, mixed.counters[0].price)
         mixed.close()
 
-    linking(work)
+    with_store(work)
 
 
 def said(call_id: str, **fields: Any) -> UsageEvent:

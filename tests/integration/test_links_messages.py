@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.counting import live_rows, rollup_sums
-from infra.linked import Linked, assert_true
+from infra.linked import Linked, assert_true_anyhow
 from infra.observations import NOON, observations
 from tokentide_aggregator.links import Links
 from tokentide_common.events import UsageEvent
@@ -48,21 +48,12 @@ def told(draw: st.DrawFn) -> UsageEvent:
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(events=st.lists(told(), min_size=2, max_size=10), random=st.randoms(use_true_random=False))
 def test_any_order_splitting_repetition_and_crash_counts_each_request_once_with_what_spans_tell(
-    linking, tmp_path, events, random
+    with_store, tmp_path, events, random
 ):
     again = events + random.choices(events, k=len(events) // 2)
     random.shuffle(again)
 
-    async def work(store: Store) -> None:
-        org = f"o{next(NUMBERS)}"
-        mixed = Linked(store, tmp_path, org)
-        mine = [msgspec.structs.replace(e, org_id=org) for e in again]
-        mixed.append(mine)
-        await mixed.count_somehow(random)
-        await assert_true(store, org, mine, mixed.counters[0].price)
-        mixed.close()
-
-    linking(work)
+    with_store(lambda store: assert_true_anyhow(store, tmp_path, f"o{next(NUMBERS)}", again, random))
 
 
 def said(call_id: str, **fields: Any) -> UsageEvent:

@@ -89,7 +89,7 @@ class TagBound:
             return tags
         now = self._clock()
         for name, value in tags.items():
-            if self._fresh.get((org_id, name, value), 0.0) < now:
+            if self._fresh.get((org_id, name, value), -_FRESH_S) < now:
                 break
         else:
             return tags
