@@ -247,12 +247,13 @@ class Consumer:
         rest = batch[len(records) :]
         partition.waiting[:0] = rest
         number = partition.number
+        await self._confirm(partition, batch[0].offset)
         outcome = await self._processor.store(
             number,
             claimed,
             partition.recent,
             lambda: self._must_own(partition),
-            # After a long stall another member may have counted what we have not heard of.
+            # Should the broker have taken longer than that to confirm it, nothing in memory is trusted.
             sure=time.monotonic() - partition.confirmed < LOOKUP_HOLDS_S,
             keep=self._settings.embedded,  # its broker is in memory
         )
@@ -262,6 +263,18 @@ class Consumer:
         partition.confirmed = time.monotonic()
         await self._processor.committed(number, outcome.end)
         return outcome
+
+    async def _confirm(self, partition: Partition, done_to: int) -> None:
+        """Ask the group whether a partition is still ours, if it said so too long ago.
+
+        After a long stall another member may have counted what we have not heard of: neither the filter nor
+        the recent rows are right then. A commit of what is done already tells, since the group refuses that
+        of a member whose place was given away. Raises `LostPartition` when it was.
+        """
+        asked = time.monotonic()
+        if asked - partition.confirmed > LOOKUP_HOLDS_S / 2:
+            await until_available("confirm", lambda: self._group.commit(partition.number, done_to))
+            partition.confirmed = asked
 
     def _must_own(self, partition: Partition) -> None:
         if self._partitions.get(partition.number) is not partition:
