@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tokentide_common.claims import ABANDONED_AFTER, SETTLED_FOR, claim, forget_claims
-from tokentide_common.database import batch_claims, open_database, reading
+from tokentide_common.database import open_database, reading
+from tokentide_common.schema import batch_claims
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STARTS = 30

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from tokentide_common import database
+from tokentide_common.accounts_schema import organizations
 from tokentide_common.errors import InvalidRequest, Unavailable
 
 OPEN = "import sys; from tokentide_common.database import open_database; open_database(sys.argv[1]).dispose()"
@@ -34,12 +35,12 @@ def test_opening_a_database_again_keeps_what_it_holds(database_url):
     first = database.open_database(database_url)
     with database.writing(first) as connection:
         connection.execute(
-            sa.insert(database.organizations).values(org_id="o", name="Acme", created_at=database.utc_now())
+            sa.insert(organizations).values(org_id="o", name="Acme", created_at=database.utc_now())
         )
     first.dispose()
     again = database.open_database(database_url)
     with database.reading(again) as connection:
-        assert connection.execute(sa.select(database.organizations.c.time_zone)).scalar_one() == "UTC"
+        assert connection.execute(sa.select(organizations.c.time_zone)).scalar_one() == "UTC"
     again.dispose()
 
 
@@ -48,11 +49,9 @@ def test_times_come_back_aware_and_in_utc_whatever_zone_they_were_written_in(dat
     kathmandu = timezone(timedelta(hours=5, minutes=45))
     written = datetime(2026, 3, 29, 2, 30, 0, 123456, tzinfo=kathmandu)
     with database.writing(engine) as connection:
-        connection.execute(
-            sa.insert(database.organizations).values(org_id="o", name="Acme", created_at=written)
-        )
+        connection.execute(sa.insert(organizations).values(org_id="o", name="Acme", created_at=written))
     with database.reading(engine) as connection:
-        read = connection.execute(sa.select(database.organizations.c.created_at)).scalar_one()
+        read = connection.execute(sa.select(organizations.c.created_at)).scalar_one()
     engine.dispose()
     assert read == written
     assert read.tzinfo is UTC
@@ -61,7 +60,7 @@ def test_times_come_back_aware_and_in_utc_whatever_zone_they_were_written_in(dat
 def test_a_time_without_a_zone_is_refused(database_url):
     engine = database.open_database(database_url)
     naive = datetime(2026, 1, 1)
-    row = sa.insert(database.organizations).values(org_id="o", name="Acme", created_at=naive)
+    row = sa.insert(organizations).values(org_id="o", name="Acme", created_at=naive)
     with pytest.raises(sa.exc.StatementError, match="zone"), database.writing(engine) as connection:
         connection.execute(row)
     engine.dispose()
@@ -73,9 +72,9 @@ def test_writers_in_many_threads_wait_for_each_other_and_none_fails(database_url
     def add(number: int) -> None:
         with database.writing(engine) as connection:
             # Reads first: on SQLite, a transaction that became a writer only now would fail at once.
-            connection.execute(sa.select(sa.func.count()).select_from(database.organizations)).scalar_one()
+            connection.execute(sa.select(sa.func.count()).select_from(organizations)).scalar_one()
             connection.execute(
-                sa.insert(database.organizations).values(
+                sa.insert(organizations).values(
                     org_id=f"o{number}", name="Acme", created_at=database.utc_now()
                 )
             )
@@ -83,9 +82,7 @@ def test_writers_in_many_threads_wait_for_each_other_and_none_fails(database_url
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(add, range(40)))
     with database.reading(engine) as connection:
-        count = connection.execute(
-            sa.select(sa.func.count()).select_from(database.organizations)
-        ).scalar_one()
+        count = connection.execute(sa.select(sa.func.count()).select_from(organizations)).scalar_one()
     engine.dispose()
     assert count == 40
 
@@ -93,11 +90,9 @@ def test_writers_in_many_threads_wait_for_each_other_and_none_fails(database_url
 def test_a_reader_does_not_wait_for_a_writer(database_url):
     engine = database.open_database(database_url)
     with database.writing(engine) as writer:
-        writer.execute(
-            sa.insert(database.organizations).values(org_id="o", name="A", created_at=database.utc_now())
-        )
+        writer.execute(sa.insert(organizations).values(org_id="o", name="A", created_at=database.utc_now()))
         with database.reading(engine) as reader:
-            assert reader.execute(sa.select(database.organizations.c.org_id)).all() == []
+            assert reader.execute(sa.select(organizations.c.org_id)).all() == []
     engine.dispose()
 
 
@@ -107,14 +102,14 @@ def test_a_failed_transaction_leaves_nothing_behind(database_url):
     def write_and_fail() -> None:
         with database.writing(engine) as connection:
             connection.execute(
-                sa.insert(database.organizations).values(org_id="o", name="A", created_at=database.utc_now())
+                sa.insert(organizations).values(org_id="o", name="A", created_at=database.utc_now())
             )
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
         write_and_fail()
     with database.reading(engine) as connection:
-        assert connection.execute(sa.select(database.organizations.c.org_id)).all() == []
+        assert connection.execute(sa.select(organizations.c.org_id)).all() == []
     engine.dispose()
 
 
@@ -128,7 +123,7 @@ def test_an_error_text_quotes_no_values(database_url):
     engine = database.open_database(database_url)
     row = {"org_id": "o", "name": "very-confidential", "created_at": database.utc_now()}
     with pytest.raises(sa.exc.IntegrityError) as caught, database.writing(engine) as connection:
-        connection.execute(sa.insert(database.organizations), [row, row])
+        connection.execute(sa.insert(organizations), [row, row])
     engine.dispose()
     assert "very-confidential" not in str(caught.value)
 

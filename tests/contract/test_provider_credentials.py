@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from tokentide_common.accounts import create_organization
-from tokentide_common.database import Engine, open_database, provider_credentials, reading, writing
+from tokentide_common.accounts_schema import provider_credentials
+from tokentide_common.database import Engine, open_database, reading, writing
 from tokentide_common.errors import InvalidRequest, NotFound
 from tokentide_common.provider_credentials import (
     CredentialDirectory,

@@ -23,8 +23,9 @@ from infra.process import Process, free_port, listens
 from infra.stores import ClickHouseProcess
 from infra.waiting import until
 from tokentide_common.accounts import create_organization
+from tokentide_common.accounts_schema import organizations
 from tokentide_common.broker import GroupConsumer, Publisher, Record, ensure_topics
-from tokentide_common.database import open_database, organizations, utc_now, writing
+from tokentide_common.database import open_database, utc_now, writing
 from tokentide_common.migrate import migrate
 from tokentide_common.rankings import latest_ranking_sql
 from tokentide_common.store import Store, rows

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from tokentide_common.database import (
-    Engine,
-    api_keys,
-    organizations,
-    reading,
-    selected,
-    utc_now,
-    writing,
-)
+from tokentide_common.accounts_schema import api_keys, organizations, revisions
+from tokentide_common.database import Engine, reading, selected, utc_now, writing
 from tokentide_common.errors import InvalidRequest, NotFound
 from tokentide_common.key_directory import KeyRecord, LiveKeys, secret_from
 from tokentide_common.keys import KeyKind, mint_key
@@ -30,6 +27,8 @@ __all__ = [
     "KeyRecord",
     "create_organization",
     "issue_key",
+    "key_row",
+    "next_revision",
     "organization_time_zone",
     "revoke_key",
     "secret_from",
@@ -63,7 +62,12 @@ def organization_time_zone(engine: Engine, org_id: str) -> str:
     return str(zone)
 
 
-def issue_key(engine: Engine, org_id: str, kind: KeyKind, **facts: str) -> tuple[str, KeyRecord]:
+def issue_key(
+    engine: Engine,
+    org_id: str,
+    kind: KeyKind,
+    **facts: Any,  # noqa: ANN401 -- each has the type of its field
+) -> tuple[str, KeyRecord]:
     """Issue a key and return it with its record; this is the only time that the key itself is seen.
 
     `facts` are the fields of `KeyRecord` from `name` on, e.g. `machine_id`. Raises `NotFound` for an unknown
@@ -73,11 +77,7 @@ def issue_key(engine: Engine, org_id: str, kind: KeyKind, **facts: str) -> tuple
     record = KeyRecord(key_id=f"key_{uuid.uuid4().hex}", org_id=org_id, kind=kind, **facts)
     with writing(engine) as connection:
         try:
-            connection.execute(
-                sa.insert(api_keys).values(
-                    **msgspec.structs.asdict(record), digest=digest, created_at=utc_now()
-                )
-            )
+            connection.execute(sa.insert(api_keys).values(**key_row(record, digest, connection)))
         except IntegrityError as exc:
             raise NotFound("no such organization") from exc
     return secret, record
@@ -90,8 +90,34 @@ def revoke_key(engine: Engine, org_id: str, key_id: str) -> None:
         if connection.execute(sa.select(api_keys.c.key_id).where(*mine)).first() is None:
             raise NotFound("no such key")
         connection.execute(
-            sa.update(api_keys).where(*mine, api_keys.c.revoked_at.is_(None)).values(revoked_at=utc_now())
+            sa.update(api_keys)
+            .where(*mine, api_keys.c.revoked_at.is_(None))
+            .values(revoked_at=utc_now(), revision=next_revision(connection, "keys"))
         )
+
+
+def key_row(record: KeyRecord, digest: str, connection: Connection) -> dict[str, object]:
+    """Return a new key's row of `api_keys`; `connection` is the transaction that inserts it."""
+    return {
+        **msgspec.structs.asdict(record),
+        "digest": digest,
+        "created_at": utc_now(),
+        "owner_id": record.owner_id or None,
+        "expires_at": None
+        if math.isinf(record.expires_at)
+        else datetime.fromtimestamp(record.expires_at, UTC),
+        "revision": next_revision(connection, "keys"),
+    }
+
+
+def next_revision(connection: Connection, name: Literal["keys", "people"]) -> int:
+    """Return the number of a change of keys, or of people, organisations and sessions.
+
+    Until the transaction ends nobody else gets one: numbers become visible in their order, so that whoever
+    has seen a number has seen all smaller ones. Take it last, since others wait.
+    """
+    counted = sa.update(revisions).where(revisions.c.name == name).values(revision=revisions.c.revision + 1)
+    return int(connection.execute(counted.returning(revisions.c.revision)).scalar_one())
 
 
 class KeyDirectory(LiveKeys):

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from tokentide_common.database import Engine, batch_claims, insert_or, utc_now, writing
+from tokentide_common.database import Engine, insert_or, utc_now, writing
+from tokentide_common.schema import batch_claims
 
 # A consumer that slept through a rebalance may still work on a batch that others have committed. It is told
 # its boundary for this long, far over any session timeout, so that it repeats the batch and forms no other.

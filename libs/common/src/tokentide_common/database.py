@@ -1,4 +1,4 @@
-"""The SQL database of accounts, keys, batch claims and leases: SQLite or PostgreSQL, by URL."""
+"""Opens the SQL database of accounts, keys, batch claims and leases: SQLite or PostgreSQL, by URL."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine as Engine  # noqa: PLC0414 - services hold 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from tokentide_common.database_migrations import bring_up_to_date
 from tokentide_common.errors import InvalidRequest, Unavailable
 
 _WAIT_FOR_LOCK_MS: Final = 10_000
@@ -24,99 +25,8 @@ _SCHEMA_LOCK: Final = 0x746F6B656E  # "token": one number that only Tokentide's 
 _READING: Final = "tokentide_reading"
 
 
-class UtcTime(sa.TypeDecorator[datetime]):
-    """An aware UTC time on both databases; SQLite itself would forget the zone."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Refuse a time without a zone, and store UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a zone is not a time")
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Return UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-metadata = sa.MetaData()
-
-organizations = sa.Table(
-    "organizations",
-    metadata,
-    sa.Column("org_id", sa.String(64), primary_key=True),
-    sa.Column("name", sa.String(200), nullable=False),
-    sa.Column("time_zone", sa.String(64), nullable=False, server_default="UTC"),
-    sa.Column("created_at", UtcTime, nullable=False),
-)
-
-# A key's facts never change after its issue, except that it is revoked: whoever needs others issues a new
-# key. The key directory relies on it to notice a change by counting.
-api_keys = sa.Table(
-    "api_keys",
-    metadata,
-    sa.Column("key_id", sa.String(64), primary_key=True),
-    sa.Column("org_id", sa.String(64), sa.ForeignKey("organizations.org_id"), nullable=False, index=True),
-    sa.Column("kind", sa.String(1), sa.CheckConstraint("kind IN ('m', 'p', 'a')"), nullable=False),
-    sa.Column("digest", sa.String(64), nullable=False, unique=True),
-    *(
-        sa.Column(name, sa.String(200), nullable=False, server_default="")
-        for name in ("name", "user_id", "user_email", "machine_id", "project", "team", "department")
-    ),
-    sa.Column("created_at", UtcTime, nullable=False),
-    sa.Column("revoked_at", UtcTime),
-)
-
-# The keys with which an organisation calls its providers, as ciphertext under TOKENTIDE_SECRET_KEY.
-provider_credentials = sa.Table(
-    "provider_credentials",
-    metadata,
-    sa.Column("org_id", sa.String(64), sa.ForeignKey("organizations.org_id"), primary_key=True),
-    sa.Column("upstream", sa.String(64), primary_key=True),
-    sa.Column("sealed", sa.LargeBinary, nullable=False),
-    sa.Column("changed_at", UtcTime, nullable=False),
-)
-
-batch_claims = sa.Table(
-    "batch_claims",
-    metadata,
-    sa.Column("topic", sa.String(249), primary_key=True),
-    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("start_offset", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("fingerprint", sa.String(128), primary_key=True),
-    sa.Column("end_offset", sa.BigInteger, nullable=False),
-    sa.Column("claimed_at", UtcTime, nullable=False),
-)
-
-# Embedded only: a block between its insert and its index, which a broker in memory cannot give back.
-unfinished_blocks = sa.Table(
-    "unfinished_blocks",
-    metadata,
-    sa.Column("topic", sa.String(249), primary_key=True),
-    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("token", sa.String(400), nullable=False),
-    sa.Column("content", sa.LargeBinary, nullable=False),
-)
-
-leases = sa.Table(
-    "leases",
-    metadata,
-    sa.Column("name", sa.String(100), primary_key=True),
-    sa.Column("holder", sa.String(200), nullable=False),
-    sa.Column("fence", sa.BigInteger, nullable=False),
-    sa.Column("expires_at", UtcTime, nullable=False),
-)
-
-
 def open_database(url: str) -> Engine:
-    """Return an engine on a database whose tables exist; several processes may open one at the same time.
+    """Return an engine on a database whose tables are up to date; several processes may open one at once.
 
     `sqlite:///path` (parent folders are made, WAL) or `postgresql://user:pass@host:port/db`.
     The engine is synchronous: asynchronous callers use a thread. Raises `Unavailable` when the server is
@@ -134,7 +44,7 @@ def open_database(url: str) -> Engine:
         if backend == "postgresql":
             # CREATE TABLE IF NOT EXISTS can fail when two sessions create at once: they take turns.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-        metadata.create_all(connection)
+        bring_up_to_date(connection)
     return engine
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import structlog
@@ -15,6 +17,8 @@ import structlog
 from tokentide_common.errors import Unauthorized, Unavailable
 from tokentide_common.keys import KeyKind, key_digest, looks_like_key
 
+Role = Literal["owner", "admin", "member", "viewer"]
+"""What somebody may do in an organisation, from most to least: see docs/reference/roles.md."""
 Select = Callable[[str], Sequence[Sequence[Any]]]
 """Returns the rows of a query of the accounts database; blocks; raises `Unavailable`."""
 
@@ -35,11 +39,21 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     project: str = ""
     team: str = ""
     department: str = ""
+    role: Role = "admin"
+    """What an API key may do at most; one that has an owner never does more than that owner may."""
+    scopes: str = ""
+    """Separated by blanks; empty: everything that its kind may do."""
+    owner_id: str = ""
+    """The user who reads with it; empty: the organisation itself."""
+    expires_at: float = math.inf
+    """Seconds since 1970."""
 
 
-_VERSION: Final = "SELECT count(*), count(revoked_at) FROM api_keys"
 _FIELDS: Final = ", ".join(KeyRecord.__struct_fields__)
-_LIVE: Final = f"SELECT digest, {_FIELDS} FROM api_keys WHERE revoked_at IS NULL"  # noqa: S608 -- our own names
+# Every change of a key takes the next number of `revisions` and holds it until it is committed, so that
+# whoever has seen a number has seen all smaller ones.
+_NEWEST: Final = "SELECT revision FROM revisions WHERE name = 'keys'"
+_COLUMNS: Final = f"SELECT digest, revoked_at, {_FIELDS} FROM api_keys"  # noqa: S608 -- our own names
 
 
 def secret_from(credentials: str | Mapping[str, str]) -> str:
@@ -70,13 +84,15 @@ class LiveKeys:
         *,
         stale_after_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._select = select
         self._refresh_s = refresh_s
         self._stale_after_s = stale_after_s
         self._clock = clock
+        self._wall_clock = wall_clock
         self._keys: dict[str, tuple[str, KeyRecord]] = {}
-        self._version: tuple[int, int] | None = None
+        self._revision = -1
         self._fresh_at: float | None = None
         self._refreshing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -97,8 +113,8 @@ class LiveKeys:
     def resolve(self, credentials: str | Mapping[str, str], kinds: Collection[KeyKind]) -> KeyRecord:
         """Return whom a key or a request's headers speak for, without waiting for anything.
 
-        Raises one and the same `Unauthorized` for no key, an unknown key, a revoked key and a key of another
-        kind; `Unavailable` when the directory is too old to be trusted.
+        Raises one and the same `Unauthorized` for no key, an unknown, revoked or expired one and one of
+        another kind; `Unavailable` when the directory is too old to be trusted.
         """
         if self._fresh_at is None or self._clock() - self._fresh_at > self._stale_after_s:
             raise Unavailable(
@@ -107,6 +123,8 @@ class LiveKeys:
         digest = key_digest(secret_from(credentials))
         known_digest, record = self._keys.get(digest, ("", None))
         if record is None or not hmac.compare_digest(known_digest, digest) or record.kind not in kinds:
+            raise Unauthorized(_UNAUTHORIZED)
+        if record.expires_at <= self._wall_clock():
             raise Unauthorized(_UNAUTHORIZED)
         return record
 
@@ -125,14 +143,17 @@ class LiveKeys:
         return self.resolve(credentials, kinds)
 
     async def refresh(self, *, unless_younger_than_s: float = 0.0) -> None:
-        """Read the keys anew if any was issued or revoked. Raises `Unavailable`."""
+        """Read the keys that were issued, changed or revoked since the last time. Raises `Unavailable`."""
         async with self._refreshing:
             asked_at = self._clock()
             if self._fresh_at is not None and asked_at - self._fresh_at < unless_younger_than_s:
                 return
-            changed = await asyncio.to_thread(_read, self._select, self._version)
-            if changed is not None:
-                self._version, self._keys = changed
+            read = await asyncio.to_thread(_read, self._select, self._revision)
+            if read is not None:
+                self._revision, changed, gone = read
+                self._keys.update(changed)
+                for digest in gone:
+                    self._keys.pop(digest, None)
             self._fresh_at = asked_at  # as old as the question, not as the answer
 
     async def _keep_fresh(self) -> None:
@@ -144,19 +165,38 @@ class LiveKeys:
                 _log.warning("key_refresh_failed", fresh_at=self._fresh_at)
 
 
-def _read(
-    select: Select, known: tuple[int, int] | None
-) -> tuple[tuple[int, int], dict[str, tuple[str, KeyRecord]]] | None:
-    """Return the live keys by digest, or None when nothing changed since version `known`."""
-    # Keys are never deleted and never come back, so that these two counts name a version of the table. They
-    # are read first: what changes in between is read once more, never missed.
-    ((issued, revoked),) = select(_VERSION)
-    version = (int(issued), int(revoked))
-    if version == known:
+class _Changes(NamedTuple):
+    revision: int
+    live: dict[str, tuple[str, KeyRecord]]
+    gone: list[str]
+
+
+def _read(select: Select, known: int) -> _Changes | None:
+    """Return what changed after revision `known`, or None when nothing did; -1: nothing is known."""
+    # Read first: what changes in between is read once more, never missed.
+    newest = max((int(revision) for (revision,) in select(_NEWEST)), default=0)
+    if newest == known:
         return None
-    keys = {digest: (digest, _record(fields)) for digest, *fields in select(_LIVE)}
-    return version, keys
+    changed = "revoked_at IS NULL" if known < 0 else f"revision > {known}"
+    live: dict[str, tuple[str, KeyRecord]] = {}
+    gone = []
+    for digest, revoked_at, *fields in select(f"{_COLUMNS} WHERE {changed}"):
+        if revoked_at is None:
+            live[digest] = (digest, _record(fields))
+        else:
+            gone.append(digest)
+    return _Changes(newest, live, gone)
 
 
 def _record(fields: Sequence[Any]) -> KeyRecord:
-    return msgspec.convert(dict(zip(KeyRecord.__struct_fields__, fields, strict=True)), KeyRecord)
+    named = dict(zip(KeyRecord.__struct_fields__, fields, strict=True))
+    named |= {"owner_id": named["owner_id"] or "", "expires_at": _epoch_s(named["expires_at"])}
+    return KeyRecord(**named)
+
+
+def _epoch_s(time: datetime | str | None) -> float:
+    """Return a time as a driver gives it, SQLite's as text in UTC, in seconds since 1970; none is never."""
+    if time is None:
+        return math.inf
+    read = datetime.fromisoformat(time) if isinstance(time, str) else time
+    return (read if read.tzinfo is not None else read.replace(tzinfo=UTC)).timestamp()

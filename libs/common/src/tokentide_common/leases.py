@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from tokentide_common.database import Engine, insert_or, leases, writing
+from tokentide_common.database import Engine, insert_or, writing
+from tokentide_common.schema import leases
 
 
 def acquire_lease(engine: Engine, name: str, holder: str, *, ttl_s: float, now: datetime) -> int | None:

@@ -11,16 +11,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from tokentide_common.accounts_schema import provider_credentials
 from tokentide_common.credential_directory import LiveCredentials
-from tokentide_common.database import (
-    Engine,
-    insert_or,
-    provider_credentials,
-    reading,
-    selected,
-    utc_now,
-    writing,
-)
+from tokentide_common.database import Engine, insert_or, reading, selected, utc_now, writing
 from tokentide_common.errors import InvalidRequest, NotFound
 from tokentide_common.vault import Vault
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from tokentide_common.database import Engine, insert_or, reading, unfinished_blocks, writing
+from tokentide_common.database import Engine, insert_or, reading, writing
+from tokentide_common.schema import unfinished_blocks
 
 
 class UnfinishedBlock(NamedTuple):
