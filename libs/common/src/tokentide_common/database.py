@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.engine import Engine as Engine  # noqa: PLC0414 - services hold one without knowing the library
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tokentide_common.database_migrations import bring_up_to_date
 from tokentide_common.errors import InvalidRequest, Unavailable
@@ -51,14 +52,14 @@ def open_database(url: str) -> Engine:
 @contextlib.contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed at the end, rolled back on error; outages are `Unavailable`."""
-    with _translated(), engine.begin() as connection:
+    with translated(), engine.begin() as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads; on SQLite it neither waits for writers nor holds them up."""
-    with _translated(), engine.connect().execution_options(**{_READING: True}) as connection:
+    with translated(), engine.connect().execution_options(**{_READING: True}) as connection:
         yield connection
 
 
@@ -73,13 +74,43 @@ def insert_or(engine: Engine, table: sa.Table) -> sqlite.Insert | postgresql.Ins
     return sqlite.insert(table) if engine.dialect.name == "sqlite" else postgresql.insert(table)
 
 
+def open_async(url: str) -> AsyncEngine:
+    """Return an asynchronous engine on a database that `open_database` has brought up to date."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return create_async_engine(parsed.set(drivername="postgresql+psycopg"), **_postgresql_options())
+    engine = create_async_engine(
+        parsed.set(drivername="sqlite+aiosqlite", database=_file_of(parsed)), **_sqlite_options()
+    )
+    sa.event.listen(engine.sync_engine, "connect", _prepare_async_sqlite)
+    sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+@contextlib.asynccontextmanager
+async def writing_async(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction like `writing`, without blocking the event loop."""
+    with translated():
+        async with engine.begin() as connection:
+            yield connection
+
+
+@contextlib.asynccontextmanager
+async def reading_async(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction like `reading`, without blocking the event loop."""
+    with translated():
+        async with engine.execution_options(**{_READING: True}).connect() as connection:
+            yield connection
+
+
 def utc_now() -> datetime:
     """Return the current time, aware and in UTC."""
     return datetime.now(UTC)
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into `Unavailable`, but for a broken rule of the schema."""
     try:
         yield
     except IntegrityError:
@@ -89,30 +120,48 @@ def _translated() -> Iterator[None]:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    return sa.create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        pool_pre_ping=True,  # a server that restarted costs no request
-        pool_timeout=5,
-        hide_parameters=True,  # digests and e-mail addresses stay out of error texts
-        connect_args={
+    return sa.create_engine(url.set(drivername="postgresql+psycopg"), **_postgresql_options())
+
+
+def _postgresql_options() -> dict[str, Any]:
+    return {
+        "pool_pre_ping": True,  # a server that restarted costs no request
+        "pool_timeout": 5,
+        "hide_parameters": True,  # digests and e-mail addresses stay out of error texts
+        "connect_args": {
             "connect_timeout": 5,
             "options": f"-c statement_timeout={_WAIT_FOR_LOCK_MS} -c lock_timeout={_WAIT_FOR_LOCK_MS}",
         },
-    )
+    }
 
 
 def _sqlite_engine(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise InvalidRequest("an SQLite database needs a file: sqlite:///path", code="invalid_settings")
-    Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(
-        url.set(database=str(Path(url.database).expanduser())),
-        hide_parameters=True,
-        connect_args={"timeout": _WAIT_FOR_LOCK_MS / 1000, "check_same_thread": False},
-    )
+    file = _file_of(url)
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    options = _sqlite_options()
+    options["connect_args"]["check_same_thread"] = False
+    engine = sa.create_engine(url.set(database=file), **options)
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _file_of(url: URL) -> str:
+    return str(Path(url.database or "").expanduser())
+
+
+def _sqlite_options() -> dict[str, Any]:
+    return {"hide_parameters": True, "connect_args": {"timeout": _WAIT_FOR_LOCK_MS / 1000}}
+
+
+def _prepare_async_sqlite(adapted: Any, _record: object) -> None:  # noqa: ANN401 -- SQLAlchemy's adapter
+    adapted.isolation_level = None  # as `_prepare_sqlite`, which has made the file's WAL before
+    cursor = adapted.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_WAIT_FOR_LOCK_MS}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
 
 
 def _prepare_sqlite(raw: sqlite3.Connection, _record: object) -> None:

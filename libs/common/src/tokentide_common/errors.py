@@ -6,6 +6,9 @@
     │   └── UnsupportedEncoding 415
     ├── InvalidEvent        422  one event is not a usage event (its neighbours may be)
     ├── Unauthorized        401  no key, an unknown key or a revoked key: one answer for all three
+    ├── Forbidden           403  who asks is known, and may not
+    ├── Conflict            409  it contradicts what is there (412: what is there has changed; 428: say what
+    │                            you know of it)
     ├── NotFound            404  also for what belongs to another organisation
     └── Retryable                the same request can succeed after `retry_after_s`
         ├── RateLimited     429
@@ -76,6 +79,26 @@ class Unauthorized(TokentideError):
     code = "unauthorized"
     status = 401
     title = "Unauthorized"
+
+
+class Forbidden(TokentideError):
+    """Who asks is known and of this organisation, but their role, key or scope does not allow it."""
+
+    code = "forbidden"
+    status = 403
+    title = "Forbidden"
+
+
+class Conflict(TokentideError):
+    """The request contradicts what is there; `status` 412: its version is outdated, 428: it names none."""
+
+    code = "conflict"
+    status = 409
+    title = "Conflict"
+
+    def __init__(self, detail: str, *, code: str | None = None, status: int = 409) -> None:
+        super().__init__(detail, code=code)
+        self.status = status  # type: ignore[misc]  # one class for the three: callers read the same attribute
 
 
 class NotFound(TokentideError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +16,8 @@ from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics
 from tokentide_common.problem_answers import exception_handlers
 from tokentide_common.store import Store
+from tokentide_query_api.accounts.desk import Desk, open_desk
+from tokentide_query_api.accounts.routes import account_handlers
 from tokentide_query_api.landing import landing
 from tokentide_query_api.metering import Metering
 from tokentide_query_api.openapi import document
@@ -38,38 +40,45 @@ def create_app(
 
     What is passed in stays the caller's to start and close; the rest is opened with the app.
     """
-    opened: list[Sources] = []
+    opened: list[tuple[Sources, Desk]] = []
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        own_store = store or Store(settings.clickhouse_url, connections=_READS_AT_ONCE)
-        own_engine = engine or open_database(settings.database_url)
-        own_keys = keys or KeyDirectory(own_engine)
-        if keys is None:
-            await own_keys.start()
-        opened.append(Sources(own_store, own_engine, own_keys, clock))
-        try:
-            yield
-        finally:
-            opened.clear()
-            if keys is None:
-                await own_keys.stop()
-            if engine is None:
-                own_engine.dispose()
+        async with AsyncExitStack() as stack:
+            own_store = store or Store(settings.clickhouse_url, connections=_READS_AT_ONCE)
             if store is None:
-                await own_store.close()
+                stack.push_async_callback(own_store.close)
+            own_engine = engine or open_database(settings.database_url)
+            if engine is None:
+                stack.callback(own_engine.dispose)
+            own_keys = keys or KeyDirectory(own_engine)
+            if keys is None:
+                stack.push_async_callback(own_keys.stop)
+                await own_keys.start()
+            desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
+            opened.append((Sources(own_store, own_engine, own_keys, clock), desk))
+            stack.callback(opened.clear)
+            yield
 
-    def sources() -> Sources:
+    def both() -> tuple[Sources, Desk]:
         if not opened:
             raise Unavailable("the query API is starting or stopping")
         return opened[0]
+
+    def sources() -> Sources:
+        return both()[0]
 
     async def checks() -> Mapping[str, bool]:
         return {"store": await _store_answers(sources().store)}
 
     recorded = metrics or Metrics()
     return Litestar(
-        [landing, *reading_handlers(sources), *health_routes(recorded, checks)],
+        [
+            landing,
+            *reading_handlers(sources),
+            *account_handlers(lambda: both()[1]),
+            *health_routes(recorded, checks),
+        ],
         lifespan=[lifespan],
         exception_handlers=exception_handlers(),
         middleware=[Metering(recorded)],

@@ -1,0 +1,1 @@
+"""Organisations, people, keys and who may do what: the routes besides reading usage."""

@@ -1,0 +1,81 @@
+"""What every account route works with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+from litestar import Request
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from tokentide_common.accounts import next_revision
+from tokentide_common.database import Engine, open_async, selected
+from tokentide_common.key_directory import LiveKeys
+from tokentide_common.problem_answers import request_id
+from tokentide_query_api.accounts.access_tokens import AccessTokens
+from tokentide_query_api.accounts.admission import Access
+from tokentide_query_api.accounts.audit import Actor
+from tokentide_query_api.accounts.people import LivePeople
+from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.settings import QuerySettings
+
+
+class Desk(msgspec.Struct, frozen=True):
+    """The accounts database and what is known of it in memory."""
+
+    settings: QuerySettings
+    engine: AsyncEngine
+    keys: LiveKeys
+    people: LivePeople
+    tokens: AccessTokens
+    access: Access
+    clock: Callable[[], datetime]
+
+    async def admit(self, request: Request[Any, Any, Any]) -> Principal:
+        """Return who asks to see or change accounts; raises `Unauthorized`, `Forbidden`, `Unavailable`."""
+        principal = await self.access.admit(request.headers)
+        principal.require_scope("manage")
+        return principal
+
+
+@asynccontextmanager
+async def open_desk(
+    settings: QuerySettings, engine: Engine, keys: LiveKeys, clock: Callable[[], datetime]
+) -> AsyncIterator[Desk]:
+    """Open what the account routes need; `engine` is of the same database."""
+    url = engine.url.render_as_string(hide_password=False)
+    async with AsyncExitStack() as stack:
+        own = open_async(url)
+        stack.push_async_callback(own.dispose)
+        people = LivePeople(partial(selected, engine))
+        stack.push_async_callback(people.stop)
+        await people.start()
+        tokens = AccessTokens(settings.secret_key)
+        yield Desk(
+            settings=settings,
+            engine=own,
+            keys=keys,
+            people=people,
+            tokens=tokens,
+            access=Access(keys, people, tokens, clock),
+            clock=clock,
+        )
+
+
+def actor_of(principal: Principal, request: Request[Any, Any, Any]) -> Actor:
+    """Return who does something by a request, for the audit log."""
+    return Actor.of(principal, address_of(request), request_id(request.scope))
+
+
+def address_of(request: Request[Any, Any, Any]) -> str:
+    """Return the address of the connection; headers that claim another are not believed."""
+    return request.client.host if request.client is not None else ""
+
+
+async def people_changed(connection: AsyncConnection) -> None:
+    """Have every replica read people, organisations and sessions anew. Call it last in a transaction."""
+    await connection.run_sync(lambda sync: next_revision(sync, "people"))

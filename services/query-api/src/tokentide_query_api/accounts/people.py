@@ -1,0 +1,135 @@
+"""Organisations, memberships and ended sessions in memory, so that a request is judged without waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+import structlog
+
+from tokentide_common.errors import Unavailable
+from tokentide_common.key_directory import Role, Select
+
+Privacy = Literal["open", "pseudonymous", "private"]
+
+_NEWEST: Final = "SELECT revision FROM revisions WHERE name = 'people'"
+_ORGANIZATIONS: Final = "SELECT org_id, name, time_zone, privacy FROM organizations"
+_MEMBERS: Final = (
+    "SELECT m.org_id, m.user_id, m.role, u.email, u.display_name"
+    " FROM memberships m JOIN users u ON u.user_id = m.user_id"
+)
+_ENDED: Final = "SELECT session_id FROM sessions WHERE revoked_at IS NOT NULL"
+_log = structlog.get_logger(__name__)
+
+
+class Organization(msgspec.Struct, frozen=True):
+    """What a request needs to know of its organisation."""
+
+    name: str
+    time_zone: str
+    privacy: Privacy
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A user in an organisation."""
+
+    role: Role
+    email: str
+    display_name: str
+
+
+class LivePeople:
+    """Who belongs where; looked for anew every `refresh_s` seconds.
+
+    With the database away what is known goes on working for `stale_after_s`; after that every question is
+    refused with `Unavailable`, since somebody may have been removed meanwhile.
+    """
+
+    def __init__(
+        self,
+        select: Select,
+        refresh_s: float = 2.0,
+        *,
+        stale_after_s: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._select = select
+        self._refresh_s = refresh_s
+        self._stale_after_s = stale_after_s
+        self._clock = clock
+        self._organizations: dict[str, Organization] = {}
+        self._members: dict[tuple[str, str], Member] = {}
+        self._ended: set[str] = set()
+        self._revision = -1
+        self._fresh_at: float | None = None
+        self._refreshing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read all once, then keep it fresh until `stop`. Raises `Unavailable`."""
+        await self.refresh()
+        self._task = asyncio.create_task(self._keep_fresh(), name="people-directory")
+
+    async def stop(self) -> None:
+        """Stop refreshing."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    def organization(self, org_id: str) -> Organization | None:
+        """Return an organisation's facts."""
+        self._must_be_fresh()
+        return self._organizations.get(org_id)
+
+    def member(self, org_id: str, user_id: str) -> Member | None:
+        """Return a user's membership of an organisation, None without one."""
+        self._must_be_fresh()
+        return self._members.get((org_id, user_id))
+
+    def has_ended(self, session_id: str) -> bool:
+        """Tell whether a session was logged out or revoked."""
+        self._must_be_fresh()
+        return session_id in self._ended
+
+    async def refresh(self) -> None:
+        """Read all anew if anything changed. Raises `Unavailable`.
+
+        Called after each change as well, so that who made it sees it at once.
+        """
+        async with self._refreshing:
+            asked_at = self._clock()
+            read = await asyncio.to_thread(_read, self._select, self._revision)
+            if read is not None:
+                self._revision, self._organizations, self._members, self._ended = read
+            self._fresh_at = asked_at
+
+    def _must_be_fresh(self) -> None:
+        if self._fresh_at is None or self._clock() - self._fresh_at > self._stale_after_s:
+            raise Unavailable("accounts cannot be checked: their database is away", code="keys_unavailable")
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_s)
+            try:
+                await self.refresh()
+            except Unavailable:
+                _log.warning("people_refresh_failed", fresh_at=self._fresh_at)
+
+
+_Read = tuple[int, dict[str, Organization], dict[tuple[str, str], Member], set[str]]
+
+
+def _read(select: Select, known: int) -> _Read | None:
+    # Read first: what changes in between is read once more, never missed.
+    newest = max((int(revision) for (revision,) in select(_NEWEST)), default=0)
+    if newest == known:
+        return None
+    organizations = {org: Organization(*facts) for org, *facts in select(_ORGANIZATIONS)}
+    members = {(org, user): Member(*facts) for org, user, *facts in select(_MEMBERS)}
+    return newest, organizations, members, {session for (session,) in select(_ENDED)}
