@@ -16,6 +16,7 @@ from tokentide_common.errors import InvalidRequest
 
 DAY_MS: Final = 86_400_000
 QUARTER_MS: Final = 900_000
+MINUTE_MS: Final = 60_000
 
 _TAG = re.compile(r"tag\.(?P<key>[^\x00-\x1f]{1,64})")
 
@@ -112,6 +113,8 @@ QUARTERS: Final = Table(
     ),
     True,
 )
+# Only for questions about minutes: it has more rows than those of a quarter of an hour.
+MINUTES: Final = Table("usage_minute", MINUTE_MS, frozenset(["user_id", "model"]), False)
 DAYS: Final = Table(
     "usage_day",
     DAY_MS,

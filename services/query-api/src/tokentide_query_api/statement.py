@@ -17,6 +17,7 @@ from tokentide_query_api.resolution import Part, Range
 
 _SECONDS: Final[dict[int, str]] = {
     1: "toUInt32(intDiv(toUnixTimestamp64Milli(x.occurred_at), 1000))",
+    60_000: "toUnixTimestamp(x.bucket)",
     900_000: "toUnixTimestamp(x.bucket)",
     86_400_000: "toUInt32(toUInt32(x.day) * 86400)",
 }
@@ -93,12 +94,14 @@ class Statement:
         *,
         edges_s: Sequence[int] = (),
         day: bool = False,
+        minute: bool = False,
         latency: bool = False,
     ) -> str:
         """Return a SELECT of the measures from all parts: exact, since the parts are disjoint.
 
         Columns: `d0`, `d1` … for the dimensions; `t`, the start of the bucket in seconds, where `edges_s`
-        has the starts; `day`, the UTC day in seconds; the measures; and with `latency` the histograms.
+        has the starts, or with `minute` the start of its minute; `day`, the UTC day in seconds; the measures;
+        and with `latency` the histograms.
         Groups without a live call fall away: an upgrade took every call out of them.
         """
         keys = [f"d{i}" for i in range(len(dimensions))]
@@ -110,6 +113,9 @@ class Statement:
         elif day:
             keys.append("day")
             time = "intDiv(", ", 86400) * 86400 AS day"
+        elif minute:
+            keys.append("t")
+            time = "intDiv(", ", 60) * 60 AS t"
         named = [f"{self.column(d)} AS d{i}" for i, d in enumerate(dimensions)]
         inner = " UNION ALL ".join(self._rows(part, named, time, latency) for part in parts)
         totals = [f"sum(y.{name}) AS {name}" for name in SUMS]
@@ -200,6 +206,7 @@ def _day_time(statement: Statement, ms: int) -> str:
 
 _TIME: Final = {
     1: ("x.occurred_at", _ledger_time),
+    60_000: ("x.bucket", _quarter_time),
     900_000: ("x.bucket", _quarter_time),
     86_400_000: ("x.day", _day_time),
 }

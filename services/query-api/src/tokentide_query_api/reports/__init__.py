@@ -1,0 +1,1 @@
+"""Named reports: each a question that people ask by name, answered exactly."""
