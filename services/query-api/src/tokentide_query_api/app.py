@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -14,6 +15,7 @@ from tokentide_common.database import Engine, open_database, utc_now
 from tokentide_common.errors import TokentideError, Unavailable
 from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics
+from tokentide_common.pricing import Prices
 from tokentide_common.problem_answers import exception_handlers
 from tokentide_common.store import Store
 from tokentide_query_api.accounts.desk import Desk, open_desk
@@ -56,7 +58,8 @@ def create_app(
                 stack.push_async_callback(own_keys.stop)
                 await own_keys.start()
             desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
-            opened.append((Sources(own_store, own_engine, own_keys, clock), desk))
+            prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
+            opened.append((Sources(own_store, own_engine, own_keys, clock, prices), desk))
             stack.callback(opened.clear)
             yield
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tokentide_common.pricing import Prices
 from tokentide_common.store import Store, rows
 from tokentide_query_api import parameters as p
 from tokentide_query_api.cursors import Cursor, decoded, encoded, question_digest
@@ -27,6 +28,7 @@ class Asking(msgspec.Struct, frozen=True):
     now: datetime
     route: str
     arguments: Arguments
+    prices: Prices
 
     def period(self) -> Period:
         """Return the period asked for."""

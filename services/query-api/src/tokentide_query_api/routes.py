@@ -16,6 +16,7 @@ from litestar.openapi.spec import Schema
 from tokentide_common.accounts import KeyDirectory, organization_time_zone
 from tokentide_common.database import Engine
 from tokentide_common.keys import KeyKind
+from tokentide_common.pricing import Prices
 from tokentide_common.store import Store
 from tokentide_query_api import activity_words, shapes
 from tokentide_query_api import parameters as p
@@ -30,6 +31,13 @@ from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendere
 from tokentide_query_api.limits import limits
 from tokentide_query_api.openapi import operation_of
 from tokentide_query_api.parameters import Arguments, Parameter
+from tokentide_query_api.reports.catalogue import (
+    LIST_OF_REPORTS,
+    REPORTS,
+    of_report,
+    report_parameters,
+    reports,
+)
 from tokentide_query_api.sessions import sessions
 from tokentide_query_api.summary import summary
 from tokentide_query_api.timeseries import timeseries
@@ -52,6 +60,7 @@ class Sources(msgspec.Struct, frozen=True):
     engine: Engine
     keys: KeyDirectory
     clock: Callable[[], datetime]
+    prices: Prices
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -96,10 +105,21 @@ def routes() -> tuple[Route, ...]:
             _of(activity_metrics_only),
         ),
         Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _of(limits)),
+        Route("/reports", "The named reports", one, LIST_OF_REPORTS, _of(reports)),
         Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings),
         Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage)),
         Route(
             "/coverage/days", "Who saw the calls of a day", period, shapes.COVERAGE_DAYS, _of(coverage_days)
+        ),
+        *(
+            Route(
+                f"/reports/{report.name}",
+                report.title,
+                report_parameters(report),
+                of_report(report),
+                _of(report.answer),
+            )
+            for report in REPORTS
         ),
     )
 
@@ -127,7 +147,7 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
         key = await at.keys.admit(request.headers, _READERS)
         arguments = Arguments(request.scope["query_string"], route.parameters)
         fmt = negotiated(arguments.one(p.FORMAT), request.headers.get("accept", ""))
-        asking = Asking(at.store, key.org_id, at.clock(), route.path, arguments)
+        asking = Asking(at.store, key.org_id, at.clock(), route.path, arguments, at.prices)
         answer = await route.answer(asking, at, _call_id(request))
         return Response(
             rendered(answer, fmt), media_type=MEDIA_TYPES[fmt], headers={**_HEADERS, **_next(request, answer)}

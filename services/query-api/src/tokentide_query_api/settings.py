@@ -12,4 +12,11 @@ from tokentide_common.settings import Port, SharedSettings
 class QuerySettings(SharedSettings, frozen=True, kw_only=True):
     """Settings of the query API."""
 
+    price_overrides: Annotated[
+        str,
+        msgspec.Meta(
+            description="A TOML file of dated price rules, the one that the aggregator has: what each kind of "
+            "token cost is told by it."
+        ),
+    ] = ""
     query_port: Annotated[Port, msgspec.Meta(description="The query API and the dashboard.")] = 8000

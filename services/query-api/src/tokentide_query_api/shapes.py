@@ -32,10 +32,20 @@ _OF_KIND: Final = {
     Kind.FLAG: FLAG,
     Kind.NESTED: Schema(type=[OpenAPIType.OBJECT, OpenAPIType.ARRAY]),
 }  # fmt: skip
+_MAYBE_OF_KIND: Final = {
+    Kind.TEXT: MAYBE_TEXT, Kind.COUNT: MAYBE_WHOLE, Kind.RATIO: MAYBE_NUMBER, Kind.AMOUNT: MAYBE_TEXT,
+}  # fmt: skip
 
 
 def _of(columns: Iterable[Column]) -> dict[str, Schema]:
     return {column.name: _OF_KIND[column.kind] for column in columns}
+
+
+def row_of(columns: Iterable[Column]) -> Schema:
+    """Return the shape of a row with these columns, of which a text or a number may be unknown."""
+    return fields(
+        **{column.name: _MAYBE_OF_KIND.get(column.kind, _OF_KIND[column.kind]) for column in columns}
+    )
 
 
 _MEASURES: Final = _of(MEASURES)

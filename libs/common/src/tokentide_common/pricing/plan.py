@@ -31,6 +31,18 @@ class Plan:
         self.constant = grid[0][0] if len(grid) == 1 and len(grid[0]) == 1 else None
         """The rates, where they never changed."""
 
+    @property
+    def prompt_steps(self) -> set[int]:
+        """The sizes of a prompt above which other rates hold, in any period."""
+        return {
+            start for slots in self._grid for tiers in slots if tiers is not None for start in tiers.starts
+        }
+
+    @property
+    def changes_within_days(self) -> bool:
+        """Whether rates depend on the time of day."""
+        return bool(self._times)
+
     def rates_at(self, moment: datetime) -> TieredRates | None:
         """Return the rates at an aware moment, None where no price is known for it."""
         slots = self._grid[bisect_right(self._days, moment)]

@@ -10,6 +10,7 @@ from tokentide_common.pricing.names import clean_model
 from tokentide_common.pricing.overrides import Rule, load_overrides
 from tokentide_common.pricing.plan import Plan, make_plan
 from tokentide_common.pricing.pricelist import Listing, PriceList
+from tokentide_common.pricing.rates import LinearRates
 
 # Real organisations use some dozens of (provider, model, context). The bound is against names from outside.
 _MEMO_SIZE: Final = 4096
@@ -83,6 +84,28 @@ class Prices:
             nano,
         )
         return cost + 1 if 2 * rest > nano or (2 * rest == nano and cost & 1) else cost
+
+    def plan(
+        self, provider: str, model: str, service_tier: str = "", speed: str = "", inference_geo: str = ""
+    ) -> Plan | None:
+        """Return the rates of a model in a context over its price periods, None where no price is known."""
+        key = (provider, model, service_tier, speed, inference_geo)
+        return self._recent.get(key) or self._plan(key)
+
+    def rates(  # noqa: PLR0917 -- as `price`
+        self,
+        provider: str,
+        model: str,
+        occurred_at: datetime,
+        total_input: int,
+        service_tier: str = "",
+        speed: str = "",
+        inference_geo: str = "",
+    ) -> LinearRates | None:
+        """Return by which rates `price` prices a call with a prompt of this many tokens."""
+        plan = self.plan(provider, model, service_tier, speed, inference_geo)
+        tiers = None if plan is None else plan.rates_at(occurred_at)
+        return None if tiers is None else tiers.tier(total_input)
 
     def _plan(self, key: _Key) -> Plan | None:
         """Look further than the recent memo, and remember the answer, also that there is none."""
