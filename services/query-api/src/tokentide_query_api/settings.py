@@ -15,8 +15,7 @@ class QuerySettings(SharedSettings, frozen=True, kw_only=True):
     price_overrides: Annotated[
         str,
         msgspec.Meta(
-            description="A TOML file of dated price rules, the one that the aggregator has: what each kind of "
-            "token cost is told by it."
+            description="The dated price file that the aggregator has: it tells what each kind of token cost."
         ),
     ] = ""
     query_port: Annotated[Port, msgspec.Meta(description="The query API and the dashboard.")] = 8000

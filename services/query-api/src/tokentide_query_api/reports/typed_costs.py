@@ -71,7 +71,7 @@ def _question(
 
 
 async def _steps(ask: Asking, scope: Scope) -> tuple[list[int], list[str]]:
-    """Return the prompt sizes above which some model of the period has other rates, and which change daily."""
+    """Return the prompt sizes above which some model has other rates, and the models priced by the hour."""
     statement = Statement(scope)
     count = len(_CONTEXT)
     names = ", ".join(f"x.{d.column} AS c{i}" for i, d in enumerate(_CONTEXT))
@@ -88,7 +88,7 @@ async def _steps(ask: Asking, scope: Scope) -> tuple[list[int], list[str]]:
 
 
 def split(row: Mapping[str, Any], prices: Prices, steps: Sequence[int]) -> dict[str, int]:
-    """Return the cost of a group of alike calls by kind of token, in nano-dollars; `other` is the rest. Pure."""
+    """Return what a group of alike calls cost by kind of token, in nano-dollars; `other` is the rest. Pure."""
     provider, model, service_tier, speed, inference_geo = (row[f"c{i}"] for i in range(len(_CONTEXT)))
     prompt = steps[row["step"] - 1] + 1 if row["step"] else 0  # any prompt of this step has its rates
     rates = prices.rates(
