@@ -136,6 +136,10 @@ def drawn(rng: random.Random, zone: str, org: str) -> Row:
         unpriced=pick([True, False]),
         cost_nano=rng.randrange(10**10),
         reported_cost_nano=rng.randrange(10**6),
+        user_email=pick(["", "ann@example.com", "Bob@Example.com", "eve@other.org", "no address"]),
+        department=pick(["", "d1"]),
+        cost_center=pick(["", "cc1", "cc2"]),
+        identity_provider=pick(["", "okta"]),
         **{name: rng.randrange(10_000) for name in SUMMED},
     )
 

@@ -32,8 +32,9 @@ async def _top_users(ask: Asking, period: Period) -> Sequence[Row]:
     scope = ask.scope(period.start_ms, period.end_ms)
     column = METRICS[ask.arguments.text(p.METRIC)]
     found = await sums_by(ask, scope, (_USER,))
-    found.sort(key=lambda row: (-metric_value(row, column), row["d0"]))
-    top = found[: ask.arguments.number(TOP)]
+    known = [row for row in found if row["d0"]]  # nobody is no user, but has a share
+    known.sort(key=lambda row: (-metric_value(row, column), row["d0"]))
+    top = known[: ask.arguments.number(TOP)]
     if not top:
         return []
     few = narrowed(scope, _USER, [row["d0"] for row in top])
@@ -121,13 +122,11 @@ async def _quota(ask: Asking, period: Period) -> Sequence[Row]:
     used = await asyncio.gather(*(sums_by(ask, scope, (_USER,)) for scope in scopes))
     rows: list[Row] = []
     for (span, start), found in zip(starts.items(), used, strict=True):
+        since = start.astimezone(period.zone).isoformat()
         for unit in ("tokens", "usd"):
             bound = bounds[f"{span}_{unit}"]
             if bound is not None:
-                rows += [
-                    _judged(row, span, unit, bound, start.astimezone(period.zone).isoformat())
-                    for row in found
-                ]
+                rows += [_judged(row, span, unit, bound, since) for row in found if row["d0"]]
     rows.sort(key=lambda row: (-row["utilization"], row["user_id"], row["window"], row["unit"]))
     return rows[: ask.arguments.number(TOP)]
 

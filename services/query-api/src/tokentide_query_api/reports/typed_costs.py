@@ -88,7 +88,7 @@ async def _steps(ask: Asking, scope: Scope) -> tuple[list[int], list[str]]:
 
 
 def split(row: Mapping[str, Any], prices: Prices, steps: Sequence[int]) -> dict[str, int]:
-    """Return what a group of alike calls cost by kind of token, in nano-dollars; `other` is the rest. Pure."""
+    """Return what alike calls cost by kind of token, in nano-dollars; `other` is the rest. Pure."""
     provider, model, service_tier, speed, inference_geo = (row[f"c{i}"] for i in range(len(_CONTEXT)))
     prompt = steps[row["step"] - 1] + 1 if row["step"] else 0  # any prompt of this step has its rates
     rates = prices.rates(
