@@ -12,6 +12,13 @@ from tokentide_common.settings import Port, SharedSettings
 class QuerySettings(SharedSettings, frozen=True, kw_only=True):
     """Settings of the query API."""
 
+    oidc_providers: Annotated[
+        str,
+        msgspec.Meta(
+            description="Identity providers that people may log in with; see the how-to.",
+            extra={"secret": True, "expected": "a JSON list of identity providers"},
+        ),
+    ] = ""
     price_overrides: Annotated[
         str,
         msgspec.Meta(
