@@ -34,12 +34,13 @@ from tokentide_common.database import open_database
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, rows
 from tokentide_query_api.app import create_app
-from tokentide_query_api.asking import LIMITS
 from tokentide_query_api.breakdown import _top_and_rest
 from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, TABLES, Table
 from tokentide_query_api.resolution import parts as planned
+from tokentide_query_api.scope import Scope, Sight
 from tokentide_query_api.settings import QuerySettings
-from tokentide_query_api.statement import Scope, Statement
+from tokentide_query_api.statement import Statement
+from tokentide_query_api.store_wall import WalledStore
 
 ORG = "org_bench"
 DAY_MS = 86_400_000
@@ -77,11 +78,11 @@ def last_day_end_ms(emissions: int) -> int:
 async def asked(store: Store, question: Question, end_ms: int, tables: Sequence[Table]) -> list[Any]:
     """Ask the store as the breakdown route does, with these tables to plan with."""
     dimensions = tuple(DIMENSIONS[name] for name in question.by)
-    statement = Statement(Scope(ORG, end_ms - question.days * DAY_MS, end_ms))
+    statement = Statement(Scope(Sight(ORG, own=None, people=True), end_ms - question.days * DAY_MS, end_ms))
     edges = (statement.scope.start_ms, statement.scope.end_ms)
     sums = statement.sums(planned(edges, dimensions, tables=tables), dimensions)
     sql = _top_and_rest(sums, dimensions, question.column, 50)
-    return await rows(store, sql, statement.params, settings=LIMITS)
+    return await rows(WalledStore(store, [ORG]), sql, statement.params)
 
 
 async def timed(work: Callable[[], Awaitable[Any]], times: int) -> list[float]:

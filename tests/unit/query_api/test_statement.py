@@ -15,16 +15,20 @@ from tokentide_query_api.activity_statement import ActivityStatement
 from tokentide_query_api.activity_words import ACTIVITY_DIMENSIONS, ACTIVITY_TABLES
 from tokentide_query_api.dimensions import DIMENSIONS, TABLES, dimension
 from tokentide_query_api.resolution import parts
-from tokentide_query_api.statement import Filter, Scope, Statement, runs
+from tokentide_query_api.scope import AnyOf, Filter, Scope, Sight
+from tokentide_query_api.statement import Statement, runs
 
 TABLE_NAMES = {table.name for table in TABLES}
 # Letters that no SQL of ours has, so that a text of a caller is recognised wherever it lands.
 foreign = st.text("ÄÖÜßø'\"`\\;{}%", min_size=3, max_size=12).map(lambda text: f"Ж{text}Ж")
+MINE = AnyOf((Filter(DIMENSIONS["user_id"], ("Ж",)), Filter(DIMENSIONS["user_email"], ("Ж",), fold=True)))
+sights = st.sampled_from([None, MINE])
 dimensions = st.sampled_from(sorted(DIMENSIONS)) | foreign.map(lambda text: f"tag.{text}")
 
 
 @given(
     org=foreign,
+    own=sights,
     names=st.lists(dimensions, max_size=2, unique=True),
     filters=st.lists(
         st.tuples(dimensions, st.lists(foreign, min_size=1, max_size=3), st.booleans()), max_size=3
@@ -32,10 +36,10 @@ dimensions = st.sampled_from(sorted(DIMENSIONS)) | foreign.map(lambda text: f"ta
     edges=st.lists(st.integers(0, 2**41), min_size=2, max_size=6, unique=True).map(sorted),
     latency=st.booleans(),
 )
-def test_every_table_in_a_statement_is_read_for_one_organisation(org, names, filters, edges, latency):
+def test_every_table_in_a_statement_is_read_for_one_organisation(org, own, names, filters, edges, latency):
     chosen = [dimension(name) for name in names]
     conditions = tuple(Filter(dimension(name), tuple(values), exclude) for name, values, exclude in filters)
-    scope = Scope(org, edges[0], edges[-1], conditions)
+    scope = Scope(Sight(org, own, people=True), edges[0], edges[-1], conditions)
     statement = Statement(scope)
     found = parts(edges, (*chosen, *scope.dimensions), latency=latency)
     texts = [
@@ -45,6 +49,7 @@ def test_every_table_in_a_statement_is_read_for_one_organisation(org, names, fil
     for sql in texts:
         read = re.findall(r"FROM (\w+) AS x WHERE x\.org_id = \{org:String\} AND ", sql)
         assert len(read) == len(re.findall(rf"\b({'|'.join(TABLE_NAMES)})\b", sql))
+        assert sql.count("OR lowerUTF8(x.user_email) IN") == (len(read) if own else 0)
         assert "Ж" not in sql
         assert set(re.findall(r"\{(\w+):", sql)) <= set(statement.params)
     assert statement.params["org"] == org
@@ -52,6 +57,7 @@ def test_every_table_in_a_statement_is_read_for_one_organisation(org, names, fil
 
 @given(
     org=foreign,
+    own=sights,
     names=st.lists(st.sampled_from(sorted(ACTIVITY_DIMENSIONS)), max_size=2, unique=True),
     filters=st.lists(
         st.tuples(st.sampled_from(sorted(ACTIVITY_DIMENSIONS)), st.lists(foreign, min_size=1), st.booleans()),
@@ -60,11 +66,11 @@ def test_every_table_in_a_statement_is_read_for_one_organisation(org, names, fil
     quarters=st.lists(st.integers(0, 2**21), min_size=2, max_size=6, unique=True).map(sorted),
     bucketed=st.booleans(),
 )
-def test_every_table_of_activity_is_read_for_one_organisation(org, names, filters, quarters, bucketed):
+def test_every_table_of_activity_is_read_for_one_organisation(org, own, names, filters, quarters, bucketed):
     chosen = [ACTIVITY_DIMENSIONS[name] for name in names]
     conditions = tuple(Filter(ACTIVITY_DIMENSIONS[name], tuple(values), no) for name, values, no in filters)
     edges = [quarter * 900_000 for quarter in quarters]
-    scope = Scope(org, edges[0], edges[-1], conditions)
+    scope = Scope(Sight(org, own, people=True), edges[0], edges[-1], conditions)
     statement = ActivityStatement(scope)
     found = parts(edges, (*chosen, *scope.dimensions), tables=ACTIVITY_TABLES)
     starts = [edge // 1000 for edge in edges] if bucketed else []
@@ -78,13 +84,32 @@ def test_every_table_of_activity_is_read_for_one_organisation(org, names, filter
     for sql in texts:
         read = re.findall(r"FROM (\w+) AS x WHERE x\.org_id = \{org:String\} AND ", sql)
         assert len(read) == len(re.findall(rf"FROM ({'|'.join(tables)})\b", sql))
+        assert sql.count("OR lowerUTF8(x.user_email) IN") == (len(read) if own else 0)
         assert "Ж" not in sql
         assert set(re.findall(r"\{(\w+):", sql)) <= set(statement.params)
 
 
 def test_a_statement_of_nobody_cannot_be_made():
     with pytest.raises(ValueError, match="organisation"):
-        Statement(Scope("", 0, 1))
+        Statement(Scope(Sight("", None, people=True), 0, 1))
+
+
+def test_a_table_that_cannot_tell_whose_calls_they_are_is_refused_to_who_sees_only_own_calls():
+    statement = Statement(Scope(Sight("o", MINE, people=True), 0, 86_400_000))
+    planned_without_the_caller = parts((0, 86_400_000), ())
+    with pytest.raises(ValueError, match="whose calls"):
+        statement.sums(planned_without_the_caller)
+
+
+def test_only_one_module_decides_what_a_caller_sees():
+    folder = Path(tokentide_query_api.__file__).parent
+    made = {
+        path.name
+        for path in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Sight"
+    }
+    assert made == {"visibility.py"}
 
 
 def test_only_one_module_knows_the_names_of_the_tables():

@@ -128,6 +128,12 @@ class LiveKeys:
             raise Unauthorized(_UNAUTHORIZED)
         return record
 
+    def of_owner(self, user_id: str) -> frozenset[str]:
+        """Return the ids of a user's keys, in whatever organisation."""
+        return frozenset(
+            record.key_id for _, record in self._keys.values() if user_id and record.owner_id == user_id
+        )
+
     async def admit(self, credentials: str | Mapping[str, str], kinds: Collection[KeyKind]) -> KeyRecord:
         """Resolve like `resolve`, but look once more before a well-formed key is refused: it may be new.
 

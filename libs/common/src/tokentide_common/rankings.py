@@ -29,15 +29,17 @@ def period_start(kind: PeriodKind, day: date) -> date:
     return day
 
 
-def latest_ranking_sql() -> str:
+def latest_ranking_sql(*, only: bool = False) -> str:
     """Return the SELECT of one ranking's entries, best first.
 
     Parameters: `org_id`, `period`, `period_start` (the organisation's local date), `scope`, `metric`,
-    `after` (entries to skip) and `limit`. No row: nothing was used in that period.
+    `after` (entries to skip), `limit` and, with `only`, `only`: the entities whose entries they are.
+    No row: nothing was used in that period.
     Money is nano-USD; `movement` is how many places up since the previous period, NULL when absent there.
     """
     # FINAL keeps the highest version, and with it the highest fence: a stale ranker's rows never show.
-    return """
+    some = "AND has({only:Array(String)}, entry.entity)" if only else ""
+    return f"""
 SELECT
   entry.entity AS entity, entry.value AS value, entry.rank AS rank, entry.previous_rank AS previous_rank,
   toInt64(entry.previous_rank) - toInt64(entry.rank) AS movement,
@@ -45,9 +47,9 @@ SELECT
   total, time_zone, computed_at, bitShiftRight(version, 32) AS fence
 FROM rankings FINAL
 ARRAY JOIN entries AS entry, arrayEnumerate(entries.entity) AS position
-PREWHERE org_id = {org_id:String} AND period = {period:String} AND period_start = {period_start:Date}
-  AND scope = {scope:String} AND metric = {metric:String}
-WHERE position > {after:UInt64}
+PREWHERE org_id = {{org_id:String}} AND period = {{period:String}} AND period_start = {{period_start:Date}}
+  AND scope = {{scope:String}} AND metric = {{metric:String}}
+WHERE position > {{after:UInt64}} {some}
 ORDER BY position
-LIMIT {limit:UInt64}
-"""
+LIMIT {{limit:UInt64}}
+"""  # noqa: S608 -- a text of our own; values are parameters

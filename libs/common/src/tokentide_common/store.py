@@ -11,7 +11,7 @@ import queue
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import clickhouse_connect
@@ -22,6 +22,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from tokentide_common.errors import InvalidEvent, InvalidRequest, Unavailable
 
 T = TypeVar("T")
+Setting = str | int | Mapping[str, str]
+"""The value of a setting of a question; a map is one of texts."""
 
 # A tokenised insert must reach its table as ONE chunk: the engine recognises a repeated token only if the
 # block was squashed from the same number of chunks, so a block of several parse chunks could double.
@@ -48,7 +50,7 @@ EXACT_INSERT: Final[Mapping[str, str | int]] = {
     "min_insert_block_size_rows_for_materialized_views": 4_000_000,
     "parallel_view_processing": 0,
 }
-READ: Final[Mapping[str, str | int]] = {
+READ: Final[Mapping[str, Setting]] = {
     "date_time_output_format": "iso",
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_decimals": 1,
@@ -85,7 +87,7 @@ class Store:
         params: Mapping[str, object] | None = None,
         *,
         fmt: str = "JSONEachRow",
-        settings: Mapping[str, str | int] | None = None,
+        settings: Mapping[str, Setting] | None = None,
     ) -> bytes:
         """Return the result of a SELECT, without SETTINGS of its own, in a ClickHouse output format.
 
@@ -182,12 +184,26 @@ def connect(url: str, timeout_s: float) -> Client:
     return client
 
 
+class Readable(Protocol):
+    """Whatever answers a SELECT like `Store.read`."""
+
+    async def read(
+        self,
+        sql: str,
+        params: Mapping[str, object] | None = None,
+        *,
+        fmt: str = "JSONEachRow",
+        settings: Mapping[str, Setting] | None = None,
+    ) -> bytes:
+        """Return the result in a ClickHouse output format."""
+
+
 async def rows(
-    store: Store,
+    store: Readable,
     sql: str,
     params: Mapping[str, object] | None = None,
     *,
-    settings: Mapping[str, str | int] | None = None,
+    settings: Mapping[str, Setting] | None = None,
 ) -> list[dict[str, Any]]:
     """Return a SELECT's rows as dicts: times as ISO strings, 64-bit integers as int, decimals as strings."""
     raw = await store.read(sql, params, fmt="JSONEachRow", settings=settings)
@@ -217,10 +233,17 @@ def _bound(value: object) -> object:
     return value
 
 
-def _clause(settings: Mapping[str, str | int]) -> str:
+def _clause(settings: Mapping[str, Setting]) -> str:
     """Return settings as SQL; names and values are ours."""
-    quoted = ((name, f"'{value}'" if isinstance(value, str) else value) for name, value in settings.items())
-    return ", ".join(f"{name} = {value}" for name, value in quoted)
+    return ", ".join(f"{name} = {_literal(value)}" for name, value in settings.items())
+
+
+def _literal(value: Setting) -> str:
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return f"'{value.translate(_ESCAPED)}'"
+    return "{" + ", ".join(f"{_literal(name)}: {_literal(text)}" for name, text in value.items()) + "}"
 
 
 def _translated(exc: Exception, *, inserting: bool) -> Exception:

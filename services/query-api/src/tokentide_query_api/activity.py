@@ -17,13 +17,12 @@ from tokentide_query_api import activity_words as words
 from tokentide_query_api.activity_statement import ActivityStatement
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.buckets import bucket_starts
-from tokentide_query_api.dimensions import DAY_MS, QUARTER_MS, Dimension, dimension
+from tokentide_query_api.dimensions import DAY_MS, QUARTER_MS, Dimension
 from tokentide_query_api.formats import Answer, Column, Kind, columns
 from tokentide_query_api.measures import key_of
-from tokentide_query_api.parameters import Arguments
 from tokentide_query_api.periods import Period
 from tokentide_query_api.resolution import Part, parts
-from tokentide_query_api.statement import Scope
+from tokentide_query_api.scope import Scope
 
 MAX_ROWS: Final = 100_000
 _WHO: Final = ("session_id", "user_id", "machine_id")
@@ -90,19 +89,14 @@ def _question(ask: Asking) -> _Question:
     starts = bucket_starts(period, bucket) if bucket else []
     # Activity is known by the quarter of an hour, and a quarter belongs to the period that it starts in.
     start_ms, end_ms = (-(-edge // QUARTER_MS) * QUARTER_MS for edge in (period.start_ms, period.end_ms))
-    scope = Scope(ask.org_id, start_ms, end_ms, ask.arguments.filters(words.ACTIVITY_DIMENSIONS))
-    return _Question(period, scope, _by(ask.arguments), bucket, starts)
-
-
-def _by(arguments: Arguments) -> tuple[Dimension, ...]:
-    names = [name for text in arguments.several(words.BY) for name in text.split(",") if name]
-    if len(names) > 2 or len(set(names)) < len(names):
-        raise InvalidRequest(
-            "by takes up to 2 different dimensions of activity",
-            code="invalid_parameter",
-            fields={words.BY.name: "for example kind or user_id,tag.env"},
-        )
-    return tuple(dimension(name, words.ACTIVITY_DIMENSIONS) for name in names)
+    scope = ask.scope(start_ms, end_ms, words.ACTIVITY_DIMENSIONS)
+    return _Question(
+        period,
+        scope,
+        ask.arguments.dimensions(words.BY, least=0, known=words.ACTIVITY_DIMENSIONS),
+        bucket,
+        starts,
+    )
 
 
 async def _rows(ask: Asking, statement: ActivityStatement, sql: str) -> list[dict[str, Any]]:

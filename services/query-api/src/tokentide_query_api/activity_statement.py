@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tokentide_query_api.activity_words import ACTIVITY_LEDGER
-from tokentide_query_api.dimensions import DAY_MS, SESSIONS, Dimension
+from tokentide_query_api.dimensions import DAY_MS, LEDGER, SESSIONS, Dimension
 from tokentide_query_api.resolution import Part, Range
 from tokentide_query_api.statement import Statement, over
 
@@ -60,8 +60,12 @@ class ActivityStatement(Statement):
         )
 
     def _with_calls(self, column: str, days: Range) -> str:
-        scoped = self._scoped(Part(SESSIONS, (days,)), ())
-        return f"SELECT x.{column} {scoped} AND x.{column} != '' GROUP BY x.{column} HAVING sum(x.calls) > 0"
+        # Who sees only own calls learns nothing of others': not even that a session of theirs has some.
+        if self.scope.sight.own is None:
+            scoped, live = self._scoped(Part(SESSIONS, (days,)), ()), "sum(x.calls)"
+        else:
+            scoped, live = self._scoped(Part(LEDGER, (days,)), ()), "sum(toInt64(x.sign))"
+        return f"SELECT x.{column} {scoped} AND x.{column} != '' GROUP BY x.{column} HAVING {live} > 0"
 
     def _rows_of(
         self,

@@ -18,11 +18,12 @@ from tokentide_common.metrics import Metrics
 from tokentide_common.pricing import Prices
 from tokentide_common.problem_answers import exception_handlers
 from tokentide_common.store import Store
-from tokentide_query_api.accounts.desk import Desk, open_desk
+from tokentide_query_api.accounts.desk import open_desk
 from tokentide_query_api.accounts.routes import account_handlers
 from tokentide_query_api.landing import landing
 from tokentide_query_api.metering import Metering
 from tokentide_query_api.openapi import document
+from tokentide_query_api.pseudonyms import Pseudonyms
 from tokentide_query_api.routes import Sources, reading_handlers
 from tokentide_query_api.settings import QuerySettings
 
@@ -42,7 +43,7 @@ def create_app(
 
     What is passed in stays the caller's to start and close; the rest is opened with the app.
     """
-    opened: list[tuple[Sources, Desk]] = []
+    opened: list[Sources] = []
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
@@ -59,17 +60,14 @@ def create_app(
                 await own_keys.start()
             desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
             prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
-            opened.append((Sources(own_store, own_engine, own_keys, clock, prices), desk))
+            opened.append(Sources(own_store, desk, Pseudonyms(settings.secret_key), prices))
             stack.callback(opened.clear)
             yield
 
-    def both() -> tuple[Sources, Desk]:
+    def sources() -> Sources:
         if not opened:
             raise Unavailable("the query API is starting or stopping")
         return opened[0]
-
-    def sources() -> Sources:
-        return both()[0]
 
     async def checks() -> Mapping[str, bool]:
         return {"store": await _store_answers(sources().store)}
@@ -79,7 +77,7 @@ def create_app(
         [
             landing,
             *reading_handlers(sources),
-            *account_handlers(lambda: both()[1]),
+            *account_handlers(lambda: sources().desk),
             *health_routes(recorded, checks),
         ],
         lifespan=[lifespan],

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from tokentide_common.pricing import Prices
-from tokentide_common.store import Store, rows
+from tokentide_common.store import rows
 from tokentide_query_api import parameters as p
+from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.cursors import Cursor, decoded, encoded, question_digest
+from tokentide_query_api.dimensions import DIMENSIONS, Dimension
 from tokentide_query_api.parameters import Arguments
 from tokentide_query_api.periods import Period, resolve, zone_named
-from tokentide_query_api.statement import Scope, Statement
-
-# A question that runs longer than this is refused, so that one caller cannot take the store from the others.
-LIMITS: Final[Mapping[str, int]] = {"max_execution_time": 20, "max_memory_usage": 4_000_000_000}
+from tokentide_query_api.scope import Scope, Sight
+from tokentide_query_api.statement import Statement
+from tokentide_query_api.store_wall import WalledStore
+from tokentide_query_api.visibility import sight_of
 
 
 class Asking(msgspec.Struct, frozen=True):
-    """A request after its key was accepted. `org_id` comes from the key and from nowhere else."""
+    """A request after its caller was let in: what it can reach comes from who that is and nothing else."""
 
-    store: Store
-    org_id: str
+    store: WalledStore
+    principal: Principal
     now: datetime
     route: str
     arguments: Arguments
@@ -35,9 +37,23 @@ class Asking(msgspec.Struct, frozen=True):
         get = self.arguments.one
         return resolve(get(p.FROM), get(p.TO), zone_named(self.arguments.text(p.TZ)), self.now)
 
-    def scope(self, start_ms: int, end_ms: int) -> Scope:
-        """Return the caller's calls between two instants that pass the filters."""
-        return Scope(self.org_id, start_ms, end_ms, self.arguments.filters())
+    @property
+    def sight(self) -> Sight:
+        """What the caller may see at all."""
+        return sight_of(self.principal)
+
+    @property
+    def org_id(self) -> str:
+        """The caller's organisation."""
+        return self.principal.org_id
+
+    def scope(self, start_ms: int, end_ms: int, known: Mapping[str, Dimension] = DIMENSIONS) -> Scope:
+        """Return what the caller may see between two instants and the filters on `known` dimensions leave."""
+        return Scope(self.sight, start_ms, end_ms, self.arguments.filters(known))
+
+    def everything(self, start_ms: int, end_ms: int) -> Scope:
+        """Return what the caller may see between two instants, whatever the filters."""
+        return Scope(self.sight, start_ms, end_ms)
 
     def page(self) -> Page:
         """Return where the page begins: at the cursor, or at the newest."""
@@ -53,7 +69,7 @@ class Asking(msgspec.Struct, frozen=True):
 
     async def rows(self, statement: Statement, sql: str) -> list[dict[str, Any]]:
         """Return the rows of a finished statement."""
-        return await rows(self.store, sql, statement.params, settings=LIMITS)
+        return await rows(self.store, sql, statement.params)
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from tokentide_query_api.asking import Asking, Page
 from tokentide_query_api.dimensions import DAY_MS
 from tokentide_query_api.formats import Answer, Column, Kind
 from tokentide_query_api.record import COLUMNS, live_rows, observations_of, record_of, select_list
-from tokentide_query_api.statement import Scope, Statement
+from tokentide_query_api.statement import Statement
 
 Row = Mapping[str, Any]
 # Links lead down an order of ids, so that they have an end; so many ids of one call nobody states.
@@ -39,7 +39,7 @@ async def call(ask: Asking, call_id: str) -> Answer:
     """Answer one call of the caller's organisation, by any id that a source knows it by.
 
     Where two ids name one call, it is the record that counts, whose `call_id` says which that is.
-    Raises `NotFound`, also for a call of another organisation.
+    Raises `NotFound`, also for a call of another organisation or one that the caller may not see.
     """
     row = await _live(ask, call_id)
     for _ in range(_MOST_IDS):
@@ -54,6 +54,7 @@ async def call(ask: Asking, call_id: str) -> Answer:
 
 async def _live(ask: Asking, call_id: str) -> Row | None:
     """Return the row that stands for an id."""
+    # The organisation is a part of what is hashed.
     place = await rows(ask.store, _PLACE, {"hash": call_hash(ask.org_id, call_id).hex()})
     if not place:
         return None
@@ -67,7 +68,7 @@ async def _live(ask: Asking, call_id: str) -> Row | None:
 
 
 async def _at(ask: Asking, call_id: str, start_ms: int, end_ms: int) -> list[Row]:
-    statement = Statement(Scope(ask.org_id, start_ms, end_ms))
+    statement = Statement(ask.everything(start_ms, end_ms))
     select = select_list("observations", "cache_split_known")
     where = f"x.call_id = {statement.bind(call_id, 'String')}"
     return live_rows(await ask.rows(statement, statement.ledger(select, where=where, every_id=True)))

@@ -12,7 +12,7 @@ from tokentide_query_api.buckets import bucket_starts
 from tokentide_query_api.coverage import seen
 from tokentide_query_api.coverage_statement import SOURCES, CoverageStatement
 from tokentide_query_api.formats import Answer, Kind, columns
-from tokentide_query_api.statement import Scope
+from tokentide_query_api.scope import Scope
 
 COLUMNS: Final = (
     *columns(Kind.TIME, "start"),
@@ -61,6 +61,6 @@ async def _counts(ask: Asking, scope: Scope, seconds: Sequence[int]) -> Mapping[
 
 async def _metrics_only(ask: Asking, scope: Scope, seconds: Sequence[int]) -> Mapping[int, int]:
     # Filters are on dimensions of calls, which these sessions do not have.
-    statement = CoverageStatement(Scope(scope.org_id, scope.start_ms, scope.end_ms))
+    statement = CoverageStatement(ask.everything(scope.start_ms, scope.end_ms))
     found = await ask.rows(statement, statement.metrics_only(seconds))
     return {row["t"]: row["sessions"] for row in found}

@@ -22,7 +22,7 @@ from tokentide_query_api.measures import added
 from tokentide_query_api.periods import ceil_ms
 from tokentide_query_api.reconciliation import Against, Calls, ClientTotals, reconciliation
 from tokentide_query_api.resolution import Range, parts
-from tokentide_query_api.statement import Filter, Scope
+from tokentide_query_api.scope import Filter
 
 _SESSION: Final = DIMENSIONS["session_id"]
 # So many calls in a row without telemetry are no accident of its last moments.
@@ -127,8 +127,9 @@ async def _days(ask: Asking, sessions: Sequence[str]) -> dict[str, list[_Rows]]:
     """Return the sums of each session per UTC day, from the rollup of sessions, whenever that was."""
     end_ms = ceil_ms(ask.now + MAX_CLOCK_AHEAD) // DAY_MS * DAY_MS + DAY_MS
     whole: Range = (ceil_ms(EARLIEST), end_ms)
-    statement = CoverageStatement(Scope(ask.org_id, *whole, (Filter(_SESSION, tuple(sessions)),)))
-    sql = statement.sums(parts(whole, (_SESSION,)), (_SESSION,), day=True)
+    scope = ask.everything(*whole).narrowed(Filter(_SESSION, tuple(sessions)))
+    statement = CoverageStatement(scope)
+    sql = statement.sums(parts(whole, scope.dimensions), (_SESSION,), day=True)
     found: dict[str, list[_Rows]] = defaultdict(list)
     for row in await ask.rows(statement, sql):
         found[row["d0"]].append(row)
@@ -136,12 +137,12 @@ async def _days(ask: Asking, sessions: Sequence[str]) -> dict[str, list[_Rows]]:
 
 
 async def _sightings(ask: Asking, sessions: Sequence[str], span: Range) -> dict[str, _Rows]:
-    statement = CoverageStatement(Scope(ask.org_id, *span))
+    statement = CoverageStatement(ask.everything(*span))
     return {row["d0"]: row for row in await ask.rows(statement, statement.sightings(sessions))}
 
 
 async def _own_totals(ask: Asking, sessions: Sequence[str], span: Range) -> dict[str, list[ClientTotals]]:
-    statement = CoverageStatement(Scope(ask.org_id, *span))
+    statement = CoverageStatement(ask.everything(*span))
     said: dict[str, list[_Rows]] = defaultdict(list)
     for row in await ask.rows(statement, statement.own_totals(sessions)):
         said[row["d0"]].append(row)

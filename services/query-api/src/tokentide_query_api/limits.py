@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final, Literal
@@ -35,10 +35,15 @@ _PLACES: Final = Decimal("0.0001")
 _FINEST: Final = Decimal("0.000000001")  # as the columns of files have it
 
 
-async def limits(ask: Asking) -> Answer:
-    """Answer every limit of the organisation's accounts; waits that are over are left out."""
+async def limits(ask: Asking, keys: Collection[str] | None) -> Answer:
+    """Answer every limit of the organisation's accounts; waits that are over are left out.
+
+    With `keys`, those that one of these was the last to meet.
+    """
     found = await rows(ask.store, latest_limits_sql(), {"org_id": ask.org_id, "limit": _MOST})
     facts = sorted((of_sortable(row["fact"]) for row in found), key=gauge_of)
+    if keys is not None:
+        facts = [fact for fact in facts if fact.key_id in keys]
     items = [gauge(fact, ask.now) for fact in facts if not (fact.kind == "retry" and _ended(fact, ask.now))]
     return Answer({"as_of": _text(ask.now), "items": items}, COLUMNS, items)
 

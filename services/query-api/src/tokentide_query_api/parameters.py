@@ -12,7 +12,8 @@ import msgspec
 from tokentide_common.errors import InvalidRequest
 from tokentide_query_api.buckets import BUCKETS
 from tokentide_query_api.dimensions import DIMENSIONS, METRICS, Dimension, dimension
-from tokentide_query_api.statement import Filter
+from tokentide_query_api.scope import Filter, Sight
+from tokentide_query_api.visibility import require_sight_of
 
 FORMATS: Final = ("json", "csv", "ndjson", "parquet")
 DEFAULT_LIMIT: Final = 50
@@ -68,9 +69,13 @@ PERIOD: Final = (FROM, TO, TZ, FORMAT)
 
 
 class Arguments:
-    """The parameters of one request, all of them known to its route."""
+    """The parameters of one request, all of them known to its route.
 
-    def __init__(self, query: bytes, allowed: Sequence[Parameter]) -> None:
+    A dimension that its caller may not see is refused here, where each one that a caller names becomes one.
+    """
+
+    def __init__(self, query: bytes, allowed: Sequence[Parameter], sight: Sight) -> None:
+        self._sight = sight
         self._allowed = {p.name: p for p in allowed}
         self._values = _parsed(query)
         filters = any(p.filters for p in allowed)
@@ -129,28 +134,41 @@ class Arguments:
             )
         return int(text)
 
-    def dimensions(self, parameter: Parameter, *, least: int) -> tuple[Dimension, ...]:
-        """Return `least` to two different dimensions, comma-separated or repeated."""
+    def dimensions(
+        self, parameter: Parameter, *, least: int, known: Mapping[str, Dimension] = DIMENSIONS
+    ) -> tuple[Dimension, ...]:
+        """Return `least` to two different dimensions, comma-separated or repeated.
+
+        Raises `InvalidRequest` and `Forbidden`.
+        """
         given = self._values.get(parameter.name, (parameter.default,))
         names = [name for text in given for name in text.split(",") if name]
         if not least <= len(names) <= 2 or len(set(names)) < len(names):
             raise InvalidRequest(
                 f"{parameter.name} takes {least} to 2 different dimensions",
                 code="invalid_parameter",
-                fields={parameter.name: "for example model or user_id,model"},
+                fields={parameter.name: "for example model or team,model"},
             )
-        return tuple(dimension(name) for name in names)
+        return tuple(self._seen(name, known) for name in names)
 
     def filters(self, known: Mapping[str, Dimension] = DIMENSIONS) -> tuple[Filter, ...]:
-        """Return the filters on known dimensions and on tags, in a fixed order. Raises `InvalidRequest`."""
+        """Return the filters on known dimensions and on tags, in a fixed order.
+
+        Raises `InvalidRequest` and `Forbidden`.
+        """
         found = []
         for name in sorted(self._values):
             declared = self._allowed.get(name)
             if declared is None or declared.filters:
                 bare = name if name in known else name.removeprefix("not_")
-                what = dimension(bare, known)
+                what = self._seen(bare, known)
                 found.append(_filter(what, self._values[name], exclude=bare != name))
         return tuple(found)
+
+    def _seen(self, name: str, known: Mapping[str, Dimension]) -> Dimension:
+        found = dimension(name, known)
+        require_sight_of(self._sight, found)
+        return found
 
     def others(self, *left_out: Parameter) -> list[tuple[str, tuple[str, ...]]]:
         """Return all parameters but some, in a fixed order: what a cursor must be used with."""

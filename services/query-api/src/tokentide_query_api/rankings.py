@@ -17,11 +17,14 @@ from tokentide_common.rankings import (
 )
 from tokentide_common.store import rows
 from tokentide_query_api import parameters as p
+from tokentide_query_api.accounts.people import Organization
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.cursors import Cursor, decoded, encoded, question_digest
 from tokentide_query_api.formats import Answer, Column, Kind, columns
 from tokentide_query_api.measures import usd
 from tokentide_query_api.parameters import Parameter
+from tokentide_query_api.pseudonyms import Pseudonyms
+from tokentide_query_api.visibility import ranking_sight
 
 PERIOD: Final = Parameter("period", "Kind of period.", PERIOD_KINDS, "month")
 AT: Final = Parameter("at", "A local date (YYYY-MM-DD) inside the period; today when left out.")
@@ -30,8 +33,9 @@ METRIC: Final = Parameter("metric", "By what.", METRICS, "cost")
 PARAMETERS: Final = (PERIOD, AT, SCOPE, METRIC, p.LIMIT, p.CURSOR, p.FORMAT)
 
 
-async def rankings(ask: Asking, time_zone: str) -> Answer:
+async def rankings(ask: Asking, organization: Organization, pseudonyms: Pseudonyms) -> Answer:
     """Answer a page of a ranking, best first. Without usage in the period it is empty."""
+    time_zone = organization.time_zone
     get = ask.arguments.text
     kind, scope, metric = get(PERIOD), get(SCOPE), get(METRIC)
     limit = ask.arguments.number(p.LIMIT)
@@ -39,14 +43,21 @@ async def rankings(ask: Asking, time_zone: str) -> Answer:
     question = question_digest(ask.org_id, ask.route, [kind, scope, metric, start.isoformat()])
     cursor = ask.arguments.one(p.CURSOR)
     after = decoded(cursor, question).at if cursor else 0
+    seen = ranking_sight(ask.principal, organization.privacy, scope)
     params: dict[str, object] = {
         "org_id": ask.org_id, "period": kind, "period_start": start.isoformat(), "scope": scope,
         "metric": metric, "after": after, "limit": limit + 1,
+        "only": list(seen.own) if seen.names == "own" else [],
     }  # fmt: skip
-    found = await rows(ask.store, latest_ranking_sql(), params)
+    found = await rows(ask.store, latest_ranking_sql(only=seen.names == "own"), params)
     more = len(found) > limit
+    # Positions are those of the whole ranking: who sees only their own row has all of it on the first page.
     next_cursor = encoded(Cursor(0, 0, after + limit, "", question)) if more else None
     items = [_item(row, metric) for row in found[:limit]]
+    if seen.names == "pseudonyms":
+        for item in items:
+            if item["entity"] and item["entity"] not in seen.own:
+                item["entity"] = pseudonyms.of(ask.org_id, scope, item["entity"])
     body = {
         "period": kind,
         "period_start": start.isoformat(),

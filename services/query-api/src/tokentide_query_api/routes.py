@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Any, Final
 from urllib.parse import unquote, urlencode
 
@@ -13,14 +11,13 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Schema
 
-from tokentide_common.accounts import KeyDirectory, organization_time_zone
-from tokentide_common.database import Engine
-from tokentide_common.keys import KeyKind
+from tokentide_common.errors import NotFound
 from tokentide_common.pricing import Prices
 from tokentide_common.store import Store
 from tokentide_query_api import activity_words, shapes
 from tokentide_query_api import parameters as p
 from tokentide_query_api import rankings as ranked
+from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.activity import activity, activity_metrics_only
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.breakdown import breakdown
@@ -31,6 +28,7 @@ from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendere
 from tokentide_query_api.limits import limits
 from tokentide_query_api.openapi import operation_of
 from tokentide_query_api.parameters import Arguments, Parameter
+from tokentide_query_api.pseudonyms import Pseudonyms
 from tokentide_query_api.reports.catalogue import (
     LIST_OF_REPORTS,
     REPORTS,
@@ -39,8 +37,10 @@ from tokentide_query_api.reports.catalogue import (
     reports,
 )
 from tokentide_query_api.sessions import sessions
+from tokentide_query_api.store_wall import WalledStore
 from tokentide_query_api.summary import summary
 from tokentide_query_api.timeseries import timeseries
+from tokentide_query_api.visibility import require_people, sight_of
 
 PREFIX: Final = "/api/v1"
 _CALL_PATH: Final = f"{PREFIX}/calls/"
@@ -49,17 +49,14 @@ _HEADERS: Final = {
     "vary": "accept, authorization, x-tokentide-key",
     "x-content-type-options": "nosniff",
 }
-# Machine and proxy keys write; only API keys read.
-_READERS: Final[tuple[KeyKind, ...]] = ("a",)
 
 
 class Sources(msgspec.Struct, frozen=True):
     """Where answers come from."""
 
     store: Store
-    engine: Engine
-    keys: KeyDirectory
-    clock: Callable[[], datetime]
+    desk: Desk
+    pseudonyms: Pseudonyms
     prices: Prices
 
 
@@ -71,6 +68,8 @@ class Route(msgspec.Struct, frozen=True):
     parameters: tuple[Parameter, ...]
     shape: Schema
     answer: Callable[[Asking, Sources, str], Awaitable[Answer]]
+    for_viewers: bool
+    """False: it tells persons, sessions or single calls apart, whatever its parameters."""
 
 
 def routes() -> tuple[Route, ...]:
@@ -84,18 +83,19 @@ def routes() -> tuple[Route, ...]:
     done = (*p.PERIOD, *activity_words.FILTERS, activity_words.BUCKET, activity_words.BY)
     coverage_pages = shapes.page_of(shapes.COVERAGE)
     return (
-        Route("/usage/summary", "Totals of a period", period, shapes.SUMMARY, _of(summary)),
-        Route("/usage/timeseries", "Measures per bucket", series, shapes.TIMESERIES, _of(timeseries)),
-        Route("/usage/breakdown", "Measures per dimension", parts, shapes.BREAKDOWN, _of(breakdown)),
-        Route("/calls", "The request log, newest first", page, call_pages, _of(calls)),
-        Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call),
-        Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions)),
+        Route("/usage/summary", "Totals of a period", period, shapes.SUMMARY, _of(summary), True),
+        Route("/usage/timeseries", "Measures per bucket", series, shapes.TIMESERIES, _of(timeseries), True),
+        Route("/usage/breakdown", "Measures per dimension", parts, shapes.BREAKDOWN, _of(breakdown), True),
+        Route("/calls", "The request log, newest first", page, call_pages, _of(calls), False),
+        Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call, False),
+        Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions), False),
         Route(
             "/activity",
             "What was done besides calling a model",
             (*done, activity_words.METRIC),
             shapes.ACTIVITY,
             _of(activity),
+            for_viewers=True,
         ),
         Route(
             "/activity/metrics-only",
@@ -103,13 +103,19 @@ def routes() -> tuple[Route, ...]:
             done,
             shapes.METRICS_ONLY,
             _of(activity_metrics_only),
+            for_viewers=True,
         ),
-        Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _of(limits)),
-        Route("/reports", "The named reports", one, LIST_OF_REPORTS, _of(reports)),
-        Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings),
-        Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage)),
+        Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _limits, False),
+        Route("/reports", "The named reports", one, LIST_OF_REPORTS, _of(reports), True),
+        Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings, True),
+        Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage), False),
         Route(
-            "/coverage/days", "Who saw the calls of a day", period, shapes.COVERAGE_DAYS, _of(coverage_days)
+            "/coverage/days",
+            "Who saw the calls of a day",
+            period,
+            shapes.COVERAGE_DAYS,
+            _of(coverage_days),
+            for_viewers=True,
         ),
         *(
             Route(
@@ -118,6 +124,7 @@ def routes() -> tuple[Route, ...]:
                 report_parameters(report),
                 of_report(report),
                 _of(report.answer),
+                for_viewers=not report.of_people,
             )
             for report in REPORTS
         ),
@@ -143,11 +150,16 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
     )
     async def handle(request: Request[Any, Any, Any]) -> Response[bytes]:
         at = sources()
-        # The organisation of every statement below is the one that this key speaks for.
-        key = await at.keys.admit(request.headers, _READERS)
-        arguments = Arguments(request.scope["query_string"], route.parameters)
+        # The organisation of every statement below is the one that this caller speaks for.
+        principal = await at.desk.access.admit(request.headers)
+        principal.require_scope("read")
+        sight = sight_of(principal)
+        if not route.for_viewers:
+            require_people(sight)
+        arguments = Arguments(request.scope["query_string"], route.parameters, sight)
         fmt = negotiated(arguments.one(p.FORMAT), request.headers.get("accept", ""))
-        asking = Asking(at.store, key.org_id, at.clock(), route.path, arguments, at.prices)
+        store = WalledStore(at.store, [principal.org_id])
+        asking = Asking(store, principal, at.desk.clock(), route.path, arguments, at.prices)
         answer = await route.answer(asking, at, _call_id(request))
         return Response(
             rendered(answer, fmt), media_type=MEDIA_TYPES[fmt], headers={**_HEADERS, **_next(request, answer)}
@@ -168,8 +180,19 @@ async def _one_call(asking: Asking, _sources: Sources, call_id: str) -> Answer:
 
 
 async def _rankings(asking: Asking, sources: Sources, _call_id: str) -> Answer:
-    time_zone = await asyncio.to_thread(organization_time_zone, sources.engine, asking.org_id)
-    return await ranked.rankings(asking, time_zone)
+    people = sources.desk.people
+    organization = people.organization(asking.org_id)
+    if organization is None:  # founded since people were last looked for
+        await people.refresh()
+        organization = people.organization(asking.org_id)
+    if organization is None:
+        raise NotFound("there is no such organisation")
+    return await ranked.rankings(asking, organization, sources.pseudonyms)
+
+
+async def _limits(asking: Asking, sources: Sources, _call_id: str) -> Answer:
+    who = asking.principal
+    return await limits(asking, None if who.at_least("admin") else sources.desk.keys.of_owner(who.user_id))
 
 
 def _call_id(request: Request[Any, Any, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -12,6 +12,13 @@ from tokentide_common.settings import Port, SharedSettings
 class QuerySettings(SharedSettings, frozen=True, kw_only=True):
     """Settings of the query API."""
 
+    oidc_providers: Annotated[
+        str,
+        msgspec.Meta(
+            description="Identity providers that people may log in with; see the how-to.",
+            extra={"secret": True, "expected": "a JSON list of identity providers"},
+        ),
+    ] = ""
     price_overrides: Annotated[
         str,
         msgspec.Meta(
@@ -19,3 +26,45 @@ class QuerySettings(SharedSettings, frozen=True, kw_only=True):
         ),
     ] = ""
     query_port: Annotated[Port, msgspec.Meta(description="The query API and the dashboard.")] = 8000
+    public_url: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^(https?://[^\s?#]+)?$",
+            description="Where people reach the query API and the dashboard from outside: what links in "
+            "letters begin with. Empty: `http://127.0.0.1:` and the port.",
+            extra={"expected": "http://… or https://…"},
+        ),
+    ] = ""
+    signup: Annotated[
+        Literal["invited", "open", "closed"],
+        msgspec.Meta(
+            description="Who may sign up with a password: `invited`, whoever has an invitation; `open`, "
+            "everybody, each with an organisation of their own; `closed`, nobody. Where nobody has signed up "
+            "yet, `invited` takes the first one without an invitation."
+        ),
+    ] = "invited"
+    smtp_url: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^(smtp|smtps|smtp\+starttls)://\S+$|^$",
+            description="The mail server for letters. `smtps` encrypts from the start, `smtp+starttls` "
+            "demands STARTTLS, `smtp` uses it where it is offered and demands it before a password. Empty: "
+            "letters stay in the outbox, and `tokentide up` shows them in its terminal.",
+            extra={"secret": True, "expected": "smtp[s]://[user:password@]host[:port]"},
+        ),
+    ] = ""
+    mail_from: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^([^\r\n<>]*<)?[^@\s<>]+@[^@\s<>]+>?$",
+            description="The sender of letters.",
+            extra={
+                "expected": "an e-mail address, with a name or without: Tokentide <tokentide@example.com>"
+            },
+        ),
+    ] = "Tokentide <tokentide@localhost>"
+
+    @property
+    def link_base(self) -> str:
+        """What links in letters begin with; never what a request claims to be its host."""
+        return self.public_url or f"http://127.0.0.1:{self.query_port}"

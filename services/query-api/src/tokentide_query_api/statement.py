@@ -1,8 +1,8 @@
 """The one place where SQL over calls is put together. Pure.
 
 A `Statement` belongs to one organisation from its first line: `_scoped` writes the only FROM clauses there
-are, each with the organisation's predicate. Identifiers come from the closed sets of `dimensions.py`;
-every value that a caller sent becomes a server-side parameter.
+are, each with the organisation's predicate and, for who sees only own calls, with theirs. Identifiers come
+from the closed sets of `dimensions.py`; every value that a caller sent becomes a server-side parameter.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from tokentide_query_api.dimensions import LEDGER, SUMS, Dimension, Kind, Table
 from tokentide_query_api.resolution import Part, Range
+from tokentide_query_api.scope import Condition, Filter, Scope
 
 _SECONDS: Final[dict[int, str]] = {
     1: "toUInt32(intDiv(toUnixTimestamp64Milli(x.occurred_at), 1000))",
@@ -28,28 +27,6 @@ LEDGER_SUMS: Final[dict[str, str]] = {
     "errors": "x.sign * toInt64(x.status != 'ok')",
     "unpriced_calls": "x.sign * toInt64(x.unpriced)",
 }
-
-
-class Filter(msgspec.Struct, frozen=True):
-    """Calls whose dimension has one of these values, or with `exclude` none of them."""
-
-    dimension: Dimension
-    values: tuple[str, ...]
-    exclude: bool = False
-
-
-class Scope(msgspec.Struct, frozen=True):
-    """Which calls a question is about."""
-
-    org_id: str
-    start_ms: int
-    end_ms: int
-    filters: tuple[Filter, ...] = ()
-
-    @property
-    def dimensions(self) -> tuple[Dimension, ...]:
-        """The dimensions that a table must know to apply the filters."""
-        return tuple(f.dimension for f in self.filters)
 
 
 class Statement:
@@ -152,10 +129,17 @@ class Statement:
             columns += [_histogram(part.table, name) for name in ("duration", "ttft")]
         return f"SELECT {', '.join(columns)} {self._scoped(part)}"
 
-    def _scoped(self, part: Part, filters: Sequence[Filter] | None = None, *, every_id: bool = False) -> str:
-        """Return FROM and WHERE: the organisation first, whatever else is asked."""
+    def _scoped(
+        self, part: Part, filters: Sequence[Condition] | None = None, *, every_id: bool = False
+    ) -> str:
+        """Return FROM and WHERE: first the organisation and what its caller may see of it."""
         conditions = self.scope.filters if filters is None else filters
-        where = ["x.org_id = {org:String}", self._within(part), *map(self._condition, conditions)]
+        where = ["x.org_id = {org:String}", self._within(part)]
+        if (own := self.scope.sight.own) is not None:
+            if not {d.column for d in own.dimensions} <= part.table.columns:
+                raise ValueError(f"{part.table.name} cannot tell whose calls they are")
+            where.append(self._condition(own))
+        where += map(self._condition, conditions)
         if part.table is LEDGER and not every_id:
             where.append("x.same_as = ''")  # what is counted under another id is no call of its own
         return f"FROM {part.table.name} AS x WHERE {' AND '.join(where)}"
@@ -168,9 +152,13 @@ class Statement:
         ]
         return f"({' OR '.join(ranges)})"
 
-    def _condition(self, condition: Filter) -> str:
+    def _condition(self, condition: Condition) -> str:
+        if not isinstance(condition, Filter):
+            return f"({' OR '.join(map(self._condition, condition.filters)) or '1 = 0'})"
         operator = "NOT IN" if condition.exclude else "IN"
-        return f"{self.column(condition.dimension)} {operator} {self.texts(condition.values)}"
+        column = self.column(condition.dimension)
+        folded = f"lowerUTF8({column})" if condition.fold else column
+        return f"{folded} {operator} {self.texts(condition.values)}"
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int, int]]:

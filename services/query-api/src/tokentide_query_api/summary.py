@@ -10,7 +10,8 @@ from tokentide_query_api.dimensions import DIMENSIONS
 from tokentide_query_api.formats import MEASURES, Answer, Kind, columns
 from tokentide_query_api.measures import NO_SUMS, cache_hit_ratio, measures, quantiles
 from tokentide_query_api.resolution import parts
-from tokentide_query_api.statement import Scope, Statement, over
+from tokentide_query_api.scope import Scope
+from tokentide_query_api.statement import Statement, over
 
 # What is counted once however often it called; the empty text is nobody.
 _DISTINCT: Final = {

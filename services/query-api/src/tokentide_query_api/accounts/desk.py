@@ -19,8 +19,12 @@ from tokentide_common.problem_answers import request_id
 from tokentide_query_api.accounts.access_tokens import AccessTokens
 from tokentide_query_api.accounts.admission import Access
 from tokentide_query_api.accounts.audit import Actor
+from tokentide_query_api.accounts.carriers import carrier_of
+from tokentide_query_api.accounts.outbox import Outbox
+from tokentide_query_api.accounts.passwords import Passwords
 from tokentide_query_api.accounts.people import LivePeople
 from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.safe import Safe
 from tokentide_query_api.settings import QuerySettings
 
 
@@ -33,6 +37,9 @@ class Desk(msgspec.Struct, frozen=True):
     people: LivePeople
     tokens: AccessTokens
     access: Access
+    safe: Safe
+    passwords: Passwords
+    outbox: Outbox
     clock: Callable[[], datetime]
 
     async def admit(self, request: Request[Any, Any, Any]) -> Principal:
@@ -54,7 +61,10 @@ async def open_desk(
         people = LivePeople(partial(selected, engine))
         stack.push_async_callback(people.stop)
         await people.start()
-        tokens = AccessTokens(settings.secret_key)
+        tokens, safe = AccessTokens(settings.secret_key), Safe(settings.secret_key)
+        outbox = Outbox(own, safe, carrier_of(settings), clock)
+        stack.push_async_callback(outbox.stop)
+        outbox.start()
         yield Desk(
             settings=settings,
             engine=own,
@@ -62,6 +72,9 @@ async def open_desk(
             people=people,
             tokens=tokens,
             access=Access(keys, people, tokens, clock),
+            safe=safe,
+            passwords=Passwords(),
+            outbox=outbox,
             clock=clock,
         )
 

@@ -10,7 +10,8 @@ import msgspec
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.dimensions import SUMS, Dimension
 from tokentide_query_api.resolution import parts
-from tokentide_query_api.statement import Filter, Scope, Statement, over
+from tokentide_query_api.scope import Filter, Scope
+from tokentide_query_api.statement import Statement, over
 
 Key = tuple[str, ...]
 

@@ -19,7 +19,7 @@ from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.periods import Period, midnight, month_start
 from tokentide_query_api.reports.grouped import buckets_by, members_by, narrowed, sums_by
 from tokentide_query_api.reports.report import TOP, Report, Row
-from tokentide_query_api.statement import Scope
+from tokentide_query_api.scope import Scope
 
 _USER: Final = DIMENSIONS["user_id"]
 _EMAIL: Final = DIMENSIONS["user_email"]

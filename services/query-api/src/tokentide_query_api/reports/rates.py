@@ -15,7 +15,8 @@ from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.periods import Period
 from tokentide_query_api.reports.report import TOP, Report, Row
 from tokentide_query_api.resolution import parts
-from tokentide_query_api.statement import Scope, Statement, over
+from tokentide_query_api.scope import Scope
+from tokentide_query_api.statement import Statement, over
 
 _USER: Final = DIMENSIONS["user_id"]
 _MODEL: Final = DIMENSIONS["model"]

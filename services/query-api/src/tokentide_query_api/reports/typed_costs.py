@@ -15,7 +15,8 @@ from typing import Any, Final
 from tokentide_common.pricing import Prices
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, TOKEN_SUMS, Dimension
-from tokentide_query_api.statement import Scope, Statement
+from tokentide_query_api.scope import Scope
+from tokentide_query_api.statement import Statement
 
 KINDS: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "web_search", "other")
 _CONTEXT: Final = tuple(
