@@ -20,6 +20,7 @@ from tokentide_query_api import rankings as ranked
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.activity import activity, activity_metrics_only
 from tokentide_query_api.asking import Asking
+from tokentide_query_api.blocks.answer import blocks
 from tokentide_query_api.breakdown import breakdown
 from tokentide_query_api.calls import call, calls
 from tokentide_query_api.coverage import coverage
@@ -106,6 +107,7 @@ def routes() -> tuple[Route, ...]:
             for_viewers=True,
         ),
         Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _limits, False),
+        Route("/blocks", "5-hour and weekly windows of accounts", period, shapes.BLOCKS, _of(blocks), False),
         Route("/reports", "The named reports", one, LIST_OF_REPORTS, _of(reports), True),
         Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings, True),
         Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage), False),

@@ -9,6 +9,7 @@ from litestar.openapi.spec import Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from tokentide_query_api import record
+from tokentide_query_api.blocks.answer import COLUMNS as BLOCK_COLUMNS
 from tokentide_query_api.formats import MEASURES, Column, Kind
 from tokentide_query_api.limits import LEVELS
 from tokentide_query_api.openapi import array, fields
@@ -34,6 +35,7 @@ _OF_KIND: Final = {
 }  # fmt: skip
 _MAYBE_OF_KIND: Final = {
     Kind.TEXT: MAYBE_TEXT, Kind.COUNT: MAYBE_WHOLE, Kind.RATIO: MAYBE_NUMBER, Kind.AMOUNT: MAYBE_TEXT,
+    Kind.NESTED: Schema(type=[OpenAPIType.OBJECT, OpenAPIType.ARRAY, OpenAPIType.NULL]),
 }  # fmt: skip
 
 
@@ -161,3 +163,29 @@ _ACTIVITY: Final = {
 }
 ACTIVITY: Final = fields(**_ACTIVITY)
 METRICS_ONLY: Final = fields(**_ACTIVITY, basis=TEXT, sessions=WHOLE)
+
+_BLOCK: Final = row_of(BLOCK_COLUMNS)
+BLOCKS: Final = fields(
+    as_of=TEXT,
+    tz=TEXT,
+    accounts=array(
+        fields(
+            account=TEXT,
+            active=Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL]),
+            week=fields(
+                start=TEXT,
+                end=TEXT,
+                pinned=FLAG,
+                **dict.fromkeys(
+                    (
+                        *("calls", "input_tokens", "cache_read_tokens", "cache_write_tokens"),
+                        *("output_tokens", "total_tokens"),
+                    ),
+                    WHOLE,
+                ),
+                cost_usd=MONEY,
+            ),
+            blocks=array(_BLOCK),
+        )
+    ),
+)

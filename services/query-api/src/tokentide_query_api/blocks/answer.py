@@ -1,0 +1,128 @@
+"""`GET /api/v1/blocks`: each account's windows, the active one first, with its pace and where it leads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from tokentide_common.limit_facts import LimitFact
+from tokentide_query_api.asking import Asking
+from tokentide_query_api.blocks.entries import Account, calls_by_account, windows_told
+from tokentide_query_api.blocks.forecast import burn, projection
+from tokentide_query_api.blocks.windows import WEEK_MS, Block, Entry, blocks_of, overlap_minutes
+from tokentide_query_api.formats import Answer, Kind, columns
+from tokentide_query_api.measures import usd
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TOKENS: Final = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "total_tokens")
+COLUMNS: Final = (
+    *columns(Kind.TEXT, "account"),
+    *columns(Kind.TIME, "start", "end", "first_call_at", "last_call_at"),
+    *columns(Kind.FLAG, "is_active", "is_gap", "pinned"),
+    *columns(Kind.COUNT, "calls", *_TOKENS),
+    *columns(Kind.USD, "cost_usd"),
+    *columns(Kind.COUNT, "overlap_minutes"),
+    *columns(Kind.NESTED, "models", "machines", "burn_rate", "projection"),
+)
+
+
+async def blocks(ask: Asking) -> Answer:
+    """Answer the blocks of every account with calls in the period, newest first.
+
+    Where a block begins depends on the calls before it: they are read from a week earlier.
+    """
+    period = ask.period()
+    now_ms = _millis(ask.now)
+    scope = ask.scope(period.start_ms - WEEK_MS, period.end_ms)
+    accounts, of_week, told = await asyncio.gather(
+        calls_by_account(ask, scope),
+        calls_by_account(ask, ask.scope(now_ms - WEEK_MS, now_ms)),
+        windows_told(ask),
+    )
+    items, table = [], []
+    for name in sorted({*accounts, *of_week}):
+        account, week = accounts.get(name, Account()), of_week.get(name, Account())
+        facts = [
+            fact for key in (name, *sorted(account.key_ids | week.key_ids)) for fact in told.get(key, ())
+        ]
+        resets = [_millis(f.resets_at) for f in facts if f.kind == "unified_5h" and f.resets_at]
+        found = [b for b in blocks_of(account.entries, resets) if b.end_ms > period.start_ms]
+        rows = [_row(name, block, now_ms, period.zone) for block in reversed(found)]
+        active = next((row for row in rows if row["is_active"]), None)
+        items.append(
+            {
+                "account": name,
+                "active": active,
+                "week": _week(week.entries, facts, now_ms, period.zone),
+                "blocks": rows,
+            }
+        )
+        table += rows
+    body = {
+        "as_of": _text(now_ms, period.zone),
+        "tz": period.zone.key,
+        "accounts": items,
+    }
+    return Answer(body, COLUMNS, table)
+
+
+def _row(account: str, block: Block, now_ms: int, zone: ZoneInfo) -> Mapping[str, Any]:
+    rate, ahead = burn(block), projection(block, now_ms)
+    return {
+        "account": account,
+        "start": _text(block.start_ms, zone),
+        "end": _text(block.end_ms, zone),
+        "first_call_at": _text(block.first_ms, zone) if block.entries else None,
+        "last_call_at": _text(block.last_ms, zone) if block.entries else None,
+        "is_active": block.is_active(now_ms),
+        "is_gap": block.is_gap,
+        "pinned": block.pinned,
+        **_sums(block.entries),
+        "overlap_minutes": overlap_minutes(block.entries),
+        "models": sorted({entry.model for entry in block.entries}),
+        "machines": _machines(block.entries),
+        "burn_rate": None if rate is None else msgspec.to_builtins(rate),
+        "projection": None if ahead is None else msgspec.to_builtins(ahead),
+    }
+
+
+def _machines(entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
+    by_machine: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_machine[entry.machine_id].append(entry)
+    return [{"machine_id": machine, **_sums(own)} for machine, own in sorted(by_machine.items())]
+
+
+def _week(
+    entries: Sequence[Entry], facts: Sequence[LimitFact], now_ms: int, zone: ZoneInfo
+) -> Mapping[str, Any]:
+    """Return the weekly window: the provider's own where it is told and lasts, else the last seven days."""
+    resets = [_millis(f.resets_at) for f in facts if f.kind == "unified_7d" and f.resets_at is not None]
+    end_ms = next((reset for reset in resets if reset > now_ms), None)
+    start_ms = now_ms - WEEK_MS if end_ms is None else end_ms - WEEK_MS
+    return {
+        "start": _text(start_ms, zone),
+        "end": _text(now_ms if end_ms is None else end_ms, zone),
+        "pinned": end_ms is not None,
+        **_sums([entry for entry in entries if entry.first_ms >= start_ms]),
+    }
+
+
+def _sums(entries: Sequence[Entry]) -> dict[str, Any]:
+    sums: dict[str, Any] = {"calls": sum(entry.calls for entry in entries)}
+    sums |= {name: sum(getattr(entry, name) for entry in entries) for name in _TOKENS}
+    return {**sums, "cost_usd": usd(sum(entry.cost_nano for entry in entries))}
+
+
+def _millis(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _text(millis: int, zone: ZoneInfo) -> str:
+    return (_EPOCH + timedelta(milliseconds=millis)).astimezone(zone).isoformat(timespec="milliseconds")

@@ -1,0 +1,135 @@
+"""The 5-hour blocks of one account, by the documented algorithm. Pure.
+
+A block begins at the full UTC hour of its first call and lasts five hours. A call belongs to the next block
+when it comes later than five hours after the start, or later than five hours after the call before. It is an
+estimate: a provider's own window may begin up to an hour apart, so a window that the provider has told is
+taken as it is (`pinned`), and the calls before and after it make blocks among themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+HOUR_MS: Final = 3_600_000
+WINDOW_MS: Final = 5 * HOUR_MS
+WEEK_MS: Final = 7 * 24 * HOUR_MS
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """Calls of one account, machine and model that were made within one minute."""
+
+    first_ms: int
+    last_ms: int
+    machine_id: str
+    model: str
+    calls: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    cost_nano: int
+
+    @property
+    def total_tokens(self) -> int:
+        """All tokens, cached ones included."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens + self.output_tokens
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A window and the calls in it; of a gap there are none."""
+
+    start_ms: int
+    end_ms: int
+    entries: tuple[Entry, ...]
+    pinned: bool = False
+    """The provider has told when it ends."""
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether it is the time in which no window was open."""
+        return not self.entries and not self.pinned
+
+    @property
+    def first_ms(self) -> int:
+        """When its first call was made; of none, its start."""
+        return min((entry.first_ms for entry in self.entries), default=self.start_ms)
+
+    @property
+    def last_ms(self) -> int:
+        """When its last call was made; of none, its start."""
+        return max((entry.last_ms for entry in self.entries), default=self.start_ms)
+
+    def is_active(self, now_ms: int) -> bool:
+        """Tell whether calls made now would belong to it."""
+        if self.pinned:
+            return self.start_ms <= now_ms < self.end_ms
+        return bool(self.entries) and now_ms - self.last_ms < WINDOW_MS and now_ms < self.end_ms
+
+
+def blocks_of(entries: Iterable[Entry], resets_ms: Sequence[int] = ()) -> list[Block]:
+    """Return the blocks of an account in order, with the gaps between them.
+
+    `resets_ms`: when windows end that the provider has told.
+    """
+    ordered = sorted(
+        entries, key=lambda entry: (entry.first_ms, entry.last_ms, entry.machine_id, entry.model)
+    )
+    found: list[Block] = []
+    rest, told_to_ms = ordered, 0
+    for reset_ms in sorted(set(resets_ms)):
+        start_ms = reset_ms - WINDOW_MS
+        before = [entry for entry in rest if entry.first_ms < start_ms]
+        inside = [entry for entry in rest if start_ms <= entry.first_ms < reset_ms]
+        rest = [entry for entry in rest if entry.first_ms >= reset_ms]
+        found += _estimated(before, told_to_ms, start_ms)
+        found.append(Block(start_ms, reset_ms, tuple(inside), pinned=True))
+        told_to_ms = reset_ms
+    return _with_gaps([*found, *_estimated(rest, told_to_ms)])
+
+
+def _estimated(entries: Sequence[Entry], from_ms: int = 0, ends_by_ms: int | None = None) -> list[Block]:
+    """Return the blocks of calls between two windows that were told, into which none reaches."""
+    blocks: list[Block] = []
+    current: list[Entry] = []
+    start_ms = last_ms = 0
+    for entry in entries:
+        if current and (entry.first_ms - start_ms > WINDOW_MS or entry.first_ms - last_ms > WINDOW_MS):
+            blocks.append(Block(start_ms, start_ms + WINDOW_MS, tuple(current)))
+            current = []
+        if not current:
+            start_ms = max(from_ms, entry.first_ms // HOUR_MS * HOUR_MS)
+        current.append(entry)
+        last_ms = max(last_ms, entry.last_ms)
+    if current:
+        end_ms = start_ms + WINDOW_MS
+        blocks.append(
+            Block(start_ms, end_ms if ends_by_ms is None else min(end_ms, ends_by_ms), tuple(current))
+        )
+    return blocks
+
+
+def _with_gaps(blocks: Sequence[Block]) -> list[Block]:
+    """Put a gap between two blocks whose calls are more than a window apart: from a window after the last.
+
+    After a window that was told it lasts from that one's end to the start of the next.
+    """
+    found: list[Block] = []
+    for block in blocks:
+        before = found[-1] if found else block
+        if before.pinned and before.end_ms < block.start_ms:
+            found.append(Block(before.end_ms, block.start_ms, ()))
+        elif not before.pinned and not block.pinned and block.first_ms - before.last_ms > WINDOW_MS:
+            found.append(Block(before.last_ms + WINDOW_MS, block.first_ms, ()))
+        found.append(block)
+    return found
+
+
+def overlap_minutes(entries: Iterable[Entry]) -> int:
+    """Return in how many minutes more than one machine made calls."""
+    machines: dict[int, set[str]] = {}
+    for entry in entries:
+        machines.setdefault(entry.first_ms // 60_000, set()).add(entry.machine_id)
+    return sum(len(at_once) > 1 for at_once in machines.values())

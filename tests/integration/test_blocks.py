@@ -1,0 +1,68 @@
+"""`/blocks`: accounts merged over machines, upgrades included, pinned to what the provider told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from infra.ledger_rows import call, insert_calls, upgrade
+from infra.limit_rows import insert_limits
+from infra.query_client import query_api
+from tokentide_common.limit_facts import LimitFact
+
+NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
+
+
+async def test_the_calls_of_an_account_make_one_block_on_all_its_machines(store, tmp_path):
+    at = NOW - timedelta(hours=1)
+    laptop = call(
+        account_id="acc", user_id="ann", machine_id="laptop", model="opus", occurred_at=at, output_tokens=10
+    )
+    # The log of the other machine knows no account, but whose it is.
+    tower = call(user_id="ann", machine_id="tower", occurred_at=at + timedelta(seconds=20), output_tokens=30)
+    other = call(user_id="bob", machine_id="b", occurred_at=at, cost_nano=5)
+    await insert_calls(store, [laptop, tower, other])
+    await upgrade(store, laptop, {**laptop, "output_tokens": 50, "occurred_at": at - timedelta(minutes=1)})
+    async with query_api(store, tmp_path, now=NOW) as api:
+        answer = await api.json("/blocks?from=7d")
+        theirs = await api.json("/blocks?from=7d", "org_b")
+    assert [account["account"] for account in answer["accounts"]] == ["acc", "bob"]
+    active = answer["accounts"][0]["active"]
+    assert active["start"] == "2026-11-22T09:00:00.000+00:00"
+    assert active["first_call_at"] == "2026-11-22T09:29:00.000+00:00"
+    assert (active["calls"], active["output_tokens"]) == (2, 80)
+    assert [(m["machine_id"], m["output_tokens"]) for m in active["machines"]] == [
+        ("laptop", 50),
+        ("tower", 30),
+    ]
+    assert active["projection"]["remaining_minutes"] == 210
+    assert answer["accounts"][0]["week"]["calls"] == 2
+    assert theirs["accounts"] == []
+
+
+async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, tmp_path):
+    await insert_calls(
+        store,
+        [call(account_id="acc", user_id="ann", occurred_at=NOW - timedelta(hours=h)) for h in (1, 6, 30)],
+    )
+    resets = {"unified_5h": NOW + timedelta(hours=2, minutes=20), "unified_7d": NOW + timedelta(days=6)}
+    await insert_limits(
+        store,
+        [
+            LimitFact(
+                provider="anthropic",
+                kind=kind,
+                org_id="org_a",
+                account_id="acc",
+                observed_at=NOW,
+                resets_at=at,
+            )
+            for kind, at in resets.items()
+        ],
+    )
+    async with query_api(store, tmp_path, now=NOW) as api:
+        (account,) = (await api.json("/blocks?from=7d&tz=Asia/Kathmandu"))["accounts"]
+    active = account["active"]
+    assert active["pinned"]
+    assert active["end"] == "2026-11-22T18:35:00.000+05:45"
+    assert (active["calls"], account["week"]["pinned"], account["week"]["calls"]) == (1, True, 2)
+    assert [b["is_gap"] for b in account["blocks"]] == [False, False, True, False]

@@ -1,0 +1,130 @@
+"""5-hour blocks: the documented algorithm call by call, and windows that the provider has told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokentide_query_api.blocks.forecast import burn, projection
+from tokentide_query_api.blocks.windows import HOUR_MS, WINDOW_MS, Entry, blocks_of, overlap_minutes
+
+MINUTE_MS = 60_000
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(f"2026-11-{text}").replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def entry(ms: int, machine: str = "m", **sums: int) -> Entry:
+    zeros = dict.fromkeys(
+        ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "cost_nano"), 0
+    )
+    return Entry(first_ms=ms, last_ms=ms, machine_id=machine, model="opus", calls=1, **(zeros | sums))
+
+
+def naive(times: list[int]) -> list[tuple[int, list[int]]]:
+    """The algorithm as it is described: (start, calls) of each block."""
+    blocks: list[tuple[int, list[int]]] = []
+    for ms in sorted(times):
+        if not blocks or ms - blocks[-1][0] > WINDOW_MS or ms - blocks[-1][1][-1] > WINDOW_MS:
+            blocks.append((ms - ms % HOUR_MS, []))
+        blocks[-1][1].append(ms)
+    return blocks
+
+
+times = st.lists(st.integers(0, 60 * HOUR_MS) | st.integers(0, 60).map(lambda h: h * HOUR_MS), max_size=30)
+
+
+@given(times)
+def test_blocks_are_those_of_the_algorithm_whatever_the_order(moments):
+    blocks = [b for b in blocks_of(map(entry, reversed(moments))) if not b.is_gap]
+    assert [(b.start_ms, [e.first_ms for e in b.entries]) for b in blocks] == naive(moments)
+    assert all(b.end_ms - b.start_ms == WINDOW_MS for b in blocks)
+
+
+@given(times, st.lists(st.integers(0, 60 * HOUR_MS), max_size=3))
+def test_every_call_is_in_one_block_whatever_windows_were_told(moments, resets):
+    blocks = blocks_of(map(entry, moments), resets)
+    assert sorted(e.first_ms for b in blocks for e in b.entries) == sorted(moments)
+    assert all(b.start_ms <= e.first_ms <= b.end_ms for b in blocks if b.pinned for e in b.entries)
+    assert {b.end_ms for b in blocks if b.pinned} == set(resets)
+
+
+def test_a_gap_lies_between_the_end_of_what_the_last_call_kept_open_and_the_next_call():
+    first, second = at("01T10:30:00"), at("02T09:15:00")
+    block, gap, after = blocks_of([entry(first), entry(second)])
+    assert (gap.is_gap, gap.start_ms, gap.end_ms) == (True, first + WINDOW_MS, second)
+    assert (block.start_ms, after.start_ms) == (at("01T10:00:00"), at("02T09:00:00"))
+
+
+def test_a_call_exactly_five_hours_after_the_start_still_belongs_to_the_block():
+    calls = [entry(at("01T10:00:00")), entry(at("01T15:00:00")), entry(at("01T15:00:00") + 1)]
+    blocks = blocks_of(calls)
+    assert [len(b.entries) for b in blocks] == [2, 1]
+    assert blocks[1].start_ms == at("01T15:00:00")
+
+
+def test_a_window_that_the_provider_told_is_taken_as_it_is_and_cuts_the_estimate_short():
+    calls = [entry(at("01T08:10:00")), entry(at("01T11:20:00")), entry(at("01T16:40:00"))]
+    before, told, after = blocks_of(calls, [at("01T16:30:00")])
+    assert (told.pinned, told.start_ms, told.end_ms) == (True, at("01T11:30:00"), at("01T16:30:00"))
+    assert (before.start_ms, before.end_ms, len(before.entries)) == (at("01T08:00:00"), at("01T11:30:00"), 2)
+    assert (told.entries, after.start_ms) == ((), at("01T16:30:00"))
+
+
+def test_a_block_is_active_while_its_time_runs_and_its_last_call_is_recent():
+    (block,) = blocks_of([entry(at("01T10:30:00"))])
+    assert block.is_active(at("01T14:59:00"))
+    assert not block.is_active(at("01T15:00:00"))
+    (told,) = blocks_of([], [at("01T15:10:00")])
+    assert told.is_active(at("01T15:09:00"))
+    assert not told.is_active(at("01T15:10:00"))
+
+
+def test_pace_and_projection_follow_from_the_time_between_the_first_call_and_the_last():
+    calls = [
+        entry(at("01T10:30:00"), input_tokens=60, cache_read_tokens=600, cost_nano=10**9),
+        entry(at("01T11:30:00"), output_tokens=60, cost_nano=2 * 10**9),
+    ]
+    (block,) = blocks_of(calls)
+    rate = burn(block)
+    assert rate is not None
+    assert (rate.tokens_per_minute, rate.fresh_tokens_per_minute) == (12, 2)
+    assert rate.cost_usd_per_hour == pytest.approx(3)
+    ahead = projection(block, at("01T12:00:00"))
+    assert ahead is not None
+    assert (ahead.remaining_minutes, ahead.total_tokens) == (180, 720 + 180 * 12)
+    assert ahead.cost_usd == pytest.approx(3 + 9)
+    assert projection(block, at("01T15:00:00")) is None
+    (single,) = blocks_of(calls[:1])
+    assert burn(single) is None
+
+
+def test_machines_overlap_in_the_minutes_in_which_more_than_one_called():
+    start = at("01T10:00:00")
+    calls = [entry(start), entry(start + 1), entry(start + 2, "n"), entry(start + MINUTE_MS, "n")]
+    assert overlap_minutes(calls) == 1
+
+
+def test_a_recorded_session_has_the_block_that_a_widely_used_tool_reports():
+    """ccusage 20.0.24 of four calls: 01:00 to 06:00, 51,120 tokens until 01:10:49.822, 272 minutes left."""
+    first, last = at("22T01:10:47.025"), at("22T01:10:49.822")
+    calls = [
+        entry(first, input_tokens=28, output_tokens=233, cache_read_tokens=23539, cache_write_tokens=1780),
+        entry(
+            first + 900, input_tokens=28, output_tokens=89, cache_read_tokens=11705, cache_write_tokens=615
+        ),
+        entry(last, input_tokens=15, output_tokens=66, cache_read_tokens=12395, cache_write_tokens=627),
+    ]
+    (block,) = blocks_of(calls)
+    assert (block.start_ms, block.end_ms, block.last_ms) == (at("22T01:00:00"), at("22T06:00:00"), last)
+    assert sum(e.total_tokens for e in block.entries) == 51120
+    rate, ahead = burn(block), projection(block, at("22T01:28:00"))
+    assert rate is not None
+    assert ahead is not None
+    assert rate.tokens_per_minute == pytest.approx(1096603.503754022)
+    assert rate.fresh_tokens_per_minute == pytest.approx(9846.263854129424)
+    assert ahead.remaining_minutes == 272
