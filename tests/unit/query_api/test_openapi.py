@@ -40,7 +40,7 @@ def test_the_document_has_every_reading_route_with_its_parameters(client):
     assert answer.status_code == 200
     document: dict[str, Any] = msgspec.json.decode(answer.content)
     assert document["openapi"].startswith("3.")
-    assert set(document["paths"]) == {PREFIX + route.path for route in routes()}
+    assert {PREFIX + route.path for route in routes()} <= set(document["paths"])
     for route in routes():
         operation = document["paths"][PREFIX + route.path]["get"]
         names = {p["name"] for p in operation["parameters"] if p["in"] == "query"}
