@@ -16,6 +16,7 @@ from tokentide_common.accounts_schema import ROLES
 from tokentide_common.database import open_database
 from tokentide_common.store import Store
 from tokentide_query_api.app import create_app
+from tokentide_query_api.rate_limits import KINDS
 from tokentide_query_api.settings import QuerySettings
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
@@ -75,7 +76,8 @@ async def query_api(
     keys = {org: issue_key(engine, org, "a")[0] for org in ORGANIZATIONS}
     other = {"m": issue_key(engine, "org_a", "m")[0], "p": issue_key(engine, "org_a", "p")[0]}
     people = People(engine, now=now)
-    chosen = QuerySettings(**{"secret_key": SECRET, **settings})
+    unhurried = {f"rate_{kind}_per_minute": 1_000_000 for kind in KINDS}
+    chosen = QuerySettings(**{"secret_key": SECRET, **unhurried, **settings})
     app = create_app(chosen, store=store, engine=engine, clock=lambda: now)
     caller = Caller(AsyncTestClient(app), keys, other, people)
     try:

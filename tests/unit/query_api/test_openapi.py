@@ -71,5 +71,5 @@ def test_the_reference_page_documents_every_route_parameter_and_word(client):
 
 def test_the_landing_page_loads_nothing_from_elsewhere(client):
     answer = client.get("/")
-    assert answer.headers["content-security-policy"] == "default-src 'none'"
+    assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
     assert not re.search(r"(src|href)=\"(https?:)?//", answer.text)
