@@ -33,11 +33,12 @@ from tokentide_common.database import open_database
 from tokentide_common.events import EdgeEvent
 from tokentide_common.metrics import Metrics
 from tokentide_common.serving import serving, stop_requested
+from tokentide_common.token_bucket import TokenBuckets
 from tokentide_common.verdicts import VerdictReader
 from tokentide_ingest.__main__ import run, tune_garbage_collection
 from tokentide_ingest.app import create_app
 from tokentide_ingest.dispatch import Dispatch
-from tokentide_ingest.limits import ByteBudget, RateLimit
+from tokentide_ingest.limits import ByteBudget
 from tokentide_ingest.receiver import BatchReceiver
 from tokentide_ingest.routes import BATCHES, batch_routes
 from tokentide_ingest.settings import IngestSettings
@@ -97,7 +98,7 @@ async def without_broker(settings: IngestSettings) -> AsyncIterator[int]:
         read_timeout_s=settings.ingest_read_timeout_s,
         tag_values=settings.tag_values,
     )
-    rate = RateLimit(settings.ingest_requests_per_s, settings.ingest_burst_requests)
+    rate = TokenBuckets(settings.ingest_requests_per_s, settings.ingest_burst_requests)
     app = Litestar(batch_routes(receiver, lambda: keys, rate, metrics), logging_config=None)
     async with serving(app, host="127.0.0.1", port=0) as port:
         yield port

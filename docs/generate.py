@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -106,12 +107,12 @@ def routes(service: str) -> Iterator[tuple[str, str, str]]:
         if isinstance(route, HTTPRoute) and not route.path.startswith(
             ("/healthz", "/readyz", "/metrics", "/schema")
         ):
-            for handler in route.route_handlers:
+            for handler in sorted(route.route_handlers, key=lambda h: sorted(map(str, h.http_methods))):
                 text = handler.summary or next(iter((handler.fn.__doc__ or "").strip().splitlines()), "")
                 methods = sorted({str(m) for m in handler.http_methods} - {"OPTIONS", "HEAD"})
                 if methods:
                     listed = ", ".join(f"`{method}`" for method in methods)
-                    yield listed, route.path.replace(":path}", "}"), text
+                    yield listed, re.sub(r":[a-z]+}", "}", route.path), text
 
 
 def settings_page() -> str:

@@ -100,7 +100,7 @@ def test_every_route_says_what_it_is_for() -> None:
 
 
 def test_the_handwritten_pages_name_every_route() -> None:
-    page = text_of("batches.md", "otlp.md", "query-api.md")
+    page = text_of("batches.md", "otlp.md", "query-api.md", "accounts.md")
     missing = [
         path
         for service in ("ingest", "query-api")

@@ -15,7 +15,7 @@ from tokentide_common.accounts_schema import ROLES, memberships, sessions, users
 from tokentide_common.database import writing
 from tokentide_query_api.accounts.access_tokens import AccessTokens, Claims
 
-SECRET = "what seals and signs in tests"
+SECRET = "what-seals-and-signs-everything-in-tests"
 _LONG = timedelta(days=30)
 
 

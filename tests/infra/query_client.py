@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from litestar.testing import AsyncTestClient
 
 from infra.accounts_people import SECRET, People, Person
 from tokentide_common.accounts import create_organization, issue_key
-from tokentide_common.accounts_schema import ROLES
-from tokentide_common.database import open_database
+from tokentide_common.accounts_schema import ROLES, organizations
+from tokentide_common.database import open_database, writing
 from tokentide_common.store import Store
 from tokentide_query_api.app import create_app
+from tokentide_query_api.rate_limits import KINDS
 from tokentide_query_api.settings import QuerySettings
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
@@ -63,7 +65,13 @@ class Caller:
 
 @contextlib.asynccontextmanager
 async def query_api(
-    store: Store, folder: Path, *, time_zone: str = "UTC", now: datetime = NOW, **settings: Any
+    store: Store,
+    folder: Path,
+    *,
+    time_zone: str = "UTC",
+    now: datetime = NOW,
+    privacy: str = "open",
+    **settings: Any,
 ) -> AsyncIterator[Caller]:
     """Serve a store to two organisations; `other_keys` are a machine's and a proxy's of the first.
 
@@ -74,8 +82,11 @@ async def query_api(
         create_organization(engine, org, time_zone=time_zone, org_id=org)
     keys = {org: issue_key(engine, org, "a")[0] for org in ORGANIZATIONS}
     other = {"m": issue_key(engine, "org_a", "m")[0], "p": issue_key(engine, "org_a", "p")[0]}
+    with writing(engine) as connection:
+        connection.execute(sa.update(organizations).values(privacy=privacy))
     people = People(engine, now=now)
-    chosen = QuerySettings(**{"secret_key": SECRET, **settings})
+    unhurried = {f"rate_{kind}_per_minute": 1_000_000 for kind in KINDS}
+    chosen = QuerySettings(**{"secret_key": SECRET, **unhurried, **settings})
     app = create_app(chosen, store=store, engine=engine, clock=lambda: now)
     caller = Caller(AsyncTestClient(app), keys, other, people)
     try:

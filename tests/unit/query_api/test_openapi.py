@@ -40,7 +40,7 @@ def test_the_document_has_every_reading_route_with_its_parameters(client):
     assert answer.status_code == 200
     document: dict[str, Any] = msgspec.json.decode(answer.content)
     assert document["openapi"].startswith("3.")
-    assert set(document["paths"]) == {PREFIX + route.path for route in routes()}
+    assert {PREFIX + route.path for route in routes()} <= set(document["paths"])
     for route in routes():
         operation = document["paths"][PREFIX + route.path]["get"]
         names = {p["name"] for p in operation["parameters"] if p["in"] == "query"}
@@ -71,5 +71,5 @@ def test_the_reference_page_documents_every_route_parameter_and_word(client):
 
 def test_the_landing_page_loads_nothing_from_elsewhere(client):
     answer = client.get("/")
-    assert answer.headers["content-security-policy"] == "default-src 'none'"
+    assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
     assert not re.search(r"(src|href)=\"(https?:)?//", answer.text)

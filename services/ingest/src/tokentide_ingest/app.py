@@ -13,10 +13,11 @@ from tokentide_common.broker import Publisher
 from tokentide_common.health import health_routes
 from tokentide_common.metrics import Metrics
 from tokentide_common.problem_answers import exception_handlers
+from tokentide_common.token_bucket import TokenBuckets
 from tokentide_common.verdicts import VerdictReader
 from tokentide_ingest.connections import Connections
 from tokentide_ingest.dispatch import Dispatch
-from tokentide_ingest.limits import ByteBudget, RateLimit
+from tokentide_ingest.limits import ByteBudget
 from tokentide_ingest.otlp.doors import OtlpDoors
 from tokentide_ingest.receiver import BatchReceiver
 from tokentide_ingest.routes import batch_routes
@@ -36,7 +37,7 @@ def create_app(
     connections = Connections(settings, publisher, verdicts, keys)
     budget = ByteBudget(settings.ingest_bytes_in_flight)
     metrics.gauge("tokentide_ingest_bytes_in_flight").set_function(lambda: budget.held)
-    rate = RateLimit(settings.ingest_requests_per_s, settings.ingest_burst_requests)
+    rate = TokenBuckets(settings.ingest_requests_per_s, settings.ingest_burst_requests)
     dispatch = Dispatch(settings, publisher, verdicts, metrics)
     batches = BatchReceiver(
         dispatch,

@@ -1,34 +1,8 @@
-"""What bounds the service as a whole: requests per key, bytes in work."""
+"""What bounds the service as a whole: bytes in work."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
-
-from tokentide_common.errors import RateLimited, Unavailable
-
-
-class RateLimit:
-    """A token bucket per key: `burst` requests at once, `per_s` a second on average, in this process."""
-
-    def __init__(self, per_s: float, burst: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s = per_s
-        self._burst = float(burst)
-        self._clock = clock
-        # Grows with the keys that exist: only requests of known keys get here.
-        self._buckets: dict[str, tuple[float, float]] = {}
-
-    def admit(self, key_id: str) -> None:
-        """Take one request from the key's bucket; raises `RateLimited` when it is empty."""
-        now = self._clock()
-        left, seen_at = self._buckets.get(key_id, (self._burst, now))
-        left = min(self._burst, left + (now - seen_at) * self._per_s)
-        if left < 1:
-            raise RateLimited(
-                "too many requests with this key", retry_after_s=math.ceil((1 - left) / self._per_s)
-            )
-        self._buckets[key_id] = (left - 1, now)
+from tokentide_common.errors import Unavailable
 
 
 class ByteBudget:

@@ -16,10 +16,10 @@ from tokentide_common.errors import TokentideError, UnsupportedEncoding
 from tokentide_common.keys import KeyKind
 from tokentide_common.metrics import Metrics
 from tokentide_common.problem_answers import answer_problem
+from tokentide_common.token_bucket import TokenBuckets
 from tokentide_ingest.batch import MAX_EVENT_BYTES, MAX_EVENTS
 from tokentide_ingest.body import MAX_BODY_BYTES
 from tokentide_ingest.decompress import ENCODINGS
-from tokentide_ingest.limits import RateLimit
 from tokentide_ingest.prefer import MAX_WAIT_S
 from tokentide_ingest.receiver import BatchReceiver
 
@@ -47,7 +47,7 @@ class IngestHealth(msgspec.Struct, frozen=True):
 
 
 def batch_routes(
-    receiver: BatchReceiver, keys: Callable[[], KeyDirectory], rate: RateLimit, metrics: Metrics
+    receiver: BatchReceiver, keys: Callable[[], KeyDirectory], rate: TokenBuckets, metrics: Metrics
 ) -> list[HTTPRouteHandler]:
     """Return the handlers of `POST /api/v1/cli/batches` and `GET /api/v1/cli/health`."""
     duration = metrics.histogram("tokentide_ingest_request_duration_seconds", route=BATCHES)

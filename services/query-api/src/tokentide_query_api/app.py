@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Final
 
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.database import Engine, open_database, utc_now
@@ -20,14 +21,17 @@ from tokentide_common.problem_answers import exception_handlers
 from tokentide_common.store import Store
 from tokentide_query_api.accounts.desk import open_desk
 from tokentide_query_api.accounts.routes import account_handlers
+from tokentide_query_api.admission_pace import AdmissionPace
 from tokentide_query_api.landing import landing
 from tokentide_query_api.metering import Metering
 from tokentide_query_api.openapi import document
 from tokentide_query_api.pseudonyms import Pseudonyms
 from tokentide_query_api.routes import Sources, reading_handlers
+from tokentide_query_api.security_headers import security_headers
 from tokentide_query_api.settings import QuerySettings
 
 _READS_AT_ONCE: Final = 8
+_MAX_BODY_BYTES: Final = 1_000_000
 
 
 def create_app(
@@ -82,9 +86,27 @@ def create_app(
         ],
         lifespan=[lifespan],
         exception_handlers=exception_handlers(),
-        middleware=[Metering(recorded)],
+        middleware=[
+            Metering(recorded),
+            AdmissionPace(lambda: sources().desk.rates, settings.trusted_proxies),
+        ],
+        before_send=[security_headers(settings.public_url)],
+        cors_config=_cors(settings.cors_origins),
+        request_max_body_size=_MAX_BODY_BYTES,
         openapi_config=document(),
         logging_config=None,
+    )
+
+
+def _cors(origins: Sequence[str]) -> CORSConfig | None:
+    """Return which pages elsewhere may read answers: of credentials those that they send themselves."""
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["authorization", "content-type", "if-match", "x-request-id", "x-tokentide-key"],
+        expose_headers=["etag", "link", "retry-after", "x-next-cursor", "x-request-id"],
     )
 
 

@@ -26,5 +26,5 @@ def landing() -> Response[str]:
     return Response(
         _PAGE,
         media_type="text/html",
-        headers={"content-security-policy": "default-src 'none'", "x-content-type-options": "nosniff"},
+        headers={"content-security-policy": "default-src 'none'; frame-ancestors 'none'"},
     )

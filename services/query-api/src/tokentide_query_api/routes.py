@@ -153,8 +153,7 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
     async def handle(request: Request[Any, Any, Any]) -> Response[bytes]:
         at = sources()
         # The organisation of every statement below is the one that this caller speaks for.
-        principal = await at.desk.access.admit(request.headers)
-        principal.require_scope("read")
+        principal = await at.desk.admit_reader(request)
         sight = sight_of(principal)
         if not route.for_viewers:
             require_people(sight)

@@ -7,6 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from tokentide_common.settings import Port, SharedSettings
+from tokentide_query_api.accounts.oidc_settings import oidc_providers
+
+PerMinute = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+Origin = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/,*?#]+$")]
 
 
 class QuerySettings(SharedSettings, frozen=True, kw_only=True):
@@ -63,6 +67,56 @@ class QuerySettings(SharedSettings, frozen=True, kw_only=True):
             },
         ),
     ] = "Tokentide <tokentide@localhost>"
+
+    rate_auth_per_minute: Annotated[
+        PerMinute,
+        msgspec.Meta(
+            description="Logins, sign-ups, refreshes and the like from one address; a minute's worth may "
+            "come at once."
+        ),
+    ] = 30
+    rate_read_per_minute: Annotated[
+        PerMinute,
+        msgspec.Meta(description="Reading requests of one key or user; four times as many from one address."),
+    ] = 3000
+    rate_write_per_minute: Annotated[
+        PerMinute,
+        msgspec.Meta(description="Changes by one key or user; four times as many from one address."),
+    ] = 300
+    rate_export_per_minute: Annotated[
+        PerMinute,
+        msgspec.Meta(
+            description="Answers as CSV, NDJSON or Parquet to one key or user; four times as many to one "
+            "address."
+        ),
+    ] = 60
+    rate_limits_shared: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Count requests of all replicas together, in the accounts database; else each "
+            "replica counts for itself."
+        ),
+    ] = False
+    trusted_proxies: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=10,
+            description="How many proxies of yours stand before the query API, each adding to "
+            "X-Forwarded-For. With 0 the header is not believed.",
+        ),
+    ] = 0
+    cors_origins: Annotated[
+        tuple[Origin, ...],
+        msgspec.Meta(
+            description="Origins whose pages may read answers in a browser, besides our own.",
+            extra={"expected": "origins like https://example.com, with commas"},
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        """Stop the start with providers that cannot be, and say what is wrong with them."""
+        oidc_providers(self.oidc_providers)
 
     @property
     def link_base(self) -> str:

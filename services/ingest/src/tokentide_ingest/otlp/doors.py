@@ -9,8 +9,9 @@ from litestar.handlers import HTTPRouteHandler
 
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.metrics import Metrics
+from tokentide_common.token_bucket import TokenBuckets
 from tokentide_ingest.dispatch import Dispatch
-from tokentide_ingest.limits import ByteBudget, RateLimit
+from tokentide_ingest.limits import ByteBudget
 from tokentide_ingest.otlp.export import tags_of
 from tokentide_ingest.otlp.grpc_server import GrpcDoor
 from tokentide_ingest.otlp.http import HttpDoor
@@ -31,7 +32,7 @@ class OtlpDoors:
         budget: ByteBudget,
         *,
         keys: Callable[[], KeyDirectory],
-        rate: RateLimit,
+        rate: TokenBuckets,
         metrics: Metrics,
     ) -> None:
         max_bytes, read_timeout_s = settings.otlp_max_body_bytes, settings.ingest_read_timeout_s

@@ -8,7 +8,7 @@ from typing import Final
 from tokentide_common.accounts import KeyDirectory, KeyRecord, secret_from
 from tokentide_common.keys import KEY_PREFIX, KeyKind
 from tokentide_common.local_peer import is_local
-from tokentide_ingest.limits import RateLimit
+from tokentide_common.token_bucket import TokenBuckets
 
 _KINDS: Final[tuple[KeyKind, ...]] = ("m", "a")
 
@@ -16,7 +16,7 @@ _KINDS: Final[tuple[KeyKind, ...]] = ("m", "a")
 class Senders:
     """Lets in who has a key, at the pace of that key."""
 
-    def __init__(self, keys: Callable[[], KeyDirectory], rate: RateLimit, *, loopback_key: str) -> None:
+    def __init__(self, keys: Callable[[], KeyDirectory], rate: TokenBuckets, *, loopback_key: str) -> None:
         self._keys = keys
         self._rate = rate
         self._loopback_key = loopback_key

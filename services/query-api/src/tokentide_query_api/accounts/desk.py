@@ -25,6 +25,8 @@ from tokentide_query_api.accounts.passwords import Passwords
 from tokentide_query_api.accounts.people import LivePeople
 from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.accounts.safe import Safe
+from tokentide_query_api.accounts.shared_buckets import SharedBuckets
+from tokentide_query_api.rate_limits import LocalBuckets, RateLimits, kind_of
 from tokentide_query_api.settings import QuerySettings
 
 
@@ -41,11 +43,25 @@ class Desk(msgspec.Struct, frozen=True):
     passwords: Passwords
     outbox: Outbox
     clock: Callable[[], datetime]
+    rates: RateLimits
 
     async def admit(self, request: Request[Any, Any, Any]) -> Principal:
-        """Return who asks to see or change accounts; raises `Unauthorized`, `Forbidden`, `Unavailable`."""
-        principal = await self.access.admit(request.headers)
+        """Return who asks to see or change accounts; raises what `admit_reader` does."""
+        principal = await self._caller(request)
         principal.require_scope("manage")
+        return principal
+
+    async def admit_reader(self, request: Request[Any, Any, Any]) -> Principal:
+        """Return who asks to read usage; raises `Unauthorized`, `Forbidden`, `RateLimited`, `Unavailable`."""
+        principal = await self._caller(request)
+        principal.require_scope("read")
+        return principal
+
+    async def _caller(self, request: Request[Any, Any, Any]) -> Principal:
+        principal = await self.access.admit(request.headers)
+        accept, query = request.headers.get("accept", ""), request.scope["query_string"].decode("latin-1")
+        kind = kind_of(request.method, request.scope["path"], query, accept)
+        await self.rates.admit_caller(principal, address_of(request), kind)
         return principal
 
 
@@ -76,6 +92,7 @@ async def open_desk(
             passwords=Passwords(),
             outbox=outbox,
             clock=clock,
+            rates=RateLimits(settings, SharedBuckets(own) if settings.rate_limits_shared else LocalBuckets()),
         )
 
 
@@ -85,7 +102,7 @@ def actor_of(principal: Principal, request: Request[Any, Any, Any]) -> Actor:
 
 
 def address_of(request: Request[Any, Any, Any]) -> str:
-    """Return the address of the connection; headers that claim another are not believed."""
+    """Return the client's address, as `AdmissionPace` found it; of headers only our own proxies' count."""
     return request.client.host if request.client is not None else ""
 
 

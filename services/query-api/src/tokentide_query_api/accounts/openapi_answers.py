@@ -7,17 +7,20 @@ Bodies and answers are msgspec structs, which Litestar reads into the document b
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from litestar import Response
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import SecurityRequirement
+from litestar.params import PathParameter
 
 from tokentide_common.problem import MEDIA_TYPE, Problem
 from tokentide_query_api.accounts.versions import etag
 
 T = TypeVar("T")
+PathId: TypeAlias = Annotated[str, PathParameter(description="The id, as lists show it.")]
+"""Of a handler's argument whose name is in its path."""
 
 _ALWAYS: Final = (400, 401, 403, 413, 429, 503)
 _MEANING: Final = {

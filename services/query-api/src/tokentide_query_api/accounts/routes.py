@@ -8,9 +8,10 @@ from typing import Final
 from litestar.handlers import HTTPRouteHandler
 
 from tokentide_query_api.accounts.desk import Desk
+from tokentide_query_api.accounts.key_routes import key_handlers
 
 Opened = Callable[[], Desk]
-_PARTS: Final[tuple[Callable[[Opened], Sequence[HTTPRouteHandler]], ...]] = ()
+_PARTS: Final[tuple[Callable[[Opened], Sequence[HTTPRouteHandler]], ...]] = (key_handlers,)
 
 
 def account_handlers(desk: Opened) -> Sequence[HTTPRouteHandler]:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Annotated, Final, TypeAlias
+
+from litestar.params import HeaderParameter
 
 from tokentide_common.errors import Conflict
 
 _ETAG: Final = re.compile(r'"v([0-9]{1,9})"')
+
+IfMatch: TypeAlias = Annotated[
+    str | None,
+    HeaderParameter(name="If-Match", description="The ETag of the version that is changed, or `*`."),
+]
 
 
 def etag(version: int) -> str:
