@@ -47,17 +47,18 @@ class Desk(msgspec.Struct, frozen=True):
 
     async def admit(self, request: Request[Any, Any, Any]) -> Principal:
         """Return who asks to see or change accounts; raises what `admit_reader` does."""
-        principal = await self._caller(request)
+        principal = await self.caller(request)
         principal.require_scope("manage")
         return principal
 
     async def admit_reader(self, request: Request[Any, Any, Any]) -> Principal:
         """Return who asks to read usage; raises `Unauthorized`, `Forbidden`, `RateLimited`, `Unavailable`."""
-        principal = await self._caller(request)
+        principal = await self.caller(request)
         principal.require_scope("read")
         return principal
 
-    async def _caller(self, request: Request[Any, Any, Any]) -> Principal:
+    async def caller(self, request: Request[Any, Any, Any]) -> Principal:
+        """Return who asks, whatever their key was made for."""
         principal = await self.access.admit(request.headers)
         accept, query = request.headers.get("accept", ""), request.scope["query_string"].decode("latin-1")
         kind = kind_of(request.method, request.scope["path"], query, accept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -16,16 +17,16 @@ from tokentide_common.errors import RateLimited
 from tokentide_query_api.accounts.desk import Desk
 
 Kind = Literal["email", "address", "letters", "device"]
-FORGOTTEN_AFTER: Final = timedelta(hours=1)
-"""Attempts that nothing followed for so long count no more."""
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """How many attempts are free, and how the wait grows from there."""
+    """How many attempts are free, how the wait grows from there, and how fast attempts are forgotten."""
 
     free: int
     first_s: float
     longest_s: float
+    forgets_one_s: float
+    """Seconds after which there is one attempt less."""
 
     def wait(self, attempts: int) -> timedelta:
         """Return how long to wait after so many attempts in vain."""
@@ -34,13 +35,18 @@ class Rule(msgspec.Struct, frozen=True):
             return timedelta(0)
         return timedelta(seconds=min(self.first_s * 2.0 ** min(beyond, 30), self.longest_s))
 
+    def left(self, attempts: int, since: timedelta) -> int:
+        """Return how many attempts still count after some time without any."""
+        return max(0, attempts - int(since.total_seconds() // self.forgets_one_s))
+
 
 RULES: Final[dict[Kind, Rule]] = {
-    "email": Rule(free=5, first_s=2, longest_s=15 * 60),
-    # Many people may share an address; nobody who guesses needs only one e-mail address.
-    "address": Rule(free=30, first_s=2, longest_s=15 * 60),
-    "letters": Rule(free=3, first_s=60, longest_s=60 * 60),
-    "device": Rule(free=5, first_s=2, longest_s=15 * 60),
+    "email": Rule(free=5, first_s=2, longest_s=15 * 60, forgets_one_s=12 * 60),
+    # Many people may share an address, and behind a reverse proxy all do: one who guesses slows all down a
+    # little, and never locks them out.
+    "address": Rule(free=100, first_s=1, longest_s=30, forgets_one_s=30),
+    "letters": Rule(free=3, first_s=60, longest_s=60 * 60, forgets_one_s=30 * 60),
+    "device": Rule(free=5, first_s=2, longest_s=15 * 60, forgets_one_s=12 * 60),
 }
 
 
@@ -51,20 +57,28 @@ async def count_attempt(desk: Desk, *subjects: tuple[Kind, str]) -> None:
     than attempts one by one.
     """
     now = desk.clock()
-    # In one order, so that two transactions never wait for each other.
-    ordered = sorted((_digest(desk, subject), subject[0]) for subject in subjects)
     async with writing_async(desk.engine) as connection:
-        for digest, kind in ordered:
+        for digest, kind in _in_order(desk, subjects):
             await _count(desk, connection, digest, RULES[kind], now)
 
 
 async def forgive(desk: Desk, connection: AsyncConnection, *subjects: tuple[Kind, str]) -> None:
     """Forget the attempts of somebody who was right, in the caller's transaction.
 
-    Never those of a network address: who guesses there could be right about an account of their own.
+    Of a network address only this one: who guesses there may be right about an account of their own.
     """
-    digests = [_digest(desk, subject) for subject in subjects]
-    await connection.execute(sa.delete(login_failures).where(login_failures.c.subject.in_(digests)))
+    for digest, kind in _in_order(desk, subjects):
+        mine = login_failures.c.subject == digest
+        if kind == "address":
+            fewer = sa.update(login_failures).where(mine, login_failures.c.failures > 0)
+            await connection.execute(fewer.values(failures=login_failures.c.failures - 1))
+        else:
+            await connection.execute(sa.delete(login_failures).where(mine))
+
+
+def _in_order(desk: Desk, subjects: Iterable[tuple[Kind, str]]) -> list[tuple[str, Kind]]:
+    # In one order, so that two transactions never wait for each other.
+    return sorted((subject_digest(desk, *subject), subject[0]) for subject in subjects)
 
 
 async def _count(desk: Desk, connection: AsyncConnection, digest: str, rule: Rule, now: datetime) -> None:
@@ -78,12 +92,13 @@ async def _count(desk: Desk, connection: AsyncConnection, digest: str, rule: Rul
     if known.locked_until is not None and known.locked_until > now:
         wait_s = math.ceil((known.locked_until - now).total_seconds())
         raise RateLimited("too many attempts: wait before the next", retry_after_s=wait_s, code="locked_out")
-    before = 0 if known.last_failed_at < now - FORGOTTEN_AFTER else known.failures
+    before = rule.left(known.failures, now - known.last_failed_at)
     counted = sa.update(login_failures).where(login_failures.c.subject == digest)
     await connection.execute(
         counted.values(failures=before + 1, last_failed_at=now, locked_until=now + rule.wait(before + 1))
     )
 
 
-def _digest(desk: Desk, subject: tuple[Kind, str]) -> str:
-    return desk.safe.digest("login failures", ":".join(subject))
+def subject_digest(desk: Desk, kind: Kind, text: str) -> str:
+    """Return under what attempts are counted: nobody can tell from it whose they are."""
+    return desk.safe.digest("login failures", f"{kind}:{text}")

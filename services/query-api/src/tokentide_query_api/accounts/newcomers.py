@@ -1,0 +1,80 @@
+"""New users and their organisations, as rows."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tokentide_common.accounts_schema import memberships, organizations, users
+from tokentide_common.errors import Conflict, InvalidRequest
+from tokentide_query_api.accounts.auth_shapes import NewOrganisation
+
+
+class Newcomer(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who gets an account."""
+
+    user_id: str
+    email: str
+    hashed: str
+    display_name: str
+    verified: bool
+    """The e-mail address is theirs: they have the secret of a letter to it."""
+
+
+async def add_user(connection: AsyncConnection, newcomer: Newcomer, now: datetime) -> None:
+    """Add a user. Raises `Conflict` when the e-mail address is taken."""
+    taken = sa.select(users.c.user_id).where(users.c.email == newcomer.email)
+    if (await connection.execute(taken)).first() is not None:
+        raise Conflict("this e-mail address has an account: log in", code="email_taken")
+    row = {
+        "user_id": newcomer.user_id,
+        "email": newcomer.email,
+        "display_name": newcomer.display_name,
+        "password_hash": newcomer.hashed,
+        "email_verified_at": now if newcomer.verified else None,
+        "created_at": now,
+    }
+    await connection.execute(sa.insert(users).values(row))
+
+
+async def found_organisation(
+    connection: AsyncConnection, wanted: NewOrganisation | None, newcomer: Newcomer, now: datetime
+) -> str:
+    """Add an organisation, named after the newcomer unless they say how; return its id."""
+    named = wanted or NewOrganisation(newcomer.display_name or newcomer.email.partition("@")[0])
+    org_id = f"org_{uuid.uuid4().hex}"
+    row = {"org_id": org_id, "name": named.name, "time_zone": named.time_zone, "created_at": now}
+    await connection.execute(sa.insert(organizations).values(row))
+    return org_id
+
+
+async def make_owner(connection: AsyncConnection, org_id: str, user_id: str, now: datetime) -> None:
+    """Make somebody an owner who is no member yet."""
+    row = {"org_id": org_id, "user_id": user_id, "role": "owner", "created_at": now}
+    await connection.execute(sa.insert(memberships).values(row))
+
+
+async def has_people(connection: AsyncConnection, org_id: str = "") -> bool:
+    """Tell whether anybody belongs to an organisation, or, without one, has an account at all."""
+    if org_id:
+        query = sa.select(memberships.c.user_id).where(memberships.c.org_id == org_id)
+    else:
+        query = sa.select(users.c.user_id)
+    return (await connection.execute(query.limit(1))).first() is not None
+
+
+def must_be_zone(name: str) -> None:
+    """Raise `InvalidRequest` for what is no IANA time zone."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as exc:
+        raise InvalidRequest(
+            "unknown time zone",
+            code="unknown_time_zone",
+            fields={"organisation.time_zone": "not an IANA time zone"},
+        ) from exc

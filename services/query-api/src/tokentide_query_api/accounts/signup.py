@@ -1,0 +1,135 @@
+"""Signing up with a password: as the first, with an invitation, or where it is open to all."""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tokentide_common.accounts_schema import users
+from tokentide_common.database import reading_async
+from tokentide_common.errors import Forbidden
+from tokentide_query_api.accounts import audit, letters
+from tokentide_query_api.accounts.auth_shapes import SignUp, Tokens
+from tokentide_query_api.accounts.changes import changing_people
+from tokentide_query_api.accounts.desk import Desk, people_changed
+from tokentide_query_api.accounts.invitees import accept_invitation, must_be_invited
+from tokentide_query_api.accounts.lockout import count_attempt, forgive
+from tokentide_query_api.accounts.login import Visitor, canonical, replace_hash, right_user
+from tokentide_query_api.accounts.newcomers import (
+    Newcomer,
+    add_user,
+    found_organisation,
+    has_people,
+    make_owner,
+    must_be_zone,
+)
+from tokentide_query_api.accounts.one_time import issue_link
+from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.sessions import open_session
+from tokentide_query_api.accounts.whoami import tokens_answer
+
+
+async def sign_up(desk: Desk, said: SignUp, visitor: Visitor, by: Principal | None = None) -> Tokens:
+    """Make a user and open their first session; who has an account accepts an invitation with it.
+
+    `by` is an organisation's own API key: whoever holds it becomes the owner of an organisation that has no
+    people yet. Raises `Forbidden` where nobody may sign up like this.
+    """
+    if said.organisation is not None:
+        must_be_zone(said.organisation.time_zone)
+    if said.invitation is None:
+        await count_attempt(desk, ("address", visitor.address))
+        return await _uninvited(desk, said, visitor, by)
+    if desk.settings.signup == "closed":
+        raise _closed()
+    email = canonical(said.email)
+    async with reading_async(desk.engine) as connection:
+        # Asked first: only who is invited learns whether the e-mail address has an account.
+        await must_be_invited(connection, said.invitation, email, desk.clock())
+        known = (await connection.execute(sa.select(users.c.user_id).where(users.c.email == email))).first()
+    if known is not None:
+        return await _known_invited(desk, said, said.invitation, visitor)
+    return await _new_invited(desk, said, said.invitation, visitor)
+
+
+async def _uninvited(desk: Desk, said: SignUp, visitor: Visitor, by: Principal | None) -> Tokens:
+    newcomer = await _newcomer(desk, said, verified=False)
+    now = desk.clock()
+    async with changing_people(desk) as connection:
+        # Takes the lock that all changes of people end with: of two first ones only one is the first.
+        await people_changed(connection)
+        if by is not None:
+            await _must_be_unclaimed(connection, by)
+        elif desk.settings.signup != "open" and (
+            desk.settings.signup == "closed" or await has_people(connection)
+        ):
+            raise _closed()
+        await add_user(connection, newcomer, now)
+        org_id = by.org_id if by else await found_organisation(connection, said.organisation, newcomer, now)
+        await make_owner(connection, org_id, newcomer.user_id, now)
+        secret = await issue_link(connection, "verify_email", newcomer.user_id, now)
+        letter = letters.verify_email(newcomer.email, desk.settings.link_base, secret)
+        await desk.outbox.post(connection, letter)
+        answer = await _at_home(desk, connection, newcomer, org_id, visitor)
+    desk.outbox.wake()
+    return answer
+
+
+async def _new_invited(desk: Desk, said: SignUp, secret: str, visitor: Visitor) -> Tokens:
+    newcomer = await _newcomer(desk, said, verified=True)
+    now = desk.clock()
+    async with changing_people(desk) as connection:
+        await add_user(connection, newcomer, now)
+        actor = visitor.actor(newcomer.user_id, newcomer.email)
+        org_id = await accept_invitation(connection, secret, newcomer.user_id, actor, now)
+        return await _at_home(desk, connection, newcomer, org_id, visitor)
+
+
+async def _known_invited(desk: Desk, said: SignUp, secret: str, visitor: Visitor) -> Tokens:
+    """Let somebody who has an account in with their password, and accept the invitation."""
+    row = await right_user(desk, said.email, said.password, visitor)
+    actor = visitor.actor(row.user_id, row.email)
+    async with changing_people(desk) as connection:
+        await replace_hash(connection, row, row.password_hash)
+        await forgive(desk, connection, ("email", row.email), ("address", visitor.address))
+        org_id = await accept_invitation(connection, secret, row.user_id, actor, desk.clock())
+        opened = await open_session(
+            desk, connection, row.user_id, org_id, address=visitor.address, user_agent=visitor.user_agent
+        )
+        await audit.record(connection, org_id, actor, "session.opened", ("session", opened.session_id))
+        return await tokens_answer(connection, opened)
+
+
+async def _newcomer(desk: Desk, said: SignUp, *, verified: bool) -> Newcomer:
+    return Newcomer(
+        user_id=f"usr_{uuid.uuid4().hex}",
+        email=canonical(said.email),
+        hashed=await desk.passwords.hashed(said.password),
+        display_name=said.display_name.strip(),
+        verified=verified,
+    )
+
+
+async def _at_home(
+    desk: Desk, connection: AsyncConnection, newcomer: Newcomer, org_id: str, visitor: Visitor
+) -> Tokens:
+    actor = visitor.actor(newcomer.user_id, newcomer.email)
+    await audit.record(connection, org_id, actor, "user.signed_up", ("user", newcomer.user_id))
+    opened = await open_session(
+        desk, connection, newcomer.user_id, org_id, address=visitor.address, user_agent=visitor.user_agent
+    )
+    await audit.record(connection, org_id, actor, "session.opened", ("session", opened.session_id))
+    return await tokens_answer(connection, opened)
+
+
+async def _must_be_unclaimed(connection: AsyncConnection, by: Principal) -> None:
+    by.require("admin")
+    by.require_scope("manage")
+    if by.kind != "key" or by.user_id or await has_people(connection, by.org_id):
+        raise Forbidden("this organisation has people: they invite others", code="signup_closed")
+
+
+def _closed() -> Forbidden:
+    return Forbidden("here only those sign up who are invited, or nobody", code="signup_closed")
