@@ -15,6 +15,7 @@ from tokentide_common.errors import NotFound
 from tokentide_common.pricing import Prices
 from tokentide_common.store import Store
 from tokentide_query_api import activity_words, shapes
+from tokentide_query_api import leaderboard as board
 from tokentide_query_api import parameters as p
 from tokentide_query_api import rankings as ranked
 from tokentide_query_api.accounts.desk import Desk
@@ -26,6 +27,7 @@ from tokentide_query_api.calls import call, calls
 from tokentide_query_api.coverage import coverage
 from tokentide_query_api.coverage_days import coverage_days
 from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
+from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.limits import limits
 from tokentide_query_api.openapi import operation_of
 from tokentide_query_api.parameters import Arguments, Parameter
@@ -37,6 +39,7 @@ from tokentide_query_api.reports.catalogue import (
     report_parameters,
     reports,
 )
+from tokentide_query_api.reports.report import TOP
 from tokentide_query_api.sessions import sessions
 from tokentide_query_api.store_wall import WalledStore
 from tokentide_query_api.summary import summary
@@ -58,6 +61,7 @@ class Sources(msgspec.Struct, frozen=True):
     store: Store
     desk: Desk
     pseudonyms: Pseudonyms
+    leaderboard: Leaderboard
     prices: Prices
 
 
@@ -107,9 +111,24 @@ def routes() -> tuple[Route, ...]:
             for_viewers=True,
         ),
         Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _limits, False),
-        Route("/blocks", "5-hour and weekly windows of accounts", period, shapes.BLOCKS, _of(blocks), False),
+        Route(
+            "/blocks",
+            "5-hour and weekly windows of accounts",
+            (*period, TOP),
+            shapes.BLOCKS,
+            _of(blocks),
+            False,
+        ),
         Route("/reports", "The named reports", one, LIST_OF_REPORTS, _of(reports), True),
         Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings, True),
+        Route(
+            "/leaderboard",
+            "Who used most, of all who chose to be shown",
+            board.PARAMETERS,
+            shapes.LEADERBOARD,
+            _leaderboard,
+            for_viewers=True,
+        ),
         Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage), False),
         Route(
             "/coverage/days",
@@ -189,6 +208,10 @@ async def _rankings(asking: Asking, sources: Sources, _call_id: str) -> Answer:
     if organization is None:
         raise NotFound("there is no such organisation")
     return await ranked.rankings(asking, organization, sources.pseudonyms)
+
+
+async def _leaderboard(asking: Asking, sources: Sources, _call_id: str) -> Answer:
+    return await board.leaderboard(asking, sources.leaderboard, sources.desk.people.on_leaderboard())
 
 
 async def _limits(asking: Asking, sources: Sources, _call_id: str) -> Answer:

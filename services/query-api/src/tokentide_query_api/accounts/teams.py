@@ -140,7 +140,7 @@ async def add_person(desk: Desk, by: Maker, team_id: str, user_id: str) -> None:
             raise missing()
         row = {"team_id": team_id, "user_id": user_id}
         added = insert_or(desk.engine.sync_engine, team_members).values(row).on_conflict_do_nothing()
-        if (await connection.execute(added)).rowcount:
+        if (await connection.execute(added.returning(team_members.c.user_id))).first() is not None:
             on = ("team", team_id)
             await audit.record(connection, by.org_id, by.actor, "team.joined", on, user_id=user_id)
 
