@@ -79,6 +79,7 @@ async def embedded_system(
         await keys.start()
         query = create_query_api(load(QuerySettings, environ), store=store, engine=engine, keys=keys)
         query_port = await stack.enter_async_context(serving(query, host="127.0.0.1", port=ports.query))
+        stack.callback(query.state.live.close)  # streams have no end of their own
         ingest = create_ingest(load(IngestSettings, environ), keys=keys)
         ingest_port = await stack.enter_async_context(serving(ingest, host="127.0.0.1", port=ports.ingest))
         # The last to open and the first to close: the others count what it still sees of live streams.
