@@ -27,6 +27,7 @@ from tokentide_query_api.coverage import coverage
 from tokentide_query_api.coverage_days import coverage_days
 from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
 from tokentide_query_api.limits import limits
+from tokentide_query_api.money import compare as compared
 from tokentide_query_api.openapi import operation_of
 from tokentide_query_api.parameters import Arguments, Parameter
 from tokentide_query_api.pseudonyms import Pseudonyms
@@ -87,6 +88,14 @@ def routes() -> tuple[Route, ...]:
         Route("/usage/summary", "Totals of a period", period, shapes.SUMMARY, _of(summary), True),
         Route("/usage/timeseries", "Measures per bucket", series, shapes.TIMESERIES, _of(timeseries), True),
         Route("/usage/breakdown", "Measures per dimension", parts, shapes.BREAKDOWN, _of(breakdown), True),
+        Route(
+            "/compare",
+            "Two periods side by side",
+            compared.PARAMETERS,
+            compared.SHAPE,
+            _of(compared.compare),
+            True,
+        ),
         Route("/calls", "The request log, newest first", page, call_pages, _of(calls), False),
         Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call, False),
         Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions), False),
