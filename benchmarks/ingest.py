@@ -97,6 +97,7 @@ async def without_broker(settings: IngestSettings) -> AsyncIterator[int]:
         metrics,
         read_timeout_s=settings.ingest_read_timeout_s,
         tag_values=settings.tag_values,
+        saw=keys.last_seen.machine,
     )
     rate = TokenBuckets(settings.ingest_requests_per_s, settings.ingest_burst_requests)
     app = Litestar(batch_routes(receiver, lambda: keys, rate, metrics), logging_config=None)

@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/reference from the code: settings, metrics, topics, routes, commands.
+"""Write the generated pages of docs/reference from the code: settings, metrics, topics, routes and more.
 
 `make docs` runs it; tests/test_docs.py fails when a page is not what it would write.
 """
@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,9 @@ from tokentide.commands import build_app
 from tokentide_common.metrics import METRICS
 from tokentide_common.settings import SharedSettings, settings_table
 from tokentide_common.topics import TOPICS
+from tokentide_query_api.formats import Column, Kind
+from tokentide_query_api.reports.catalogue import REPORTS
+from tokentide_query_api.reports.report import Report
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 SERVICES: Final = ("ingest", "aggregator", "ranker", "query-api", "proxy")
@@ -61,6 +66,25 @@ _PROXY_ROUTES: Final = """
 
 Whatever leads to a provider goes on to it, whatever the method: see [the proxy](proxy.md).
 """
+_REPORTS: Final = """# Reports
+
+`GET /api/v1/reports` lists the named reports with their columns; `GET /api/v1/reports/{name}` answers one,
+and so does `tokentide report NAME`: [how to](../how-to/answer-questions-with-reports.md). Period, zone,
+filters and formats are those of [the query API](query-api.md); CSV, NDJSON and Parquet have the rows alone.
+Every answer has `report`, `from`, `to`, `tz` and `rows`. Reports that tell people apart are not for viewers;
+members see their own calls in all of them. Each example is what was really answered for a few calls of
+20 November 2026.
+"""
+_KINDS: Final = {
+    Kind.TEXT: "text",
+    Kind.COUNT: "whole number",
+    Kind.RATIO: "number",
+    Kind.USD: "US dollars, an exact decimal in text",
+    Kind.AMOUNT: "an exact decimal in text",
+    Kind.TIME: "moment, RFC 3339",
+    Kind.FLAG: "true or false",
+    Kind.NESTED: "list or object",
+}
 _COMMANDS: Final = """
 ## Exit codes
 
@@ -151,6 +175,33 @@ def routes_page() -> str:
     return "".join([*parts, _PROXY_ROUTES])
 
 
+def reports_page() -> str:
+    """Every named report: its parameters, its columns, an answer."""
+    examples = json.loads((REFERENCE / "report-examples.json").read_text("utf-8"))
+    return _NOTE + _REPORTS + "".join(_report(report, examples.get(report.name)) for report in REPORTS)
+
+
+def _report(report: Report, example: dict[str, object] | None) -> str:
+    viewers = "Not for viewers. " if report.of_people else ""
+    parts = [f"\n## {report.name}\n\n{report.title}. {viewers}`GET /api/v1/reports/{report.name}`\n\n"]
+    if report.parameters:
+        rows = [
+            f"| `{p.name}` | {p.description} | {f'`{p.default}`' if p.default else ''} |"
+            for p in report.parameters
+        ]
+        parts += [_table("| parameter | meaning | default |", "|---|---|---|", rows), "\n"]
+    parts.append(_table("| columns | type |", "|---|---|", _columns(report.columns)))
+    if example is not None:
+        parts += ["\n```json\n", json.dumps(example, indent=1, ensure_ascii=False), "\n```\n"]
+    return "".join(parts)
+
+
+def _columns(columns: Iterable[Column]) -> Iterator[str]:
+    """Yield a row for each run of columns of one type, in the order of the answer."""
+    for kind, run in groupby(columns, lambda column: column.kind):
+        yield f"| {', '.join(f'`{column.name}`' for column in run)} | {_KINDS[kind]} |"
+
+
 def commands_page() -> str:
     """Every command and flag of the command line."""
     sys.argv[0] = "tokentide"  # some headings name the program that runs, and that is not us
@@ -172,6 +223,7 @@ PAGES: Final = {
     "metrics.md": metrics_page,
     "topics.md": topics_page,
     "routes.md": routes_page,
+    "reports.md": reports_page,
     "cli.md": commands_page,
     **{f"asyncapi-{service}.json": partial(asyncapi_page, service) for service in CONSUMERS},
 }

@@ -34,7 +34,7 @@ DRIVERS = {
         f"tokentide_common/{name}.py"
         for name in (
             *("database", "schema", "accounts_schema"),
-            *("accounts", "claims", "leases", "provider_credentials", "unfinished"),
+            *("accounts", "claims", "last_seen", "leases", "provider_credentials", "unfinished"),
         )
     }
     | {"tokentide_common/database_migrations/", "tokentide_query_api/accounts/"},

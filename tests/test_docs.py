@@ -70,7 +70,9 @@ def error_codes() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["settings.md", "metrics.md", "topics.md", "routes.md", "cli.md"])
+@pytest.mark.parametrize(
+    "name", ["settings.md", "metrics.md", "topics.md", "routes.md", "reports.md", "cli.md"]
+)
 def test_generated_pages_are_what_the_code_says(name: str) -> None:
     assert (REFERENCE / name).read_text("utf-8") == generator().PAGES[name](), "run `make docs`"
 
@@ -100,7 +102,7 @@ def test_every_route_says_what_it_is_for() -> None:
 
 
 def test_the_handwritten_pages_name_every_route() -> None:
-    page = text_of("batches.md", "otlp.md", "query-api.md", "accounts.md")
+    page = text_of("batches.md", "otlp.md", "query-api.md", "reports.md", "accounts.md")
     missing = [
         path
         for service in ("ingest", "query-api")
@@ -110,7 +112,9 @@ def test_the_handwritten_pages_name_every_route() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("command", ["up", "push", "stats", "coverage", "provider-key", "provider-key set"])
+@pytest.mark.parametrize(
+    "command", ["up", "push", "stats", "report", "blocks", "coverage", "provider-key", "provider-key set"]
+)
 def test_every_command_is_documented(command: str) -> None:
     assert f"## tokentide {command}\n" in text_of("cli.md")
 

@@ -53,7 +53,9 @@ class OidcProviderStub:
         """What the discovery document says instead."""
         self.asked: list[str] = []
         self.secrets_seen: list[str] = []
+        self.reject_codes = False
         self._codes: dict[str, dict[str, str]] = {}
+        self._begun: list[dict[str, str]] = []
 
     @property
     def discovery_url(self) -> str:
@@ -71,8 +73,16 @@ class OidcProviderStub:
         assert asked["code_challenge_method"] == "S256"
         code = secrets.token_urlsafe(16)
         self._codes[code] = asked
+        self._begun.append(asked)
         self.secrets_seen += [code, asked["state"], asked["nonce"]]
         return code, asked["state"]
+
+    def authorize_again(self, state: str) -> str:
+        """Return another code for a login that has ended."""
+        asked = next(asked for asked in reversed(self._begun) if asked["state"] == state)
+        code = secrets.token_urlsafe(16)
+        self._codes[code] = asked
+        return code
 
     def configuration(self) -> dict[str, Any]:
         return {
@@ -88,7 +98,7 @@ class OidcProviderStub:
         """Return the tokens for a code, or None when anything about the request is wrong."""
         basic = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         asked = self._codes.pop(form.get("code", ""), None)
-        if asked is None or authorization != f"Basic {basic}":
+        if asked is None or self.reject_codes or authorization != f"Basic {basic}":
             return None
         challenge = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         if base64.urlsafe_b64encode(challenge).decode().rstrip("=") != asked["code_challenge"]:

@@ -22,6 +22,8 @@ def build_app() -> App:
     app.command(
         "tokentide.coverage:coverage", name="coverage", help="Show who saw the calls, and what lacks."
     )
+    app.command("tokentide.report:report", name="report", help="Show one of the server's named reports.")
+    app.command("tokentide.blocks:blocks", name="blocks", help="Show accounts' 5-hour blocks and their pace.")
     app.command("tokentide.limits:limits", name="limits", help="Show how full providers' limits are.")
     app.command(_provider_keys())
     app.register_install_completion_command()

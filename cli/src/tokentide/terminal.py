@@ -35,6 +35,12 @@ def write_lines(*lines: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def write_content(content: bytes) -> None:
+    """Write what a server sent as it is."""
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
 def explain(failure: Failure) -> None:
     """Say what went wrong and what to do next."""
     console = notes()

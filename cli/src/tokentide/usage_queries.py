@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import httpx
@@ -17,7 +18,7 @@ Answer = dict[str, Any]
 
 
 class UsageQueries:
-    """The questions of `tokentide stats` and `tokentide coverage`, over one period and time zone."""
+    """The questions of the reading commands, over one period and time zone."""
 
     def __init__(self, connection: Connection, period: dict[str, str]) -> None:
         self._connection = connection
@@ -47,10 +48,29 @@ class UsageQueries:
         """Return how full the limits of providers are."""
         return self._get("limits", {})
 
+    def blocks(self) -> Answer:
+        """Return the 5-hour and weekly windows of accounts."""
+        return self._get("blocks", {})
+
+    def reports(self) -> Answer:
+        """Return which named reports there are."""
+        return self._get("reports", {})
+
+    def report(self, name: str, parameters: Sequence[tuple[str, str]]) -> Answer:
+        """Return a named report."""
+        return _decoded(self._connection, self._asked(f"reports/{name}", parameters))
+
+    def report_as_csv(self, name: str, parameters: Sequence[tuple[str, str]]) -> bytes:
+        """Return a named report as the server writes it in CSV."""
+        return self._asked(f"reports/{name}", (*parameters, ("format", "csv")))
+
     def _get(self, question: str, parameters: dict[str, str]) -> Answer:
+        return _decoded(self._connection, self._asked(question, tuple(parameters.items())))
+
+    def _asked(self, question: str, parameters: Sequence[tuple[str, str]]) -> bytes:
         with open_client(self._connection, timeout_s=_TIMEOUT_S) as client:
             try:
-                answer = client.get(f"/api/v1/{question}", params={**self._period, **parameters})
+                answer = client.get(f"/api/v1/{question}", params=[*self._period.items(), *parameters])
             except httpx.TransportError as error:
                 raise unreachable(self._connection, error) from None
         if not answer.is_success:
@@ -58,11 +78,15 @@ class UsageQueries:
             if answer.status_code == httpx.codes.BAD_REQUEST:
                 failure.code = Exit.USAGE  # the period or the time zone as it was typed
             raise failure
-        try:
-            return msgspec.json.decode(answer.content, type=Answer)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise Failure(
-                f"{self._connection.url} does not answer as a Tokentide server does",
-                hint="check the address",
-                code=Exit.FAILED,
-            ) from None
+        return answer.content
+
+
+def _decoded(connection: Connection, content: bytes) -> Answer:
+    try:
+        return msgspec.json.decode(content, type=Answer)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise Failure(
+            f"{connection.url} does not answer as a Tokentide server does",
+            hint="check the address",
+            code=Exit.FAILED,
+        ) from None

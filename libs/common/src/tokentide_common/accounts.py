@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -21,6 +22,7 @@ from tokentide_common.database import Engine, reading, selected, utc_now, writin
 from tokentide_common.errors import InvalidRequest, NotFound
 from tokentide_common.key_directory import KeyRecord, LiveKeys, secret_from
 from tokentide_common.keys import KeyKind, mint_key
+from tokentide_common.last_seen import LastSeen
 
 __all__ = [
     "KeyDirectory",
@@ -34,6 +36,8 @@ __all__ = [
     "secret_from",
 ]
 
+_ORG_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
 
 def create_organization(engine: Engine, name: str, *, time_zone: str = "UTC", org_id: str = "") -> str:
     """Create an organisation whose days and rankings are in `time_zone` (IANA), and return its id."""
@@ -42,12 +46,15 @@ def create_organization(engine: Engine, name: str, *, time_zone: str = "UTC", or
     except (KeyError, ValueError, OSError) as exc:
         raise InvalidRequest("unknown time zone", fields={"time_zone": "not an IANA time zone"}) from exc
     org_id = org_id or f"org_{uuid.uuid4().hex}"
+    if not _ORG_ID.fullmatch(org_id):
+        raise InvalidRequest("an id has up to 64 letters, digits, dots, dashes and underscores")
     with writing(engine) as connection:
         connection.execute(
             sa.insert(organizations).values(
                 org_id=org_id, name=name, time_zone=time_zone, created_at=utc_now()
             )
         )
+        next_revision(connection, "people")
     return org_id
 
 
@@ -121,7 +128,7 @@ def next_revision(connection: Connection, name: Literal["keys", "people"]) -> in
 
 
 class KeyDirectory(LiveKeys):
-    """The live keys as an engine reads them."""
+    """The live keys as an engine reads them, which notes when each was used."""
 
     def __init__(
         self,
@@ -132,3 +139,14 @@ class KeyDirectory(LiveKeys):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(partial(selected, engine), refresh_s, stale_after_s=stale_after_s, clock=clock)
+        self.last_seen = LastSeen(engine, self.take_used)
+
+    async def start(self) -> None:
+        """Read all keys once, then keep them fresh, and write when they were used, until `stop`."""
+        await super().start()
+        self.last_seen.start()
+
+    async def stop(self) -> None:
+        """Stop refreshing, and write what was noted."""
+        await self.last_seen.stop()
+        await super().stop()

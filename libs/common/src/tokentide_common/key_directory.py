@@ -92,6 +92,7 @@ class LiveKeys:
         self._clock = clock
         self._wall_clock = wall_clock
         self._keys: dict[str, tuple[str, KeyRecord]] = {}
+        self._used: dict[str, tuple[KeyRecord, float]] = {}
         self._revision = -1
         self._fresh_at: float | None = None
         self._refreshing = asyncio.Lock()
@@ -124,9 +125,16 @@ class LiveKeys:
         known_digest, record = self._keys.get(digest, ("", None))
         if record is None or not hmac.compare_digest(known_digest, digest) or record.kind not in kinds:
             raise Unauthorized(_UNAUTHORIZED)
-        if record.expires_at <= self._wall_clock():
+        now = self._wall_clock()
+        if record.expires_at <= now:
             raise Unauthorized(_UNAUTHORIZED)
+        self._used[record.key_id] = record, now
         return record
+
+    def take_used(self) -> dict[str, tuple[KeyRecord, float]]:
+        """Return the keys that were used since the last time, by id, each with when it was last."""
+        used, self._used = self._used, {}
+        return used
 
     def of_owner(self, user_id: str) -> frozenset[str]:
         """Return the ids of a user's keys, in whatever organisation."""

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from tokentide_common.accounts_schema import provider_credentials
@@ -22,7 +23,9 @@ __all__ = [
     "KeptKey",
     "Vault",
     "forget_credential",
+    "forget_in",
     "keep_credential",
+    "keep_in",
     "kept_keys",
 ]
 
@@ -42,29 +45,39 @@ def keep_credential(engine: Engine, vault: Vault, org_id: str, upstream: str, se
 
     Raises `InvalidRequest` for what cannot be a key or a name, and `NotFound` for an unknown organisation.
     """
+    with writing(engine) as connection:
+        keep_in(connection, vault, org_id, upstream, secret)
+
+
+def keep_in(connection: Connection, vault: Vault, org_id: str, upstream: str, secret: str) -> None:
+    """Keep a key as `keep_credential` does, in the caller's transaction."""
     if _NAME.fullmatch(upstream) is None:
         raise InvalidRequest("a provider's name is like anthropic or my-gateway")
     if not secret.isascii() or not secret.isprintable() or " " in secret or not 0 < len(secret) <= _MAX_KEY:
         raise InvalidRequest("a provider's key is printable text without spaces", code="invalid_provider_key")
     sealed, now = vault.seal(org_id, upstream, secret), utc_now()
     row = {"org_id": org_id, "upstream": upstream, "sealed": sealed, "changed_at": now}
-    statement = insert_or(engine, provider_credentials).values(**row)
+    statement = insert_or(connection.engine, provider_credentials).values(**row)
     changed = statement.on_conflict_do_update(
         index_elements=["org_id", "upstream"], set_={"sealed": sealed, "changed_at": now}
     )
-    with writing(engine) as connection:
-        try:
-            connection.execute(changed)
-        except IntegrityError as exc:
-            raise NotFound("no such organization") from exc
+    try:
+        connection.execute(changed)
+    except IntegrityError as exc:
+        raise NotFound("no such organization") from exc
 
 
 def forget_credential(engine: Engine, org_id: str, upstream: str) -> None:
     """Forget an organisation's key for an upstream; raises `NotFound` when there is none."""
-    mine = (provider_credentials.c.org_id == org_id, provider_credentials.c.upstream == upstream)
     with writing(engine) as connection:
-        if connection.execute(sa.delete(provider_credentials).where(*mine)).rowcount == 0:
-            raise NotFound("no key is kept for this provider")
+        forget_in(connection, org_id, upstream)
+
+
+def forget_in(connection: Connection, org_id: str, upstream: str) -> None:
+    """Forget a key as `forget_credential` does, in the caller's transaction."""
+    mine = (provider_credentials.c.org_id == org_id, provider_credentials.c.upstream == upstream)
+    if connection.execute(sa.delete(provider_credentials).where(*mine)).rowcount == 0:
+        raise NotFound("no key is kept for this provider")
 
 
 def kept_keys(engine: Engine, org_id: str) -> list[KeptKey]:

@@ -45,6 +45,7 @@ def create_app(
         metrics,
         read_timeout_s=settings.ingest_read_timeout_s,
         tag_values=settings.tag_values,
+        saw=connections.saw,
     )
     doors = OtlpDoors(settings, dispatch, budget, keys=connections.keys, rate=rate, metrics=metrics)
 

@@ -60,6 +60,7 @@ class Batch(msgspec.Struct, frozen=True):
     rejected: list[Rejection]
     facts: list[Record] = []
     rejected_totals: list[Rejection] = []
+    machine: Machine = Machine()
 
 
 def read_batch(
@@ -71,7 +72,7 @@ def read_batch(
     """
     machine, items, totals = _open(body)
     defaults = defaults_of(key, machine_id=machine.id)
-    batch = Batch([], [], [])
+    batch = Batch([], [], [], machine=machine)
     for index, item in enumerate(totals):
         if item is msgspec.UNSET:
             break

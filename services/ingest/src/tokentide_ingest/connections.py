@@ -13,6 +13,7 @@ from tokentide_common.accounts import KeyDirectory
 from tokentide_common.broker import Publisher, ensure_topics
 from tokentide_common.database import open_database
 from tokentide_common.errors import Unavailable
+from tokentide_common.last_seen import SeenMachine
 from tokentide_common.verdicts import VerdictReader
 from tokentide_ingest.settings import IngestSettings
 
@@ -43,6 +44,11 @@ class Connections:
         if self._keys is None:
             raise Unavailable("keys cannot be checked yet", code="keys_unavailable")
         return self._keys
+
+    def saw(self, machine: SeenMachine) -> None:
+        """Note that a machine was heard of."""
+        if self._keys is not None:
+            self._keys.last_seen.machine(machine)
 
     def checks(self) -> Mapping[str, bool]:
         """Return what is there, for `/readyz`."""

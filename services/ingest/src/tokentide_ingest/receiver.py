@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
@@ -11,10 +11,11 @@ from litestar.types import Receive
 
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.database import utc_now
+from tokentide_common.last_seen import SeenMachine
 from tokentide_common.metrics import Metrics
 from tokentide_common.tag_bound import TagBound
 from tokentide_common.topics import ACTIVITY, USAGE
-from tokentide_ingest.batch import Rejection, read_batch
+from tokentide_ingest.batch import Machine, Rejection, read_batch
 from tokentide_ingest.body import read_body
 from tokentide_ingest.dispatch import Dispatch, Parcel
 from tokentide_ingest.limits import ByteBudget
@@ -50,11 +51,13 @@ class BatchReceiver:
         *,
         read_timeout_s: float,
         tag_values: int,
+        saw: Callable[[SeenMachine], None],
     ) -> None:
         self._dispatch = dispatch
         self._budget = budget
         self._read_timeout_s = read_timeout_s
         self._tags = TagBound(metrics, source="cli", values=tag_values)
+        self._saw = saw
         self._accepted = metrics.counter("tokentide_ingest_events_total", source="cli", outcome="accepted")
         self._rejected = metrics.counter("tokentide_ingest_events_total", source="cli", outcome="rejected")
 
@@ -74,6 +77,7 @@ class BatchReceiver:
                 Parcel(ACTIVITY, batch.facts, range(count, count + len(batch.facts))),
             ]
             verdicts = await self._dispatch.hand_over(batch_id, parcels, wait_s=wait_s)
+        self._saw(_seen(batch.machine, key, headers))
         self._accepted.inc(len(batch.records))
         self._rejected.inc(len(batch.rejected))
         _log.info(
@@ -91,3 +95,14 @@ class BatchReceiver:
             answer.stored = True
             answer.verdicts = [verdicts.get(index, "rejected") for index in range(count)]
         return answer
+
+
+def _seen(machine: Machine, key: KeyRecord, headers: Mapping[str, str]) -> SeenMachine:
+    product, _, version = headers.get("user-agent", "").partition("/")
+    return SeenMachine(
+        org_id=key.org_id,
+        machine_id=key.machine_id or machine.id,
+        owner_id=key.owner_id,
+        name=machine.name,
+        cli_version=version if product == "tokentide" else "",
+    )

@@ -23,6 +23,7 @@ from tokentide_query_api.accounts.desk import open_desk
 from tokentide_query_api.accounts.routes import account_handlers
 from tokentide_query_api.admission_pace import AdmissionPace
 from tokentide_query_api.landing import landing
+from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.metering import Metering
 from tokentide_query_api.openapi import document
 from tokentide_query_api.pseudonyms import Pseudonyms
@@ -64,7 +65,9 @@ def create_app(
                 await own_keys.start()
             desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
             prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
-            opened.append(Sources(own_store, desk, Pseudonyms(settings.secret_key), prices))
+            opened.append(
+                Sources(own_store, desk, Pseudonyms(settings.secret_key), Leaderboard(own_store), prices)
+            )
             stack.callback(opened.clear)
             yield
 

@@ -30,6 +30,9 @@ PERIOD: Final = Parameter("period", "Kind of period.", PERIOD_KINDS, "month")
 AT: Final = Parameter("at", "A local date (YYYY-MM-DD) inside the period; today when left out.")
 SCOPE: Final = Parameter("scope", "What is ranked.", SCOPES, "users")
 METRIC: Final = Parameter("metric", "By what.", METRICS, "cost")
+# What the store's dates can be.
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2148
 PARAMETERS: Final = (PERIOD, AT, SCOPE, METRIC, p.LIMIT, p.CURSOR, p.FORMAT)
 
 
@@ -39,7 +42,7 @@ async def rankings(ask: Asking, organization: Organization, pseudonyms: Pseudony
     get = ask.arguments.text
     kind, scope, metric = get(PERIOD), get(SCOPE), get(METRIC)
     limit = ask.arguments.number(p.LIMIT)
-    start = period_start(cast("PeriodKind", kind), _day(ask.arguments.one(AT), ask.now, time_zone))
+    start = period_start(cast("PeriodKind", kind), day_asked(ask.arguments.one(AT), ask.now, time_zone))
     question = question_digest(ask.org_id, ask.route, [kind, scope, metric, start.isoformat()])
     cursor = ask.arguments.one(p.CURSOR)
     after = decoded(cursor, question).at if cursor else 0
@@ -82,12 +85,13 @@ def answer_columns(metric: str) -> tuple[Column, ...]:
     )
 
 
-def _day(text: str | None, now: datetime, time_zone: str) -> date:
+def day_asked(text: str | None, now: datetime, time_zone: str) -> date:
+    """Return the local date that a request names, or today. Raises `InvalidRequest`."""
     if text is None or text == "today":
         return now.astimezone(ZoneInfo(time_zone)).date()
     try:
-        if len(text) == 10:
-            return date.fromisoformat(text)
+        if len(text) == 10 and _FIRST_YEAR <= (day := date.fromisoformat(text)).year <= _LAST_YEAR:
+            return day
     except ValueError:
         pass
     raise InvalidRequest("at is not a date", code="invalid_period", fields={"at": "YYYY-MM-DD"})

@@ -15,6 +15,7 @@ from tokentide_common.errors import NotFound
 from tokentide_common.pricing import Prices
 from tokentide_common.store import Store
 from tokentide_query_api import activity_words, shapes
+from tokentide_query_api import leaderboard as board
 from tokentide_query_api import parameters as p
 from tokentide_query_api import rankings as ranked
 from tokentide_query_api.accounts.desk import Desk
@@ -26,6 +27,7 @@ from tokentide_query_api.calls import call, calls
 from tokentide_query_api.coverage import coverage
 from tokentide_query_api.coverage_days import coverage_days
 from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
+from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.limits import limits
 from tokentide_query_api.money import compare as compared
 from tokentide_query_api.openapi import operation_of
@@ -59,6 +61,7 @@ class Sources(msgspec.Struct, frozen=True):
     store: Store
     desk: Desk
     pseudonyms: Pseudonyms
+    leaderboard: Leaderboard
     prices: Prices
 
 
@@ -119,6 +122,14 @@ def routes() -> tuple[Route, ...]:
         Route("/blocks", "5-hour and weekly windows of accounts", period, shapes.BLOCKS, _of(blocks), False),
         Route("/reports", "The named reports", one, LIST_OF_REPORTS, _of(reports), True),
         Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings, True),
+        Route(
+            "/leaderboard",
+            "Who used most, of all who chose to be shown",
+            board.PARAMETERS,
+            shapes.LEADERBOARD,
+            _leaderboard,
+            for_viewers=True,
+        ),
         Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage), False),
         Route(
             "/coverage/days",
@@ -198,6 +209,10 @@ async def _rankings(asking: Asking, sources: Sources, _call_id: str) -> Answer:
     if organization is None:
         raise NotFound("there is no such organisation")
     return await ranked.rankings(asking, organization, sources.pseudonyms)
+
+
+async def _leaderboard(asking: Asking, sources: Sources, _call_id: str) -> Answer:
+    return await board.leaderboard(asking, sources.leaderboard, sources.desk.people.on_leaderboard())
 
 
 async def _limits(asking: Asking, sources: Sources, _call_id: str) -> Answer:

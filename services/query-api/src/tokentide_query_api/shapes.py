@@ -155,6 +155,13 @@ RANKINGS: Final = fields(
     ),
     next_cursor=MAYBE_TEXT,
 )
+LEADERBOARD: Final = fields(
+    **dict.fromkeys(("period", "period_start", "metric", "tz"), TEXT),
+    items=array(
+        fields(rank=WHOLE, handle=TEXT, value=Schema(type=[OpenAPIType.STRING, OpenAPIType.INTEGER]))
+    ),
+    next_cursor=MAYBE_TEXT,
+)
 _ACTIVITY: Final = {
     **dict.fromkeys(("tz", "from", "to"), TEXT),
     "bucket": MAYBE_TEXT,

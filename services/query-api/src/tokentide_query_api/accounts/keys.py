@@ -129,7 +129,7 @@ async def revoke_all(
         return 0
     revision = await keys_revision(connection)
     ended = {"revoked_at": desk.clock(), "revision": revision, "version": api_keys.c.version + 1}
-    await connection.execute(sa.update(api_keys).where(*live).values(ended))
+    await connection.execute(sa.update(api_keys).where(api_keys.c.key_id.in_(ids)).values(ended))
     for key_id in ids:
         await audit.record(connection, by.org_id, by.actor, "key.revoked", ("key", key_id))
     return len(ids)

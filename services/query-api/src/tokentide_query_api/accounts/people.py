@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -13,13 +13,15 @@ import structlog
 
 from tokentide_common.errors import Unavailable
 from tokentide_common.key_directory import Role, Select
+from tokentide_query_api.leaderboard_statement import Shown
 
 Privacy = Literal["open", "pseudonymous", "private"]
 
 _NEWEST: Final = "SELECT revision FROM revisions WHERE name = 'people'"
 _ORGANIZATIONS: Final = "SELECT org_id, name, time_zone, privacy FROM organizations"
 _MEMBERS: Final = (
-    "SELECT m.org_id, m.user_id, m.role, u.email, u.display_name"
+    "SELECT m.org_id, m.user_id, m.role, u.email, u.display_name,"
+    " CASE WHEN u.on_leaderboard THEN coalesce(u.handle, '') ELSE '' END"
     " FROM memberships m JOIN users u ON u.user_id = m.user_id"
 )
 _ENDED: Final = "SELECT session_id FROM sessions WHERE revoked_at IS NOT NULL"
@@ -40,6 +42,8 @@ class Member(msgspec.Struct, frozen=True):
     role: Role
     email: str
     display_name: str
+    handle: str = ""
+    """Under which the leaderboard shows them; empty: it does not."""
 
 
 class LivePeople:
@@ -64,6 +68,7 @@ class LivePeople:
         self._organizations: dict[str, Organization] = {}
         self._members: dict[tuple[str, str], Member] = {}
         self._ended: set[str] = set()
+        self._shown: tuple[Shown, ...] = ()
         self._revision = -1
         self._fresh_at: float | None = None
         self._refreshing = asyncio.Lock()
@@ -92,6 +97,11 @@ class LivePeople:
         self._must_be_fresh()
         return self._members.get((org_id, user_id))
 
+    def on_leaderboard(self) -> Sequence[Shown]:
+        """Return who chose to be shown to everybody; the same object until people change."""
+        self._must_be_fresh()
+        return self._shown
+
     def has_ended(self, session_id: str) -> bool:
         """Tell whether a session was logged out or revoked."""
         self._must_be_fresh()
@@ -107,6 +117,11 @@ class LivePeople:
             read = await asyncio.to_thread(_read, self._select, self._revision)
             if read is not None:
                 self._revision, self._organizations, self._members, self._ended = read
+                self._shown = tuple(
+                    Shown(org, user, member.email, member.handle)
+                    for (org, user), member in sorted(self._members.items())
+                    if member.handle
+                )
             self._fresh_at = asked_at
 
     def _must_be_fresh(self) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 # No control characters: PostgreSQL keeps no NUL, and a line of a list stays a line.
-_PLAIN: Final = r"^(?!.*[\x00-\x1f\x7f])"
-Label: TypeAlias = Annotated[str, msgspec.Meta(max_length=200, pattern=_PLAIN)]
-Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PLAIN + r".*\S")]
+PLAIN: Final = r"^(?!.*[\x00-\x1f\x7f])"
+Label: TypeAlias = Annotated[str, msgspec.Meta(max_length=200, pattern=PLAIN)]
+Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=PLAIN + r".*\S")]
 Email: TypeAlias = Annotated[
     str,
     msgspec.Meta(

@@ -1,0 +1,91 @@
+"""An example answer of every named report, as docs/reference/reports.md shows it: a few calls, really asked.
+
+`PYTHONPATH=tests python tests/infra/report_examples.py` writes docs/reference/report-examples.json; a test
+holds it against the code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from infra.ledger_rows import Row, call, insert_calls
+from infra.query_client import query_api
+from tokentide_common.migrate import migrate
+from tokentide_common.store import Store
+from tokentide_query_api.reports.catalogue import REPORTS
+
+PLACE: Final = Path(__file__).resolve().parents[2] / "docs/reference/report-examples.json"
+_DAY: Final = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
+_ASKED: Final = "from=2026-11-20&to=2026-11-20&tz=Europe/Berlin"
+_MORE: Final = {"quota": "&day_tokens=20000&month_usd=50", "peaks": "&requests_per_minute=4"}
+_PEOPLE: Final = (
+    ("ann", "ann@acme.example", "laptop", "shop", "claude-opus-5-5"),
+    ("bob", "bob@acme.example", "tower", "site", "claude-sonnet-5-5"),
+)
+_ROWS_SHOWN: Final = 2
+
+
+async def examples(store: Store, folder: Path) -> dict[str, Any]:
+    """Return the answer of every report, with its first rows only."""
+    await insert_calls(store, _calls())
+    found = {}
+    async with query_api(store, folder) as api:
+        for report in REPORTS:
+            answer = await api.json(f"/reports/{report.name}?{_ASKED}{_MORE.get(report.name, '')}")
+            found[report.name] = {**answer, "rows": answer["rows"][:_ROWS_SHOWN]}
+    return found
+
+
+def written(found: dict[str, Any]) -> str:
+    """Return the content of the file."""
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def _calls() -> list[Row]:
+    rows = []
+    for number in range(8):
+        user, email, machine, project, model = _PEOPLE[number % 3 == 2]
+        rows.append(
+            call(
+                call_id=f"req_{number}",
+                occurred_at=_DAY + timedelta(seconds=20 * number),
+                provider="anthropic",
+                model=model,
+                user_id=user,
+                user_email=email,
+                machine_id=machine,
+                project=project,
+                session_id=f"session-{user}",
+                team="web",
+                department="engineering",
+                cost_center="4711",
+                identity_provider="okta",
+                input_tokens=100 + number,
+                cache_read_tokens=5000,
+                cache_write_5m_tokens=400,
+                output_tokens=200 + 10 * number,
+                cost_nano=8_500_000 + number,
+                duration_ms=1500 + number,
+            )
+        )
+    return rows
+
+
+async def _write() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = Store(f"chdb://{folder / 'store'}")
+        try:
+            await migrate(store)
+            PLACE.write_text(written(await examples(store, folder)), "utf-8")
+        finally:
+            await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_write())
