@@ -22,7 +22,8 @@ from tokentide_query_api.periods import NAMED_PERIODS
 from tokentide_query_api.routes import PREFIX, routes
 from tokentide_query_api.settings import QuerySettings
 
-PAGE = (Path(__file__).parents[3] / "docs/reference/query-api.md").read_text("utf-8")
+REFERENCE = Path(__file__).parents[3] / "docs/reference"
+PAGE = "\n".join((REFERENCE / name).read_text("utf-8") for name in ("query-api.md", "money.md"))
 
 
 @pytest.fixture
@@ -56,6 +57,9 @@ def test_the_document_has_every_reading_route_with_its_parameters(client):
 
 def test_the_reference_page_documents_every_route_parameter_and_word(client):
     sections = dict(re.findall(r"^## `GET (\S+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+    reports = (REFERENCE / "reports.md").read_text("utf-8")
+    for name, text in re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", reports, re.MULTILINE | re.DOTALL):
+        sections[f"{PREFIX}/reports/{name}"] = text
     assert set(sections) == {PREFIX + route.path for route in routes()}
     common = PAGE.partition("\n## `GET ")[0]
     for route in routes():

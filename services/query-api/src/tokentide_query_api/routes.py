@@ -40,6 +40,7 @@ from tokentide_query_api.reports.catalogue import (
     report_parameters,
     reports,
 )
+from tokentide_query_api.reports.report import Report
 from tokentide_query_api.sessions import sessions
 from tokentide_query_api.store_wall import WalledStore
 from tokentide_query_api.summary import summary
@@ -97,7 +98,7 @@ def routes() -> tuple[Route, ...]:
             compared.PARAMETERS,
             compared.SHAPE,
             _of(compared.compare),
-            True,
+            for_viewers=True,
         ),
         Route("/calls", "The request log, newest first", page, call_pages, _of(calls), False),
         Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call, False),
@@ -139,17 +140,18 @@ def routes() -> tuple[Route, ...]:
             _of(coverage_days),
             for_viewers=True,
         ),
-        *(
-            Route(
-                f"/reports/{report.name}",
-                report.title,
-                report_parameters(report),
-                of_report(report),
-                _of(report.answer),
-                for_viewers=not report.of_people,
-            )
-            for report in REPORTS
-        ),
+        *map(_route_of, REPORTS),
+    )
+
+
+def _route_of(report: Report) -> Route:
+    return Route(
+        f"/reports/{report.name}",
+        report.title,
+        report_parameters(report),
+        of_report(report),
+        _of(report.answer),
+        for_viewers=not report.of_people,
     )
 
 

@@ -28,7 +28,9 @@ BY: Final = Parameter(
     default="model",
     repeated=True,
 )
-THRESHOLD: Final = Parameter("threshold", "From which |z| on a day is told, 1 to 100.", default="3.5")
+THRESHOLD: Final = Parameter(
+    "threshold", "From how large a z, up or down, a day is told, 1 to 100.", default="3.5"
+)
 HISTORY: Final = Parameter("min_history", f"Same weekdays that must be known, 3 to {WEEKS}.", default="4")
 _LEAST_HISTORY: Final = 3
 

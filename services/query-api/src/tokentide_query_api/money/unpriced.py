@@ -41,7 +41,6 @@ async def _unpriced(ask: Asking, period: Period) -> Sequence[Row]:
             "total_tokens": total_tokens(groups[key]),
             "priceable_calls": groups[key]["priceable_calls"],
             "would_cost_usd": usd(groups[key]["nano"]) if groups[key]["priceable_calls"] else None,
-            "price_version": ask.prices.version,
         }
         for key in order[: ask.arguments.number(TOP)]
     ]
@@ -66,7 +65,6 @@ _COLUMNS: Final[tuple[Column, ...]] = (
     *columns(Kind.TEXT, "provider", "model"),
     *columns(Kind.COUNT, "unpriced_calls", *_COUNTS, "total_tokens", "priceable_calls"),
     *columns(Kind.AMOUNT, "would_cost_usd"),
-    *columns(Kind.TEXT, "price_version"),
 )
 REPORTS: Final = (
     Report(
