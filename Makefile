@@ -20,7 +20,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 # Compiled modules are kept: the tests start Python hundreds of times, and each start would compile them anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help up test test-clients check fmt docs bench clean setup
+.PHONY: help up test test-clients check audit fmt docs bench clean setup
 
 help: ## List what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,10 +37,14 @@ test-clients: setup ## Test with Claude Code and SDKs from npm (needs Node.js)
 	cd tests/clients && npm ci --no-audit --no-fund --loglevel error && node node_modules/@anthropic-ai/claude-code/install.cjs
 	@exec $(BIN)/pytest tests/clients $(ARGS)
 
-check: setup ## Lint, format and types
+check: setup audit ## Lint, format, types, and what is known to be insecure
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive libs/common/src services/*/src cli/src
+
+audit: setup ## Look for known vulnerabilities of dependencies (needs the network)
+	$(BIN)/python tests/audit_dependencies.py $(UV)
 
 fmt: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .

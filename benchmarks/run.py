@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "otlp": ([], []),
     "otlp_collector": ([], []),
     "queries": ([], ["--full"]),
+    "keys": ([], ["--keys", "1000000"]),
     "freshness": ([], ["--seconds", "60"]),
     "proxy": ([], ["--rounds", "4"]),
     "memory": ([], []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import sqlalchemy as sa
 
 from tokentide_common.accounts import create_organization, issue_key, revoke_key
 from tokentide_common.accounts_reader import AccountsReader
+from tokentide_common.accounts_schema import api_keys
 from tokentide_common.credential_directory import LiveCredentials
-from tokentide_common.database import Engine, open_database, writing
+from tokentide_common.database import Engine, open_database, reading, writing
 from tokentide_common.errors import Unauthorized, Unavailable
 from tokentide_common.key_directory import LiveKeys
 from tokentide_common.provider_credentials import Vault, keep_credential
@@ -46,6 +48,18 @@ async def test_keys_are_those_that_were_issued_and_not_revoked(
     await keys.refresh()
     with pytest.raises(Unauthorized):
         keys.resolve(other, "p")
+
+
+def test_the_use_of_keys_is_noted_as_the_engine_reads_it(engine: Engine, reader: AccountsReader) -> None:
+    org_id = create_organization(engine, "o")
+    used, unused = issue_key(engine, org_id, "p")[1], issue_key(engine, org_id, "p")[1]
+    at = datetime(2026, 11, 22, 10, 30, 0, 123_000, tzinfo=UTC)
+    reader.note_use([used.key_id, "no'such"], at)
+    reader.note_use([used.key_id], at - timedelta(hours=1))
+    reader.note_use([], at)
+    with reading(engine) as connection:
+        told = connection.execute(sa.select(api_keys.c.key_id, api_keys.c.last_used_at)).all()
+    assert {tuple(row) for row in told} == {(used.key_id, at), (unused.key_id, None)}
 
 
 async def test_providers_keys_are_opened(engine: Engine, reader: AccountsReader) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from hmac import compare_digest
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -26,7 +26,7 @@ _UNAUTHORIZED: Final = "a valid key of the right kind is needed: Authorization: 
 _log = structlog.get_logger(__name__)
 
 
-class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+class KeyRecord(msgspec.Struct, frozen=True, gc=False):
     """Whom a key speaks for. Never holds the key itself."""
 
     key_id: str
@@ -91,8 +91,8 @@ class LiveKeys:
         self._stale_after_s = stale_after_s
         self._clock = clock
         self._wall_clock = wall_clock
-        self._keys: dict[str, tuple[str, KeyRecord]] = {}
-        self._used: dict[str, tuple[KeyRecord, float]] = {}
+        self._keys: dict[str, _Known] = {}
+        self._used: list[_Known] = []
         self._revision = -1
         self._fresh_at: float | None = None
         self._refreshing = asyncio.Lock()
@@ -122,24 +122,31 @@ class LiveKeys:
                 "keys cannot be checked: the accounts database is away", code="keys_unavailable"
             )
         digest = key_digest(secret_from(credentials))
-        known_digest, record = self._keys.get(digest, ("", None))
-        if record is None or not hmac.compare_digest(known_digest, digest) or record.kind not in kinds:
+        known = self._keys.get(digest)
+        if known is None or not compare_digest(known.digest, digest):
             raise Unauthorized(_UNAUTHORIZED)
-        now = self._wall_clock()
-        if record.expires_at <= now:
+        record, now = known.record, self._wall_clock()
+        if record.kind not in kinds or record.expires_at <= now:
             raise Unauthorized(_UNAUTHORIZED)
-        self._used[record.key_id] = record, now
+        if not known.used_at:
+            self._used.append(known)
+        known.used_at = now
         return record
 
     def take_used(self) -> dict[str, tuple[KeyRecord, float]]:
         """Return the keys that were used since the last time, by id, each with when it was last."""
-        used, self._used = self._used, {}
-        return used
+        used, self._used = self._used, []
+        taken = {known.record.key_id: (known.record, known.used_at) for known in used}
+        for known in used:
+            known.used_at = 0.0
+        return taken
 
     def of_owner(self, user_id: str) -> frozenset[str]:
         """Return the ids of a user's keys, in whatever organisation."""
         return frozenset(
-            record.key_id for _, record in self._keys.values() if user_id and record.owner_id == user_id
+            known.record.key_id
+            for known in self._keys.values()
+            if user_id and known.record.owner_id == user_id
         )
 
     async def admit(self, credentials: str | Mapping[str, str], kinds: Collection[KeyKind]) -> KeyRecord:
@@ -179,9 +186,18 @@ class LiveKeys:
                 _log.warning("key_refresh_failed", fresh_at=self._fresh_at)
 
 
+class _Known(msgspec.Struct, gc=False):
+    """A live key; its `digest` is what a presented one is compared with."""
+
+    digest: str
+    record: KeyRecord
+    used_at: float = 0.0
+    """When it was used since somebody last asked; 0: not since."""
+
+
 class _Changes(NamedTuple):
     revision: int
-    live: dict[str, tuple[str, KeyRecord]]
+    live: dict[str, _Known]
     gone: list[str]
 
 
@@ -192,20 +208,15 @@ def _read(select: Select, known: int) -> _Changes | None:
     if newest == known:
         return None
     changed = "revoked_at IS NULL" if known < 0 else f"revision > {known}"
-    live: dict[str, tuple[str, KeyRecord]] = {}
+    live: dict[str, _Known] = {}
     gone = []
-    for digest, revoked_at, *fields in select(f"{_COLUMNS} WHERE {changed}"):
+    for digest, revoked_at, *facts in select(f"{_COLUMNS} WHERE {changed}"):
         if revoked_at is None:
-            live[digest] = (digest, _record(fields))
+            facts[-2:] = facts[-2] or "", _epoch_s(facts[-1])  # owner and end, which may be NULL
+            live[digest] = _Known(digest, KeyRecord(*facts))
         else:
             gone.append(digest)
     return _Changes(newest, live, gone)
-
-
-def _record(fields: Sequence[Any]) -> KeyRecord:
-    named = dict(zip(KeyRecord.__struct_fields__, fields, strict=True))
-    named |= {"owner_id": named["owner_id"] or "", "expires_at": _epoch_s(named["expires_at"])}
-    return KeyRecord(**named)
 
 
 def _epoch_s(time: datetime | str | None) -> float:

@@ -6,28 +6,24 @@ What was noted since the last writing is lost with the process: of that a minute
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.engine import Connection, Engine
 
 from tokentide_common.accounts_schema import api_keys, machines, users
 from tokentide_common.database import insert_or, writing
-from tokentide_common.errors import Unavailable
+from tokentide_common.every import Every
 from tokentide_common.key_directory import KeyRecord
 
 TakeUsed = Callable[[], Mapping[str, tuple[KeyRecord, float]]]
-_EVERY_S: Final = 60.0
 # A key may claim any machine, and as many as it likes: those of a minute beyond these are left out.
 _MOST_MACHINES: Final = 1_000
 _MOST_MACHINES_OF_ORG: Final = 10_000
 _LONGEST_ID: Final = 200
-_log = structlog.get_logger(__name__)
 
 
 class SeenMachine(msgspec.Struct, frozen=True):
@@ -41,28 +37,21 @@ class SeenMachine(msgspec.Struct, frozen=True):
 
 
 class LastSeen:
-    """Writes what `take_used` and `machine` have told, every `every_s` seconds and at the end."""
+    """Writes what `take_used` and `machine` have told, every minute and at the end."""
 
-    def __init__(self, engine: Engine, take_used: TakeUsed, *, every_s: float = _EVERY_S) -> None:
+    def __init__(self, engine: Engine, take_used: TakeUsed) -> None:
         self._engine = engine
         self._take_used = take_used
-        self._every_s = every_s
         self._machines: dict[tuple[str, str], SeenMachine] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._writing = Every("last-seen", self.write)
 
     def start(self) -> None:
         """Begin to write."""
-        self._task = asyncio.create_task(self._keep_writing(), name="last-seen")
+        self._writing.start()
 
     async def stop(self) -> None:
         """Write what is left, and end."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self._task = None
-        await self.write()
+        await self._writing.stop()
 
     def machine(self, seen: SeenMachine) -> None:
         """Note that a machine was heard of."""
@@ -70,23 +59,14 @@ class LastSeen:
             self._machines[seen.org_id, seen.machine_id] = seen
 
     async def write(self) -> None:
-        """Write what was noted; what cannot be written now is not worth keeping until it can."""
+        """Write what was noted; what cannot be written now is gone. Raises `Unavailable`."""
         used = self._take_used()
         for key, _ in used.values():
             if key.machine_id and (key.org_id, key.machine_id) not in self._machines:
                 self.machine(SeenMachine(key.org_id, key.machine_id, key.owner_id))
         heard, self._machines = list(self._machines.values()), {}
-        if not used and not heard:
-            return
-        try:
+        if used or heard:
             await asyncio.to_thread(_write, self._engine, {k: at for k, (_, at) in used.items()}, heard)
-        except Unavailable:
-            _log.warning("last_seen_not_written", keys=len(used), machines=len(heard))
-
-    async def _keep_writing(self) -> None:
-        while True:
-            await asyncio.sleep(self._every_s)
-            await self.write()
 
 
 def _write(engine: Engine, used: Mapping[str, float], heard: list[SeenMachine]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from tokentide_common.accounts_reader import AccountsReader
 from tokentide_common.credential_directory import LiveCredentials
 from tokentide_common.errors import Unavailable
+from tokentide_common.every import Every
 from tokentide_common.key_directory import LiveKeys
 from tokentide_common.retry import until_available
 from tokentide_common.vault import Vault
@@ -62,6 +65,9 @@ class Access:
             if self._keys is None:
                 await keys.start()
                 opening.push_async_callback(keys.stop)
+                noting = Every("key-use", partial(_note_use, keys, settings.database_url))
+                noting.start()
+                opening.push_async_callback(noting.stop)
             vault = Vault(settings.secret_key) if settings.secret_key else None
             credentials = LiveCredentials(accounts.select, vault)
             await credentials.start()
@@ -69,3 +75,12 @@ class Access:
             await stack.enter_async_context(opening.pop_all())
         loopback_key = "" if settings.proxy_loopback_key == "none" else settings.proxy_loopback_key
         self._gate = Gate(lambda: keys, credentials, loopback_key=loopback_key)
+
+
+async def _note_use(keys: LiveKeys, database_url: str) -> None:
+    used = keys.take_used()
+    if used:
+        latest = datetime.fromtimestamp(max(at for _, at in used.values()), UTC)
+        # A connection of its own: should it wait for a lock, reading the keys does not wait with it.
+        with contextlib.closing(AccountsReader(database_url)) as accounts:
+            await asyncio.to_thread(accounts.note_use, list(used), latest)

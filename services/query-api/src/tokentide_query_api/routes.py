@@ -40,7 +40,7 @@ from tokentide_query_api.reports.catalogue import (
     report_parameters,
     reports,
 )
-from tokentide_query_api.reports.report import Report
+from tokentide_query_api.reports.report import TOP, Report
 from tokentide_query_api.sessions import sessions
 from tokentide_query_api.store_wall import WalledStore
 from tokentide_query_api.summary import summary
@@ -120,7 +120,14 @@ def routes() -> tuple[Route, ...]:
             for_viewers=True,
         ),
         Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _limits, False),
-        Route("/blocks", "5-hour and weekly windows of accounts", period, shapes.BLOCKS, _of(blocks), False),
+        Route(
+            "/blocks",
+            "5-hour and weekly windows of accounts",
+            (*period, TOP),
+            shapes.BLOCKS,
+            _of(blocks),
+            False,
+        ),
         Route("/reports", "The named reports", one, LIST_OF_REPORTS, _of(reports), True),
         Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings, True),
         Route(

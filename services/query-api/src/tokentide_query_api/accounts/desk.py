@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tokentide_common.accounts import next_revision
 from tokentide_common.database import Engine, open_async, selected
+from tokentide_common.every import Every
 from tokentide_common.key_directory import LiveKeys
 from tokentide_common.problem_answers import request_id
 from tokentide_query_api.accounts.access_tokens import AccessTokens
@@ -26,7 +27,7 @@ from tokentide_query_api.accounts.people import LivePeople
 from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.accounts.safe import Safe
 from tokentide_query_api.accounts.shared_buckets import SharedBuckets
-from tokentide_query_api.rate_limits import LocalBuckets, RateLimits, kind_of
+from tokentide_query_api.rate_limits import Buckets, LocalBuckets, RateLimits, kind_of
 from tokentide_query_api.settings import QuerySettings
 
 
@@ -82,6 +83,12 @@ async def open_desk(
         outbox = Outbox(own, safe, carrier_of(settings), clock)
         stack.push_async_callback(outbox.stop)
         outbox.start()
+        buckets: Buckets = LocalBuckets()
+        if settings.rate_limits_shared:
+            buckets = shared = SharedBuckets(own)
+            forgetting = Every("idle-buckets", shared.forget_idle)
+            stack.push_async_callback(forgetting.stop)
+            forgetting.start()
         yield Desk(
             settings=settings,
             engine=own,
@@ -93,7 +100,7 @@ async def open_desk(
             passwords=Passwords(),
             outbox=outbox,
             clock=clock,
-            rates=RateLimits(settings, SharedBuckets(own) if settings.rate_limits_shared else LocalBuckets()),
+            rates=RateLimits(settings, buckets),
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tokentide_common.accounts_schema import invitations, memberships, team_members
+from tokentide_common.accounts_schema import invitations, memberships, team_members, users
 from tokentide_common.errors import InvalidRequest
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.audit import Actor
@@ -41,6 +41,9 @@ async def accept_invitation(
         await connection.execute(sa.insert(memberships).values(member))
     if invited.team_id is not None:
         await _join_team(connection, invited.team_id, user_id)
+    # Who has the secret has the mailbox.
+    unverified = (users.c.user_id == user_id, users.c.email_verified_at.is_(None))
+    await connection.execute(sa.update(users).where(*unverified).values(email_verified_at=now))
     on = ("invitation", invited.invitation_id)
     await audit.record(connection, org_id, actor, "invitation.accepted", on, role=invited.role)
     return org_id

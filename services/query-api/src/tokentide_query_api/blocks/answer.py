@@ -13,11 +13,12 @@ import msgspec
 
 from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.blocks.entries import Account, calls_by_account, windows_told
+from tokentide_query_api.blocks.entries import Account, calls_by_account, latest_accounts, windows_told
 from tokentide_query_api.blocks.forecast import burn, projection
 from tokentide_query_api.blocks.windows import WEEK_MS, Block, Entry, blocks_of, overlap_minutes
 from tokentide_query_api.formats import Answer, Kind, columns
 from tokentide_query_api.measures import usd
+from tokentide_query_api.reports.report import TOP
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TOKENS: Final = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "total_tokens")
@@ -33,33 +34,33 @@ COLUMNS: Final = (
 
 
 async def blocks(ask: Asking) -> Answer:
-    """Answer the blocks of every account with calls in the period, newest first.
+    """Answer the blocks of the accounts that called last, newest first.
 
     Where a block begins depends on the calls before it: they are read from a week earlier.
     """
     period = ask.period()
     now_ms = _millis(ask.now)
-    scope = ask.scope(period.start_ms - WEEK_MS, period.end_ms)
-    accounts, of_week, told = await asyncio.gather(
-        calls_by_account(ask, scope),
-        calls_by_account(ask, ask.scope(now_ms - WEEK_MS, now_ms)),
-        windows_told(ask),
-    )
+    since_ms = min(period.start_ms, now_ms) - WEEK_MS
+    scope = ask.scope(since_ms, max(period.end_ms, now_ms))
+    accounts, names, theirs = await latest_accounts(ask, scope, ask.arguments.number(TOP))
+    calls, told = await asyncio.gather(calls_by_account(ask, theirs, accounts), windows_told(ask))
     items, table = [], []
-    for name in sorted({*accounts, *of_week}):
-        account, week = accounts.get(name, Account()), of_week.get(name, Account())
-        facts = [
-            fact for key in (name, *sorted(account.key_ids | week.key_ids)) for fact in told.get(key, ())
-        ]
+    for name in names:
+        account = calls.get(name, Account())
+        facts = [fact for key in (name, *sorted(account.key_ids)) for fact in told.get(key, ())]
         resets = [_millis(f.resets_at) for f in facts if f.kind == "unified_5h" and f.resets_at]
-        found = [b for b in blocks_of(account.entries, resets) if b.end_ms > period.start_ms]
+        found = [
+            b
+            for b in blocks_of(account.entries, resets)
+            if b.end_ms > period.start_ms and b.start_ms < period.end_ms
+        ]
         rows = [_row(name, block, now_ms, period.zone) for block in reversed(found)]
         active = next((row for row in rows if row["is_active"]), None)
         items.append(
             {
                 "account": name,
                 "active": active,
-                "week": _week(week.entries, facts, now_ms, period.zone),
+                "week": _week(account.entries, facts, now_ms, period.zone),
                 "blocks": rows,
             }
         )
@@ -110,7 +111,7 @@ def _week(
         "start": _text(start_ms, zone),
         "end": _text(now_ms if end_ms is None else end_ms, zone),
         "pinned": end_ms is not None,
-        **_sums([entry for entry in entries if entry.first_ms >= start_ms]),
+        **_sums([entry for entry in entries if start_ms <= entry.first_ms <= now_ms]),
     }
 
 

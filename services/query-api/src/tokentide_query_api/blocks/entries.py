@@ -12,7 +12,8 @@ from tokentide_common.limit_facts import LimitFact, latest_limits_sql, of_sortab
 from tokentide_common.store import rows
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.windows import Entry
-from tokentide_query_api.scope import Scope
+from tokentide_query_api.dimensions import DIMENSIONS
+from tokentide_query_api.scope import AnyOf, Filter, Scope
 from tokentide_query_api.statement import Statement, over
 
 _SUMS: Final = {
@@ -27,6 +28,8 @@ _WHO: Final = ("account_id", "user_id", "key_id", "machine_id", "model")
 # A minute ends with its last moment: a call exactly five hours after a block's start belongs to that block.
 _MINUTE: Final = "intDiv(at_ms + 59999, 60000)"
 _MOST_FACTS: Final = 5000
+_USER: Final = DIMENSIONS["user_id"]
+_KEY: Final = DIMENSIONS["key_id"]
 
 
 class Account(msgspec.Struct):
@@ -36,24 +39,52 @@ class Account(msgspec.Struct):
     key_ids: set[str] = set()
 
 
-async def calls_by_account(ask: Asking, scope: Scope) -> Mapping[str, Account]:
-    """Return the calls of each account.
+class Accounts(msgspec.Struct, frozen=True):
+    """Which calls are whose.
 
     An account is the provider's, where telemetry or the proxy told it. A user's calls of which nobody told
     belong to the one account that the user is known to have; else to the user, or to the key.
     """
-    found = await _minutes(ask, scope)
-    accounts: dict[str, set[str]] = defaultdict(set)
+
+    of_users: Mapping[str, str]
+    """The one account that a user is known to have."""
+
+    def account_of(self, row: Mapping[str, Any]) -> str:
+        """Return whose a row is."""
+        return str(row["account_id"] or self.of_users.get(row["user_id"]) or row["user_id"] or row["key_id"])
+
+
+async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Accounts, list[str], Scope]:
+    """Return which calls are whose, the accounts that called last, and a scope that has all their calls."""
+    statement = Statement(scope)
+    who = ("account_id", "user_id", "key_id")
+    names = ", ".join(f"x.{name} AS {name}" for name in who)
+    sql = statement.ledger(f"{names}, max(x.occurred_at) AS last") + f" GROUP BY {', '.join(who)}"
+    found = await ask.rows(statement, f"{sql} HAVING sum(toInt64(x.sign)) > 0")
+    told: dict[str, set[str]] = defaultdict(set)
     for row in found:
         if row["account_id"] and row["user_id"]:
-            accounts[row["user_id"]].add(row["account_id"])
-    grouped: dict[str, Account] = defaultdict(Account)
+            told[row["user_id"]].add(row["account_id"])
+    accounts = Accounts({user: next(iter(own)) for user, own in told.items() if len(own) == 1})
+    last: dict[str, str] = {}
     for row in found:
-        own = accounts[row["user_id"]]
-        (only,) = own if len(own) == 1 else [""]
-        account = row["account_id"] or only or row["user_id"] or row["key_id"]
-        grouped[account].entries.append(_entry(row))
-        grouped[account].key_ids.add(row["key_id"])
+        name = accounts.account_of(row)
+        last[name] = max(last.get(name, ""), row["last"])
+    chosen = sorted(sorted(last), key=last.__getitem__, reverse=True)[:most]
+    theirs = [row for row in found if accounts.account_of(row) in set(chosen)]
+    users = sorted({row["user_id"] for row in theirs} - {""})
+    keys = sorted({row["key_id"] for row in theirs if not row["user_id"]})
+    either = AnyOf((Filter(_USER, tuple(users)), Filter(_KEY, tuple(keys))))
+    return accounts, chosen, scope.narrowed(either)
+
+
+async def calls_by_account(ask: Asking, scope: Scope, accounts: Accounts) -> Mapping[str, Account]:
+    """Return the calls of each account."""
+    grouped: dict[str, Account] = defaultdict(Account)
+    for row in await _minutes(ask, scope):
+        account = grouped[accounts.account_of(row)]
+        account.entries.append(_entry(row))
+        account.key_ids.add(row["key_id"])
     return grouped
 
 

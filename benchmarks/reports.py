@@ -1,0 +1,117 @@
+"""Every dashboard route and every named report over HTTP, of one organisation that has all the calls.
+
+Goals at 10 million calls, 10,000 users, the embedded engine and 2 cores: p95 of a dashboard route under 50 ms, of
+a report under 300 ms. The first answer of each is told apart: nothing of what it reads is in the engine's caches.
+
+    python benchmarks/reports.py            1.1 million emissions (1 million calls)
+    python benchmarks/reports.py --full     11.2 million emissions (10 million calls)
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from litestar.testing import AsyncTestClient
+
+import parts
+import report
+import workload
+from history import prefill
+from tokentide_common.accounts import create_organization, issue_key
+from tokentide_common.database import open_database
+from tokentide_common.migrate import migrate
+from tokentide_common.store import Store
+from tokentide_query_api.app import create_app
+from tokentide_query_api.reports.catalogue import REPORTS
+from tokentide_query_api.settings import QuerySettings
+
+ORG = "org_bench"
+DASHBOARD = (
+    "/usage/summary",
+    "/usage/timeseries?bucket=day",
+    "/usage/timeseries?bucket=day&group_by=model",
+    "/usage/breakdown?by=model",
+    "/usage/breakdown?by=user_id",
+    "/usage/breakdown?by=project",
+    "/calls",
+    "/sessions",
+    "/rankings",
+)
+DASHBOARD_GOAL_MS, REPORT_GOAL_MS = 50, 300
+# Of six hours: a month of hours of 10,000 users has more rows than an answer may have.
+OF_HOURS = frozenset({"cost-attribution"})
+_MORE = {"quota": "&day_tokens=1000000&month_usd=100"}
+
+
+async def measured(emissions: int, times: int, path: Path) -> list[report.Line]:
+    """Fill a store, and ask everything of it."""
+    store = Store(f"chdb://{path}/chdb", timeout_s=600, connections=8)
+    await migrate(store)
+    await prefill(store, 0, emissions, ORG)
+    begin, end = (_text(ms) for ms in _span_ms(emissions))
+    hours_ago = _text(_span_ms(emissions)[1] - 6 * 3_600_000)
+    engine = open_database(f"sqlite:///{path}/accounts.db")
+    create_organization(engine, "Bench", org_id=ORG)
+    secret, _ = issue_key(engine, ORG, "a")
+    settings = QuerySettings()
+    lines = []
+    async with AsyncTestClient(create_app(settings, store=store, engine=engine)) as client:
+        client.headers["x-tokentide-key"] = secret
+        asked = [(path, DASHBOARD_GOAL_MS, "dashboard") for path in DASHBOARD]
+        asked += [(f"/reports/{r.name}", REPORT_GOAL_MS, "report") for r in REPORTS]
+        asked.append(("/blocks", REPORT_GOAL_MS, "report"))
+        for name, goal, kind in asked:
+            since = hours_ago if name.rpartition("/")[2] in OF_HOURS else begin
+            separator = "&" if "?" in name else "?"
+            period = "" if name == "/rankings" else f"{separator}from={since}&to={end}&tz=Europe/Berlin"
+            url = f"/api/v1{name}{period}{_MORE.get(name.rpartition('/')[2], '')}"
+            taken = [await _ask(client, url) for _ in range(times)]
+            note = f"p50 {median(taken[1:]):.0f} ms, the first {taken[0]:.0f} ms"
+            lines.append(
+                report.Line(f"{kind}", name, _p95(taken[1:]), unit="ms", goal=goal, at_most=True, note=note)
+            )
+    engine.dispose()
+    await store.close()
+    return lines
+
+
+async def _ask(client: AsyncTestClient, url: str) -> float:
+    began = time.perf_counter()
+    answer = await client.get(url)
+    assert answer.status_code == 200, (url, answer.text[:500])
+    return (time.perf_counter() - began) * 1000
+
+
+def _span_ms(emissions: int) -> tuple[int, int]:
+    hours = emissions * 9 // 10 // workload.CALLS_PER_HOUR + 1
+    return workload.START_MS, workload.START_MS + hours * 3_600_000
+
+
+def _text(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _p95(values: list[float]) -> float:
+    return sorted(values)[math.ceil(len(values) * 0.95) - 1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--events", type=int)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--times", type=int, default=11)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    events = args.events or (11_200_000 if args.full else 1_120_000)
+    with parts.folder() as path:
+        report.show(asyncio.run(measured(events, args.times, path)), as_json=args.json)
+
+
+if __name__ == "__main__":
+    main()

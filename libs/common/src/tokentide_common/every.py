@@ -1,0 +1,50 @@
+"""Work that is done again and again in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from tokentide_common.errors import Unavailable
+
+MINUTE_S: Final = 60.0
+_log = structlog.get_logger(__name__)
+
+
+class Every:
+    """Does `work` every `seconds`, and once more at the end; what is away then is tried again next time."""
+
+    def __init__(self, what: str, work: Callable[[], Awaitable[None]], *, seconds: float = MINUTE_S) -> None:
+        self._what = what
+        self._work = work
+        self._seconds = seconds
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._again_and_again(), name=self._what)
+
+    async def stop(self) -> None:
+        """Do it a last time, and end."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+        await self._once()
+
+    async def _again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self._once()
+
+    async def _once(self) -> None:
+        try:
+            await self._work()
+        except Unavailable as error:
+            _log.warning("background_work_failed", what=self._what, code=error.stable_code)
