@@ -86,7 +86,6 @@ def routes() -> tuple[Route, ...]:
     parts = (*period, p.BY, p.METRIC, p.LIMIT)
     one = (p.FORMAT,)
     call_pages, session_pages = shapes.page_of(shapes.CALL), shapes.page_of(shapes.SESSION)
-    done = (*p.PERIOD, *activity_words.FILTERS, activity_words.BUCKET, activity_words.BY)
     coverage_pages = shapes.page_of(shapes.COVERAGE)
     return (
         Route("/usage/summary", "Totals of a period", period, shapes.SUMMARY, _of(summary), True),
@@ -103,22 +102,7 @@ def routes() -> tuple[Route, ...]:
         Route("/calls", "The request log, newest first", page, call_pages, _of(calls), False),
         Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call, False),
         Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions), False),
-        Route(
-            "/activity",
-            "What was done besides calling a model",
-            (*done, activity_words.METRIC),
-            shapes.ACTIVITY,
-            _of(activity),
-            for_viewers=True,
-        ),
-        Route(
-            "/activity/metrics-only",
-            "Tokens and cost by the clients' own metrics, where no call is known",
-            done,
-            shapes.METRICS_ONLY,
-            _of(activity_metrics_only),
-            for_viewers=True,
-        ),
+        *_activity_routes(),
         Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _limits, False),
         Route(
             "/blocks",
@@ -148,6 +132,28 @@ def routes() -> tuple[Route, ...]:
             for_viewers=True,
         ),
         *map(_route_of, REPORTS),
+    )
+
+
+def _activity_routes() -> tuple[Route, ...]:
+    done = (*p.PERIOD, *activity_words.FILTERS, activity_words.BUCKET, activity_words.BY)
+    return (
+        Route(
+            "/activity",
+            "What was done besides calling a model",
+            (*done, activity_words.METRIC),
+            shapes.ACTIVITY,
+            _of(activity),
+            for_viewers=True,
+        ),
+        Route(
+            "/activity/metrics-only",
+            "Tokens and cost by the clients' own metrics, where no call is known",
+            done,
+            shapes.METRICS_ONLY,
+            _of(activity_metrics_only),
+            for_viewers=True,
+        ),
     )
 
 
