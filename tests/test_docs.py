@@ -113,7 +113,8 @@ def test_the_handwritten_pages_name_every_route() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "push", "stats", "report", "blocks", "coverage", "provider-key", "provider-key set"]
+    "command",
+    ["up", "push", "stats", "report", "blocks", "statusline", "coverage", "provider-key", "provider-key set"],
 )
 def test_every_command_is_documented(command: str) -> None:
     assert f"## tokentide {command}\n" in text_of("cli.md")

@@ -44,6 +44,13 @@ class IngestStub:
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                content = b'{"status": "ok", "version": "stub", "limits": {}}'
+                self.send_response(200 if self.path == "/api/v1/cli/health" else 404)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
             def do_POST(self) -> None:
                 stub._answer(self)
 

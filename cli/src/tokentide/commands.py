@@ -17,6 +17,9 @@ def build_app() -> App:
     )
     # A wrong name imports every command to suggest one: the light client must not name the services.
     app.command(_embedded("up:up"), name="up", help="Run the whole system on this machine.")
+    app.command("tokentide.login:login", name="login", help="Make this machine known to a server.")
+    app.command("tokentide.logout:logout", name="logout", help="Revoke this machine's keys, and forget them.")
+    app.command("tokentide.status:status", name="status", help="Show who you are, where, and what waits.")
     app.command("tokentide.push:push", name="push", help="Send what is new in Claude Code's logs.")
     app.command("tokentide.stats:stats", name="stats", help="Show usage and cost as the server counts them.")
     app.command(
@@ -24,10 +27,31 @@ def build_app() -> App:
     )
     app.command("tokentide.report:report", name="report", help="Show one of the server's named reports.")
     app.command("tokentide.blocks:blocks", name="blocks", help="Show accounts' 5-hour blocks and their pace.")
+    app.command("tokentide.statusline:statusline", name="statusline", help="Print Claude Code's status line.")
     app.command("tokentide.limits:limits", name="limits", help="Show how full providers' limits are.")
+    app.command(_keys())
+    app.command(_machines())
     app.command(_provider_keys())
     app.register_install_completion_command()
     return app
+
+
+def _keys() -> App:
+    keys = App(name="keys", help="Keys on the server.")
+    keys.command("tokentide.keys:list_keys", name="list", help="Show keys, never the keys themselves.")
+    keys.command("tokentide.keys:create_key", name="create", help="Make a key and show it, this once.")
+    keys.command("tokentide.keys:revoke_key", name="revoke", help="Revoke a key for good.")
+    return keys
+
+
+def _machines() -> App:
+    machines = App(name="machines", help="Machines on the server.")
+    machines.command("tokentide.machines:list_machines", name="list", help="Show machines.")
+    machines.command("tokentide.machines:rename_machine", name="rename", help="Give a machine another name.")
+    machines.command(
+        "tokentide.machines:remove_machine", name="remove", help="Forget a machine and revoke its keys."
+    )
+    return machines
 
 
 def _provider_keys() -> App:

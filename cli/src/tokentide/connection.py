@@ -1,15 +1,17 @@
-"""Which server to talk to and with which key: flags, then environment, then the system in the data folder."""
+"""Which server to talk to, with which key: flags, environment, the login, the system in the data folder."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 from typing import Final, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
 
 from tokentide.failures import Exit, Failure
+from tokentide.stored_login import StoredLogin, keys_of, read_login
 
 Service = Literal["ingest", "query"]
 
@@ -58,27 +60,64 @@ def default_state_dir() -> Path:
 
 
 def find_connection(service: Service, url: str | None, key: str | None, data_dir: Path | None) -> Connection:
-    """Return where a service is: as given, else as the embedded system wrote into its data folder.
+    """Return where a service is: as given, else by the login, else as the embedded system wrote it down.
 
-    Raises `Failure` that says which of address and key is missing.
+    A `data_dir` that was given comes before the login. Raises `Failure` that says which of address and key is
+    missing.
     """
+    login = read_login() if data_dir is None and not (url and key) else None
     folder = data_dir or default_data_dir()
-    url = url or getattr(_read(folder / "addresses.json", _Addresses), service)
-    if not url:
+    address = url or _known_address(service, login, folder)
+    if not address:
         raise Failure(
             f"no {service} server is known",
-            hint=f"start one with `tokentide up`, or set TOKENTIDE_{service.upper()}_URL or --url"
-            f" (no addresses.json in {folder})",
+            hint="start one with `tokentide up`, log in with `tokentide login`, or set"
+            f" TOKENTIDE_{service.upper()}_URL or --url (no addresses.json in {folder})",
             code=Exit.USAGE,
         )
+    # A key of the login goes to the server that gave it, and to no other.
+    if login is not None and not key and _same(address, login.address(service)):
+        key = keys_of(login).of(service)
     key = key or getattr(_read(folder / "credentials.json", _Credentials), _KEY_FIELD[service])
     if not key:
         raise Failure(
-            f"no key for {url}",
-            hint=f"set TOKENTIDE_KEY or --key to a key that begins with tt_{_KEY_LETTER[service]}_",
+            f"no key for {address}",
+            hint=f"set TOKENTIDE_KEY or --key to a key that begins with tt_{_KEY_LETTER[service]}_,"
+            " or `tokentide login`",
             code=Exit.USAGE,
         )
-    return Connection(url.rstrip("/"), key)
+    return Connection(address.rstrip("/"), key)
+
+
+def query_address(url: str | None, data_dir: Path | None) -> str:
+    """Return the query API to log in at. Raises `Failure` without one."""
+    login = read_login() if data_dir is None and not url else None
+    folder = data_dir or default_data_dir()
+    address = url or _known_address("query", login, folder)
+    if urlsplit(address).scheme not in {"http", "https"}:
+        raise Failure(
+            f"{address} is no address" if address else "no server is known",
+            hint="name it: `tokentide login --url https://tokentide.example.com`",
+            code=Exit.USAGE,
+        )
+    return address.rstrip("/")
+
+
+def _known_address(service: Service, login: StoredLogin | None, folder: Path) -> str:
+    if login is None:
+        return str(getattr(_read(folder / "addresses.json", _Addresses), service))
+    if not login.address(service):
+        # Not the embedded system instead: what is pushed would silently go elsewhere.
+        raise Failure(
+            f"the login at {login.server} knows no {service} server",
+            hint="log in again with --ingest-url, or set TOKENTIDE_INGEST_URL",
+            code=Exit.USAGE,
+        )
+    return login.address(service)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.rstrip("/") == other.rstrip("/")
 
 
 def _read(path: Path, kind: type[_Found]) -> _Found:

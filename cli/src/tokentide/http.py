@@ -40,7 +40,7 @@ def open_client(connection: Connection, *, timeout_s: float) -> httpx.Client:
     return httpx.Client(
         base_url=connection.url,
         headers={
-            "authorization": f"Bearer {connection.key}",
+            **({"authorization": f"Bearer {connection.key}"} if connection.key else {}),
             "user-agent": f"tokentide/{version('tokentide')}",
         },
         timeout=httpx.Timeout(timeout_s, connect=10),

@@ -35,6 +35,10 @@ StateDir = Annotated[
         help="Folder that remembers what has been sent and this machine's id.",
     ),
 ]
+MachineId = Annotated[
+    str | None,
+    Parameter(env_var="TOKENTIDE_MACHINE_ID", help="Id of this machine instead of its random one."),
+]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Write the result as one line of JSON.")]
 Period = Annotated[
     str,

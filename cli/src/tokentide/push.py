@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from tokentide.failures import Exit, Failure
 from tokentide.http import open_client
 from tokentide.log_files import log_roots, session_files
 from tokentide.machine import Machine, this_machine
-from tokentide.options import DataDir, IngestUrl, Json, Key, StateDir
+from tokentide.options import DataDir, IngestUrl, Json, Key, MachineId, StateDir
 from tokentide.push_report import Summary, progress_over, report
 from tokentide.push_state import PushState
 from tokentide.sending import Patience, Sender
@@ -45,10 +46,7 @@ def push(
         bool,
         Parameter(negative="", help="Send everything again; nothing is counted twice."),
     ] = False,
-    machine: Annotated[
-        str | None,
-        Parameter(env_var="TOKENTIDE_MACHINE_ID", help="Id of this machine instead of its random one."),
-    ] = None,
+    machine: MachineId = None,
     url: IngestUrl = None,
     key: Key = None,
     data_dir: DataDir = None,
@@ -68,7 +66,7 @@ def push(
         if not dry_run:
             raise
         connection = Connection("", "")  # no server yet: it would get everything
-    state = PushState(_state_path(folder, connection, sender), fresh=resend)
+    state = PushState(marks_file(folder, connection, sender), fresh=resend)
     if dry_run:
         return _show(paths, state, sender)
     patience = Patience(give_up_after_s=give_up_after)
@@ -96,6 +94,7 @@ def push_logs(paths: list[Path], state: PushState, sender: Sender) -> tuple[Summ
                 state.advance(batch.marks)
                 show()
         state.forget_vanished()
+        state.completed(datetime.now(UTC))
     except Failure as ended:
         failure = ended
     finally:
@@ -126,6 +125,6 @@ def _logs() -> list[Path]:
     return paths
 
 
-def _state_path(folder: Path, connection: Connection, machine: Machine) -> Path:
+def marks_file(folder: Path, connection: Connection, machine: Machine) -> Path:
     """Return the file of marks for a server, an organisation (by its key) and a machine."""
     return folder / "sent" / f"{connection.fingerprint_for(machine.id)}.json"

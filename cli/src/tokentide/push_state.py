@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -53,6 +54,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Saved(msgspec.Struct):
     version: int
     marks: dict[str, Mark]
+    pushed_at: str = ""
 
 
 def identity_of(stat: os.stat_result) -> str:
@@ -90,7 +92,10 @@ class PushState:
         self._path = path
         self._save_every_s = save_every_s
         self._saved_at = -save_every_s
-        self._marks = {} if fresh else _read_marks(path)
+        saved = _read_saved(path)
+        self._marks = {} if fresh else saved.marks
+        self.pushed_at = saved.pushed_at
+        """When everything there was had been sent; empty: never."""
         self._unsaved = False
 
     def mark(self, identity: str) -> Mark | None:
@@ -115,18 +120,23 @@ class PushState:
             del self._marks[key]
         self._unsaved = self._unsaved or bool(gone)
 
+    def completed(self, at: datetime) -> None:
+        """Remember that everything there is has been sent."""
+        self.pushed_at = at.isoformat(timespec="seconds")
+        self._unsaved = True
+
     def save(self) -> None:
         """Write the marks if they changed."""
         if self._unsaved:
-            replace_file(self._path, msgspec.json.encode(_Saved(_VERSION, self._marks)))
+            replace_file(self._path, msgspec.json.encode(_Saved(_VERSION, self._marks, self.pushed_at)))
             self._unsaved = False
         self._saved_at = time.monotonic()
 
 
-def _read_marks(path: Path) -> dict[str, Mark]:
+def _read_saved(path: Path) -> _Saved:
     try:
         saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         # Unreadable state means that everything is sent again, and counted once.
-        return {}
-    return saved.marks if saved.version == _VERSION else {}
+        return _Saved(_VERSION, {})
+    return saved if saved.version == _VERSION else _Saved(_VERSION, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 
@@ -11,6 +11,8 @@ from tokentide_common.errors import InvalidEvent
 from tokentide_common.events import Text, Utc
 
 Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,64}$")]
+# Open, so that a reader of today can read who speaks tomorrow.
+Source = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,32}$")]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 # What part of the limit is used: decimal digits, as the provider wrote it. Over 1: more than all of it.
 Utilization = Annotated[str, msgspec.Meta(pattern=r"^$|^[0-9]{1,6}(\.[0-9]{1,18})?$")]
@@ -30,7 +32,8 @@ class LimitFact(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True, g
     `codex_secondary`: windows of a subscription. `retry`: the provider asks to wait until `resets_at`. New
     words may appear."""
     observed_at: Utc
-    source: Literal["proxy"] = "proxy"
+    source: Source = "proxy"
+    """`proxy`: read from an answer's headers. `cli`: told by a client, which read it from them."""
     org_id: Text = ""
     account_id: Text = ""
     """The provider's id of the account, as answers name it."""

@@ -17,6 +17,7 @@ from tokentide_common.token_bucket import TokenBuckets
 from tokentide_common.verdicts import VerdictReader
 from tokentide_ingest.connections import Connections
 from tokentide_ingest.dispatch import Dispatch
+from tokentide_ingest.limit_reports import LimitReports, limit_routes
 from tokentide_ingest.limits import ByteBudget
 from tokentide_ingest.otlp.doors import OtlpDoors
 from tokentide_ingest.receiver import BatchReceiver
@@ -47,6 +48,9 @@ def create_app(
         tag_values=settings.tag_values,
         saw=connections.saw,
     )
+    reports = LimitReports(
+        dispatch, budget, read_timeout_s=settings.ingest_read_timeout_s, saw=connections.saw
+    )
     doors = OtlpDoors(settings, dispatch, budget, keys=connections.keys, rate=rate, metrics=metrics)
 
     @contextlib.asynccontextmanager
@@ -60,6 +64,7 @@ def create_app(
     return Litestar(
         [
             *batch_routes(batches, connections.keys, rate, metrics),
+            *limit_routes(reports, connections.keys, rate, metrics),
             *doors.routes(),
             *health_routes(metrics, checks),
         ],

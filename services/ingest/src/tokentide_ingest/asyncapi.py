@@ -6,7 +6,8 @@ from faststream.kafka import KafkaBroker
 
 from tokentide_common.asyncapi import asyncapi_document, describe_publishers
 from tokentide_common.events import UsageEvent
-from tokentide_common.topics import USAGE, Verdicts
+from tokentide_common.limit_facts import LimitFact
+from tokentide_common.topics import LIMITS, USAGE, Verdicts
 from tokentide_common.verdicts import subscribe
 
 
@@ -14,8 +15,9 @@ def document() -> bytes:
     """Return the AsyncAPI 3 document, which docs/reference/asyncapi-ingest.json repeats."""
     broker = KafkaBroker("broker:9092", apply_types=False)
     subscriber = subscribe(broker, _ignore)
-    describe_publishers(broker, {USAGE: "usage"})
-    described = asyncapi_document(broker, "Tokentide ingest", {"usage": UsageEvent, "verdicts": Verdicts})
+    describe_publishers(broker, {USAGE: "usage", LIMITS: "limits"})
+    payloads = {"usage": UsageEvent, "limits": LimitFact, "verdicts": Verdicts}
+    described = asyncapi_document(broker, "Tokentide ingest", payloads)
     del subscriber  # the broker holds it weakly: it had to live until here
     return described
 

@@ -11,7 +11,7 @@ import msgspec
 from tokentide_common.broker import Record
 from tokentide_common.errors import Unavailable
 from tokentide_common.metrics import Metrics
-from tokentide_common.topics import ACTIVITY, USAGE
+from tokentide_common.topics import ACTIVITY, LIMITS, USAGE
 from tokentide_common.verdicts import VerdictReader, addressed
 from tokentide_ingest.settings import IngestSettings
 
@@ -46,11 +46,11 @@ class Dispatch:
         self._verdicts = verdicts
         self._publish_time = {
             topic: metrics.histogram("tokentide_broker_publish_duration_seconds", topic=topic)
-            for topic in (USAGE, ACTIVITY)
+            for topic in (USAGE, ACTIVITY, LIMITS)
         }
         self._publish_failures = {
             topic: metrics.counter("tokentide_broker_publish_failures_total", topic=topic)
-            for topic in (USAGE, ACTIVITY)
+            for topic in (USAGE, ACTIVITY, LIMITS)
         }
         self._waiting = metrics.gauge("tokentide_ingest_requests_waiting")
 
@@ -80,6 +80,13 @@ class Dispatch:
                 "not stored in time; send it again", code="not_stored", retry_after_s=_RETRY_WHEN_SLOW_S
             )
         return verdicts
+
+    async def pass_on(self, topic: str, records: Sequence[Record]) -> None:
+        """Return once the broker has gauges: what is lost of them is told anew, so nobody waits for more.
+
+        Raises `Unavailable`.
+        """
+        await self._publish([Parcel(topic, [*records], ())])
 
     async def _publish_and_wait(
         self, batch_id: str, parcels: Sequence[Parcel], timeout_s: float

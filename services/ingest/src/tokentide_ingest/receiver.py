@@ -77,7 +77,7 @@ class BatchReceiver:
                 Parcel(ACTIVITY, batch.facts, range(count, count + len(batch.facts))),
             ]
             verdicts = await self._dispatch.hand_over(batch_id, parcels, wait_s=wait_s)
-        self._saw(_seen(batch.machine, key, headers))
+        self._saw(seen_machine(batch.machine, key, headers))
         self._accepted.inc(len(batch.records))
         self._rejected.inc(len(batch.rejected))
         _log.info(
@@ -97,7 +97,8 @@ class BatchReceiver:
         return answer
 
 
-def _seen(machine: Machine, key: KeyRecord, headers: Mapping[str, str]) -> SeenMachine:
+def seen_machine(machine: Machine, key: KeyRecord, headers: Mapping[str, str]) -> SeenMachine:
+    """Return which machine speaks, by its own word and that of its key."""
     product, _, version = headers.get("user-agent", "").partition("/")
     return SeenMachine(
         org_id=key.org_id,

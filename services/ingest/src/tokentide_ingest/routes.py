@@ -25,7 +25,7 @@ from tokentide_ingest.receiver import BatchReceiver
 
 BATCHES: Final = "/api/v1/cli/batches"
 HEALTH: Final = "/api/v1/cli/health"
-_KINDS: Final[tuple[KeyKind, ...]] = ("m", "a")
+KINDS: Final[tuple[KeyKind, ...]] = ("m", "a")
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -59,14 +59,14 @@ def batch_routes(
         headers = joined_headers(request.scope["headers"])
         try:
             # Who it is comes before what it says: a stranger's body is never read.
-            key = await keys().admit(headers, _KINDS)
+            key = await keys().admit(headers, KINDS)
             rate.admit(key.key_id)
             answer = await receiver.receive(key, headers, request.receive)
             response = Response(
                 msgspec.json.encode(answer), status_code=answer.status, media_type="application/json"
             )
         except TokentideError as error:
-            response = _refusal(request, error)
+            response = refusal(request, error)
         metrics.counter(
             "tokentide_ingest_requests_total", route=BATCHES, status=str(response.status_code)
         ).inc()
@@ -89,7 +89,8 @@ def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-def _refusal(request: Request[Any, Any, Any], error: TokentideError) -> Response[bytes]:
+def refusal(request: Request[Any, Any, Any], error: TokentideError) -> Response[bytes]:
+    """Return the problem that an error is, with the headers that go with it."""
     response = answer_problem(request, error)
     if isinstance(error, UnsupportedEncoding):
         response.headers["accept-encoding"] = ", ".join(ENCODINGS)  # RFC 9110, section 15.5.16

@@ -38,7 +38,7 @@ def _reading(desk: Callable[[], Desk]) -> Sequence[HTTPRouteHandler]:
         principal = await desk().admit(request)
         return await teams.listed(desk(), principal, Page.of(principal.org_id, _TEAMS, limit, cursor))
 
-    @get(_TEAM, summary="One team", responses=problems(404), **_COMMON)
+    @get(_TEAM, summary="One team, without its members", responses=problems(404), **_COMMON)
     async def one_team(request: Request[Any, Any, Any], team_id: PathId) -> Response[ShownTeam]:
         found = await teams.one(desk(), await desk().admit(request), team_id)
         return versioned(found, found.version)
