@@ -18,8 +18,9 @@ import structlog
 from infra.accounts_people import SECRET, People
 from infra.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProviderStub
 from infra.process import free_port
-from tokentide_common.accounts import create_organization
+from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.accounts_schema import (
+    api_keys,
     audit_log,
     identities,
     memberships,
@@ -137,11 +138,14 @@ async def test_role_and_teams_follow_the_groups_at_each_login(database_url: str)
         assert (second["role"], second["user"]["id"]) == ("member", told["user"]["id"])
         assert at.teams_of_person() == {"Web"}
 
+        _, key = issue_key(at.engine, "org_a", "m", owner_id=told["user"]["id"])
         at.stub.person["groups"] = ["web"]
         third = await at.log_in()
         assert (third.status_code, third.json()["code"]) == (403, "oidc_no_account")
         assert (at.roles(), at.teams_of_person()) == ([], set())
-        # What was open is over at once.
+        # What was open is over at once, and so are the keys.
+        ended = sa.select(api_keys.c.revoked_at).where(api_keys.c.key_id == key.key_id)
+        assert at.rows(ended)[0][0] is not None
         assert (await at.client.get("/api/v1/auth/me", headers=bearer)).status_code == 401
         actions = [action for (action,) in at.rows(sa.select(audit_log.c.action).order_by(audit_log.c.at))]
         assert {"user.identity_linked", "member.added", "member.changed", "member.removed"} <= set(actions)

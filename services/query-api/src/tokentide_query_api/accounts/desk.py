@@ -76,7 +76,7 @@ async def open_desk(
     async with AsyncExitStack() as stack:
         own = open_async(url)
         stack.push_async_callback(own.dispose)
-        people = LivePeople(partial(selected, engine))
+        people = LivePeople(partial(selected, engine), now=clock)
         stack.push_async_callback(people.stop)
         await people.start()
         tokens, safe = AccessTokens(settings.secret_key), Safe(settings.secret_key)
