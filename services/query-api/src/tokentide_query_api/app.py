@@ -22,7 +22,7 @@ from tokentide_common.store import Store
 from tokentide_query_api.accounts.desk import open_desk
 from tokentide_query_api.accounts.routes import account_handlers
 from tokentide_query_api.admission_pace import AdmissionPace
-from tokentide_query_api.landing import landing
+from tokentide_query_api.landing import PAGES
 from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.metering import Metering
 from tokentide_query_api.openapi import document
@@ -82,7 +82,7 @@ def create_app(
     recorded = metrics or Metrics()
     return Litestar(
         [
-            landing,
+            *PAGES,
             *reading_handlers(sources),
             *account_handlers(lambda: sources().desk),
             *health_routes(recorded, checks),
