@@ -33,7 +33,15 @@ class _Open:
 
     async def admit(self, upstream: Upstream, target: bytes, headers: Headers, peer: str) -> Admission:
         """Check nothing."""
+        return self.admit_at_once(upstream, target, headers, peer)
+
+    def admit_at_once(self, upstream: Upstream, target: bytes, headers: Headers, peer: str) -> Admission:
+        """Check nothing."""
         return Admission(_NOBODY, "local", target, headers)
+
+    def still_admits(self, admission: Admission, upstream: Upstream) -> bool:
+        """Check nothing."""
+        return True
 
 
 class _Silent(Recorder):

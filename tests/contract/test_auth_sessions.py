@@ -10,15 +10,24 @@ import pytest
 import sqlalchemy as sa
 
 from infra.desks import PASSWORD, VISITOR, audited, replicas
-from tokentide_common.accounts_schema import memberships, refresh_tokens
+from tokentide_common.accounts_schema import (
+    device_logins,
+    login_failures,
+    memberships,
+    one_time_secrets,
+    outbox,
+    refresh_tokens,
+    sessions,
+)
 from tokentide_common.database import reading_async, writing_async
 from tokentide_common.errors import NotFound, Unauthorized
-from tokentide_query_api.accounts import profile
+from tokentide_query_api.accounts import device_login, profile
 from tokentide_query_api.accounts.access_tokens import AccessTokens, Claims
-from tokentide_query_api.accounts.auth_shapes import SignUp
+from tokentide_query_api.accounts.auth_shapes import NewDevice, SignUp
 from tokentide_query_api.accounts.changes import changing_people
 from tokentide_query_api.accounts.sessions import GRACE, IDLE, LONGEST, end_sessions_of, rotate
 from tokentide_query_api.accounts.signup import sign_up
+from tokentide_query_api.accounts.tidying import tidy
 
 ANN = SignUp(email="ann@example.com", password=PASSWORD)
 
@@ -194,3 +203,24 @@ async def test_of_refresh_tokens_only_digests_are_stored(desk, ann):
         stored = repr((await connection.execute(sa.select(refresh_tokens))).all())
     assert ann.refresh_token not in stored
     assert ann.refresh_token[4:] not in stored
+
+
+async def test_what_is_over_is_taken_away_and_what_is_not_stays(desk, ann):
+    await device_login.begin(desk, NewDevice(machine_id="m-1"), VISITOR)
+    gone = await sign_up(desk, SignUp(email="bob@example.com", password=PASSWORD), VISITOR)
+    await profile.log_out(desk, await admitted(desk, gone.access_token), VISITOR)
+    desk.clock.pass_by(days=IDLE.days - 1)
+    opened = await rotate(desk, ann.refresh_token, VISITOR.actor())
+    await tidy(desk.engine, desk.clock())
+    left = {}
+    async with reading_async(desk.engine) as connection:
+        for table in (sessions, one_time_secrets, device_logins, login_failures, outbox):
+            left[table.name] = len((await connection.execute(sa.select(table))).all())
+    assert left == {
+        "sessions": 1,
+        "one_time_secrets": 0,
+        "device_logins": 0,
+        "login_failures": 0,
+        "outbox": 0,
+    }
+    await rotate(desk, opened.refresh_token, VISITOR.actor())

@@ -23,7 +23,8 @@ from tokentide_common.probes import nothing_needed
 from tokentide_common.serving import serving
 from tokentide_proxy.admission import Admission
 from tokentide_proxy.app import ProxyApp
-from tokentide_proxy.client_connection import ClientLimits, client_connections
+from tokentide_proxy.client_connection import client_connections
+from tokentide_proxy.client_heads import ClientLimits
 from tokentide_proxy.control import Control
 from tokentide_proxy.exchange import Headers, Upstream
 from tokentide_proxy.forwarding import Forwarder
@@ -119,6 +120,14 @@ class OpenGate:
         if (b"x-refuse", b"me") in headers:
             raise Unauthorized("no")
         return Admission(KEY, "local", target, headers)
+
+    def admit_at_once(
+        self, upstream: Upstream, target: bytes, headers: Headers, peer: str
+    ) -> Admission | None:
+        return None if (b"x-refuse", b"me") in headers else Admission(KEY, "local", target, headers)
+
+    def still_admits(self, admission: Admission, upstream: Upstream) -> bool:
+        return True
 
 
 @dataclass

@@ -178,6 +178,11 @@ def test_a_machine_is_logged_in_used_and_logged_out(installation: Installation, 
 
     (machine,) = terminal.json("machines", "list")
     assert (machine["machine_id"], machine["user_id"]) == (told["machine_id"], installation.ada.user_id)
+    other = terminal.start("login", "--url", installation.url)
+    refused = terminal.json("machines", "approve", shown_code(other), "--deny")
+    assert (refused["approved"], refused["machine_id"]) == (False, told["machine_id"])
+    other.kill()  # it would learn it at its next question
+
     assert terminal.json("machines", "rename", machine["machine_id"], "desk")["name"] == "desk"
 
     made = terminal.json("keys", "create", "--kind", "proxy", "--name", "editor", "--expires-in-days", "30")

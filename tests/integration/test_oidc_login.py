@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -18,8 +19,9 @@ import structlog
 from infra.accounts_people import SECRET, People
 from infra.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProviderStub
 from infra.process import free_port
-from tokentide_common.accounts import create_organization
+from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.accounts_schema import (
+    api_keys,
     audit_log,
     identities,
     memberships,
@@ -137,15 +139,30 @@ async def test_role_and_teams_follow_the_groups_at_each_login(database_url: str)
         assert (second["role"], second["user"]["id"]) == ("member", told["user"]["id"])
         assert at.teams_of_person() == {"Web"}
 
+        _, key = issue_key(at.engine, "org_a", "m", owner_id=told["user"]["id"])
         at.stub.person["groups"] = ["web"]
         third = await at.log_in()
         assert (third.status_code, third.json()["code"]) == (403, "oidc_no_account")
         assert (at.roles(), at.teams_of_person()) == ([], set())
-        # What was open is over at once.
+        # What was open is over at once, and so are the keys.
+        ended = sa.select(api_keys.c.revoked_at).where(api_keys.c.key_id == key.key_id)
+        assert at.rows(ended)[0][0] is not None
         assert (await at.client.get("/api/v1/auth/me", headers=bearer)).status_code == 401
         actions = [action for (action,) in at.rows(sa.select(audit_log.c.action).order_by(audit_log.c.at))]
         assert {"user.identity_linked", "member.added", "member.changed", "member.removed"} <= set(actions)
         assert {"team.created", "team.member_added", "team.member_removed", "session.opened"} <= set(actions)
+
+
+async def test_a_person_who_comes_twice_at_once_becomes_one_user(database_url: str) -> None:
+    async with door(database_url, **GROUPS) as at:
+        at.stub.person["groups"] = ["staff", "data"]
+        async with httpx.AsyncClient(base_url=at.public, trust_env=False) as other:
+            second = Door(at.stub, other, at.engine)
+            came = [await at.start(), await second.start()]
+            both = await asyncio.gather(at.callback(*came[0]), second.callback(*came[1]))
+        assert [answer.status_code for answer in both] == [200, 200], [answer.text for answer in both]
+        assert len({answer.json()["user"]["id"] for answer in both}) == 1
+        assert len(at.rows(sa.select(users.c.user_id))) == len(at.rows(sa.select(teams.c.team_id))) == 1
 
 
 async def test_the_last_owner_stays_whatever_the_groups_say(url: str) -> None:

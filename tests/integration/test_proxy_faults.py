@@ -24,7 +24,7 @@ from infra.raw_upstream import (
     streamed,
 )
 from infra.waiting import until
-from tokentide_proxy.client_connection import ClientLimits
+from tokentide_proxy.client_heads import ClientLimits
 from tokentide_proxy.upstream_limits import UpstreamLimits
 
 REQUEST = post(b"/v1/messages", b'{"model":"claude-sonnet-5","stream":true}')

@@ -9,7 +9,7 @@ import pytest
 from infra.proxied import Proxied, bare, post, proxied
 from infra.raw_upstream import Hold, RawUpstream, ok, streamed
 from infra.waiting import until
-from tokentide_proxy.client_connection import ClientLimits
+from tokentide_proxy.client_heads import ClientLimits
 
 HIDDEN = b"GET /v1/hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 START = b"POST /v1/messages HTTP/1.1\r\nHost: x\r\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ import pytest
 from infra.activity_rows import activity, insert_activity
 from infra.ledger_rows import call, insert_calls
 from infra.limit_rows import insert_limits
-from infra.query_client import Caller, query_api
+from infra.query_client import NOW, Caller, query_api
 from infra.waiting import until
 from tokentide_common.accounts import issue_key
 from tokentide_common.limit_facts import LimitFact
@@ -23,6 +23,7 @@ from tokentide_query_api.store_wall import WALLED, WalledStore
 
 # In every text of somebody else's calls: wherever it shows, they show.
 OTHERS = "zoe-41c7"
+HOUR = timedelta(hours=1)
 FOR_VIEWERS = {route.path for route in routes() if route.for_viewers}
 OF_PEOPLE = {route.path for route in routes() if not route.for_viewers}
 
@@ -53,6 +54,8 @@ async def fill(store: Store, api: Caller) -> None:
             ),
         ],
     )
+    met = LimitFact(provider="p", kind="unified_5h", org_id="org_a", observed_at=NOW, resets_at=NOW + HOUR)
+    await insert_limits(store, [msgspec.structs.replace(met, account_id=OTHERS, key_id=OTHERS)])
     ranked = [(OTHERS, 45, 1), (me.user_id, 1, 2)]
     await store.insert(
         "rankings",
@@ -194,11 +197,8 @@ async def test_an_open_ranking_names_everybody(store, tmp_path):
 async def test_a_member_sees_the_limits_that_their_own_keys_met(api, store):
     me = api.who("member")
     _, mine = issue_key(api.people.engine, "org_a", "p", owner_id=me.user_id)
-    fact = LimitFact(
-        provider="p", kind="requests", org_id="org_a", observed_at=datetime.now(UTC), account_id="x"
-    )
-    theirs = msgspec.structs.replace(fact, account_id=OTHERS, key_id=OTHERS)
-    await insert_limits(store, [msgspec.structs.replace(fact, key_id=mine.key_id), theirs])
+    fact = LimitFact(provider="p", kind="requests", org_id="org_a", observed_at=NOW, account_id="x")
+    await insert_limits(store, [msgspec.structs.replace(fact, key_id=mine.key_id)])
     new, _ = issue_key(api.people.engine, "org_a", "a", role="member", owner_id=me.user_id)
     await until(lambda: _admitted(api, new))
     found = await said(api, "/limits", new)

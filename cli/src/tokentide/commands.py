@@ -47,6 +47,7 @@ def _keys() -> App:
 def _machines() -> App:
     machines = App(name="machines", help="Machines on the server.")
     machines.command("tokentide.machines:list_machines", name="list", help="Show machines.")
+    machines.command("tokentide.machines:approve_machine", name="approve", help="Let in one that logs in.")
     machines.command("tokentide.machines:rename_machine", name="rename", help="Give a machine another name.")
     machines.command(
         "tokentide.machines:remove_machine", name="remove", help="Forget a machine and revoke its keys."

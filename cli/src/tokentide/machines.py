@@ -1,4 +1,4 @@
-"""`tokentide machines`: list, rename and remove machines on the server."""
+"""`tokentide machines`: list, approve, rename and remove machines on the server."""
 
 from __future__ import annotations
 
@@ -27,6 +27,33 @@ def list_machines(
         write_json(items)
     else:
         results().print(machines_table(items))
+    return Exit.OK
+
+
+def approve_machine(
+    code: Annotated[str, Parameter(help="The code that `tokentide login` shows there.")],
+    /,
+    *,
+    deny: Annotated[bool, Parameter(negative="", help="Refuse the machine instead.")] = False,
+    as_json: Json = False,
+    url: QueryUrl = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Let in a machine that shows a code, from one that is logged in: it gets keys that act in your name.
+
+    Approve only a code that you see on a machine of your own.
+    """
+    requests = AccountRequests(find_connection("query", url, key, data_dir))
+    decided = requests.post("auth/device/decision", {"user_code": code, "approve": not deny})
+    if as_json:
+        write_json(decided)
+    else:
+        done = "denied" if deny else "approved"
+        name = decided["machine_name"] or decided["machine_id"]
+        results().print(
+            f"{done} {name}, which asked from {decided['address']}", markup=False, highlight=False
+        )
     return Exit.OK
 
 

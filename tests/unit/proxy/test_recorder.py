@@ -31,7 +31,7 @@ def exchange(*, complete: bool = True) -> Exchange:
     """One that has had its answer, and whose answer's end has not been read yet."""
     route = ROUTES.find(b"/v1/messages")
     assert route is not None
-    made = Exchange(route, "POST", [])
+    made = Exchange(route, b"POST", [])
     made.key = KeyRecord(key_id="key_1", org_id="org_1", kind="p")
     made.answered(200, [(b"content-type", b"application/json")])
     assert made.reader is not None

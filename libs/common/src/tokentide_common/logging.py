@@ -34,11 +34,16 @@ _SECRET_TEXT: Final = re.compile(
     re.IGNORECASE,
 )
 # Talkative libraries: their warnings matter, their news do not. An access log would repeat the metrics, and
-# name people and projects in its query strings.
+# name people and projects in its query strings, and so would what is told to the accounts database.
 _LIBRARY_LEVELS: Final = {
     "aiokafka": logging.WARNING,
+    "aiosqlite": logging.WARNING,
+    "authlib": logging.WARNING,
     "faststream": logging.ERROR,  # warns of what is so by design: that it creates no topics
+    "httpcore": logging.WARNING,
+    "httpcore2": logging.WARNING,
     "httpx": logging.WARNING,
+    "httpx2": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "uvicorn": logging.WARNING,
     "uvicorn.access": logging.WARNING,

@@ -42,6 +42,16 @@ class Access:
             raise Unavailable("keys cannot be checked yet", code="keys_unavailable")
         return await self._gate.admit(upstream, target, headers, peer)
 
+    def admit_at_once(
+        self, upstream: Upstream, target: bytes, headers: Headers, peer: str
+    ) -> Admission | None:
+        """Let a request in that may pass without waiting: see `Gate`."""
+        return None if self._gate is None else self._gate.admit_at_once(upstream, target, headers, peer)
+
+    def still_admits(self, admission: Admission, upstream: Upstream) -> bool:
+        """Return whether the same request would be admitted in the same way now."""
+        return self._gate is not None and self._gate.still_admits(admission, upstream)
+
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Connect in the background, for as long as it takes; disconnect at the end."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from tokentide_common.credential_directory import LiveCredentials
-from tokentide_common.errors import Unauthorized
+from tokentide_common.errors import Unauthorized, Unavailable
 from tokentide_common.key_directory import KeyRecord, LiveKeys
 from tokentide_common.keys import KeyKind
 from tokentide_common.local_peer import is_local
@@ -39,6 +39,19 @@ class Admission(msgspec.Struct, frozen=True):
     mode: Literal["managed", "passthrough", "local"]
     target: bytes
     headers: Headers
+    presented: str = ""
+    """The Tokentide key that was shown."""
+    secret: str = ""
+    """The provider's key that was put in its place, as it is kept."""
+
+
+class _Said(NamedTuple):
+    """What a request says of who sends it."""
+
+    key: bytes
+    """Ours, b"" if there is none."""
+    beside_another: bool
+    """In a header of its own, with the provider's key in its place."""
 
 
 class Gate:
@@ -56,26 +69,56 @@ class Gate:
 
         `peer` is the address of the connection. No credential of ours is left in what is returned.
         """
-        own, sent = _keys_in(headers, target)
-        ours = own or next((text for text in sent if _OURS.match(text)), b"")
-        if ours:
-            key = await self._keys().admit(ours.decode("latin-1"), _KINDS)
-            if own and any(not _OURS.match(text) for text in sent):
-                return Admission(key, "passthrough", *_without_ours(target, headers))
-            return Admission(key, "managed", *self._managed(key, upstream, target, headers))
-        names = [name.decode("latin-1") for name, _ in headers]
-        if self._loopback_key and is_local(names, peer):
-            key = await self._keys().admit(self._loopback_key, _KINDS)
-            return Admission(key, "local", target, headers)
+        said = _said(headers, target)
+        key = await self._keys().admit(self._key_of(said, headers, peer), _KINDS)
+        return self._admission(said, key, upstream, target, headers)
+
+    def admit_at_once(
+        self, upstream: Upstream, target: bytes, headers: Headers, peer: str
+    ) -> Admission | None:
+        """Do as `admit` does where nothing has to be waited for; None also where it would refuse."""
+        said = _said(headers, target)
+        try:
+            key = self._keys().resolve(self._key_of(said, headers, peer), _KINDS)
+            return self._admission(said, key, upstream, target, headers)
+        except (Unauthorized, Unavailable):
+            return None  # a key may be new, and a refusal is told and noted elsewhere
+
+    def still_admits(self, admission: Admission, upstream: Upstream) -> bool:
+        """Return whether the same request would be admitted in the same way now, its key looked up anew."""
+        try:
+            key = self._keys().resolve(admission.presented, _KINDS)
+        except (Unauthorized, Unavailable):
+            return False
+        return key is admission.key and (
+            admission.mode != "managed"
+            or self._credentials.secret_for(key.org_id, _kept_as(upstream)) is admission.secret
+        )
+
+    def _key_of(self, said: _Said, headers: Headers, peer: str) -> str:
+        if said.key:
+            return said.key.decode("latin-1")
+        if self._loopback_key and is_local([name.decode("latin-1") for name, _ in headers], peer):
+            return self._loopback_key
         raise Unauthorized(
             "a Tokentide proxy key (tt_p_…) is needed: in x-tokentide-key beside your provider's own key, "
             "or in its place"
         )
 
-    def _managed(
-        self, key: KeyRecord, upstream: Upstream, target: bytes, headers: Headers
-    ) -> tuple[bytes, Headers]:
-        name = upstream.name or upstream.dialect
+    def _admission(
+        self,
+        said: _Said,
+        key: KeyRecord,
+        upstream: Upstream,
+        target: bytes,
+        headers: Headers,
+    ) -> Admission:
+        if not said.key:
+            return Admission(key, "local", target, headers, self._loopback_key)
+        presented = said.key.decode("latin-1")
+        if said.beside_another:
+            return Admission(key, "passthrough", *_without_ours(target, headers), presented)
+        name = _kept_as(upstream)
         secret = self._credentials.secret_for(key.org_id, name)
         if secret is None:
             raise Unauthorized(
@@ -83,7 +126,12 @@ class Gate:
                 code="no_provider_key",
             )
         rest = [header for header in headers if header[0] not in _OF_KEYS]
-        return _without_query_key(target), [*rest, provider_header(upstream.dialect, secret)]
+        given = [*rest, provider_header(upstream.dialect, secret)]
+        return Admission(key, "managed", _without_query_key(target), given, presented, secret)
+
+
+def _kept_as(upstream: Upstream) -> str:
+    return upstream.name or upstream.dialect
 
 
 def provider_header(dialect: Dialect, secret: str) -> tuple[bytes, bytes]:
@@ -94,6 +142,12 @@ def provider_header(dialect: Dialect, secret: str) -> tuple[bytes, bytes]:
     if dialect == "anthropic" and not secret.startswith(_ANTHROPIC_BEARER):
         return b"x-api-key", raw
     return b"authorization", b"Bearer " + raw
+
+
+def _said(headers: Headers, target: bytes) -> _Said:
+    own, sent = _keys_in(headers, target)
+    ours = own or next((text for text in sent if _OURS.match(text)), b"")
+    return _Said(ours, bool(own) and any(not _OURS.match(text) for text in sent))
 
 
 def _keys_in(headers: Headers, target: bytes) -> tuple[bytes, list[bytes]]:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import Final
 
-from tokentide_proxy.client_connection import Client
+from tokentide_proxy.client_cycle import Cycle
 from tokentide_proxy.exchanges import Exchange
+from tokentide_proxy.headers import response_headers
+from tokentide_proxy.response import Response
+from tokentide_proxy.stream_usage import usage_hidden
+from tokentide_proxy.upstream_errors import UpstreamBroken
 from tokentide_proxy.usage.usage_chunk import UsageChunkFilter
+
+_LAST_STATUS: Final = 599
 
 
 class Delivery:
@@ -14,7 +21,7 @@ class Delivery:
 
     __slots__ = ("_client", "_ended", "_exchange", "_hiding", "_reader")
 
-    def __init__(self, exchange: Exchange, client: Client, hiding: UsageChunkFilter | None) -> None:
+    def __init__(self, exchange: Exchange, client: Cycle, hiding: UsageChunkFilter | None) -> None:
         self._exchange = exchange
         self._client = client
         self._hiding = hiding
@@ -49,3 +56,17 @@ class Delivery:
         if not self._ended:
             self._client.write(b"", last=True)
         self._exchange.complete = True
+
+
+def begin_answer(exchange: Exchange, response: Response, client: Cycle, *, hides_usage: bool) -> Delivery:
+    """Begin to answer a client, whose head still waits for what comes with it; return what takes the body."""
+    status, headers = response.status, response_headers(response.headers, response.status)
+    if status > _LAST_STATUS:
+        raise UpstreamBroken("a status that HTTP does not have")
+    hiding = None
+    if hides_usage:
+        hiding, headers = usage_hidden(status, headers)
+    exchange.answered(status, response.headers)
+    client.begin(status, headers)
+    client.when_drained(response.resume)
+    return Delivery(exchange, client, hiding)

@@ -10,7 +10,8 @@ from tokentide_common.broker import Publisher
 from tokentide_common.key_directory import LiveKeys
 from tokentide_common.metrics import Metrics
 from tokentide_proxy.access import Access
-from tokentide_proxy.client_connection import ClientLimits, client_connections
+from tokentide_proxy.client_connection import AT_ONCE, client_connections
+from tokentide_proxy.client_heads import ClientLimits
 from tokentide_proxy.control import PATHS, Control
 from tokentide_proxy.forwarding import Forwarder, Receive, Scope, Send
 from tokentide_proxy.recorder import Recorder
@@ -37,6 +38,8 @@ class ProxyApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the app."""
+        if scope["type"] == "lifespan":
+            scope["state"][AT_ONCE] = self._forwarder.at_once
         if scope["type"] == "http" and scope["path"] not in PATHS:
             await self._forwarder(scope, receive, send)
         else:

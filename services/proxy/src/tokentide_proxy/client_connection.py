@@ -9,95 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import uuid
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
 import msgspec
-from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tokentide_common.problem import MEDIA_TYPE, Problem
-from tokentide_proxy.client_cycle import Cycle
-from tokentide_proxy.exchange import Headers
+from tokentide_proxy.client_cycle import EXTENSION, Cycle, KnownRequest
+from tokentide_proxy.client_heads import ClientLimits, Refused, head_too_large, judged, malformed
+from tokentide_proxy.familiar_head import FamiliarHead
 
-EXTENSION: Final = "tokentide.client"
-"""Under this name the `extensions` of a request's scope hold its `Client`."""
+AT_ONCE: Final = "tokentide.at_once"
+"""Under this name the state of the app's life holds what may answer a request without a task."""
 _CHECKS_PER_LIMIT: Final = 4
 _MAX_CHECK_S: Final = 5.0
 _LINGER_S: Final = 1.0
-_ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
-
-
-class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long we wait for a client, in seconds, and how much of a head we take."""
-
-    head_s: float = 30.0
-    """From the beginning of a connection, or of a request on it, to the end of the request's head."""
-    idle_s: float = 300.0
-    """Between two parts of a request's body, and for a part of an answer to be taken."""
-    max_head_bytes: int = 1 << 16
-    max_headers: int = 256
-
-
-class Client:
-    """Who sent one request, while it is answered."""
-
-    __slots__ = ("_connection", "_cycle", "arrived", "begin", "flow", "flush", "loop", "target", "write")
-
-    def __init__(self, connection: ClientConnection, cycle: Cycle, target: bytes) -> None:
-        self.target = target
-        """Path and query, byte for byte."""
-        self.loop = connection.loop
-        self.flow = connection.flow
-        """Whether the client takes what it is sent: nothing more should be written until it does."""
-        self.arrived = cycle.arrived
-        self.begin = cycle.begin
-        self.flush = cycle.flush
-        self.write = cycle.write
-        self._connection = connection
-        self._cycle = cycle
-
-    @property
-    def gone(self) -> bool:
-        """Whether the client has left before its answer was complete."""
-        return self._cycle.disconnected
-
-    def watch(self, gone: Callable[[], object] | None) -> None:
-        """Have `gone` called at the moment when the client has left before its answer was complete."""
-        self._connection.watch(self._cycle, gone)
-
-    def when_drained(self, go_on: Callable[[], object] | None) -> None:
-        """Have `go_on` called each time when a client that was `full` takes more."""
-        self._connection.when_drained = go_on
-
-    def cut(self) -> None:
-        """End the connection so that the client sees that its answer is not complete."""
-        self._cycle.disconnected = True
-        self._connection.transport.close()
-
-
-class _Refused(Exception):
-    """The request is not one that is served; the message is for its sender."""
-
-    def __init__(self, *, code: str, status: int, title: str, detail: str) -> None:
-        super().__init__(detail)
-        self.problem = Problem(
-            type=f"urn:tokentide:error:{code}",
-            title=title,
-            status=status,
-            detail=detail,
-            code=code,
-            instance=uuid.uuid4().hex,
-        )
 
 
 class ClientConnection(HttpToolsProtocol):
     """Made by the server for each connection."""
+
+    cycle: Cycle
 
     def __init__(self, limits: ClientLimits, **of_server: Any) -> None:  # noqa: ANN401 -- uvicorn's own
         super().__init__(**of_server)
@@ -109,20 +46,25 @@ class ClientConnection(HttpToolsProtocol):
         self._head_bytes = self._read_bytes = 0
         self._in_body = False
         self._heard_at = self._blocked_at = 0.0
-        self._refused: _Refused | None = None
-        self._running: RequestResponseCycle | None = None
+        self._refused: Refused | None = None
+        self._running: Cycle | None = None
         """What is answered now; `cycle` is the newest request, which may have to wait for it."""
+        self._unserved: Cycle | None = None
+        """What is answered as soon as what was read has been looked at."""
+        self._known: KnownRequest | None = None
+        """The request before."""
+        self._at_once: Callable[[Cycle], bool] = self.app_state.get(AT_ONCE, _in_a_task)
         self._gone: Callable[[], object] | None = None
         self.when_drained: Callable[[], object] | None = None
         """Called when a client that did not take its answer takes more of it."""
         self._rests_since: float | None = None
         """Since when nothing is asked of us."""
 
-    def watch(self, cycle: RequestResponseCycle, gone: Callable[[], object] | None) -> None:
+    def watch(self, cycle: Cycle, gone: Callable[[], object] | None) -> None:
         """Call `gone` when the client leaves before the cycle has ended, at once if it has left."""
         if cycle.disconnected and gone is not None:
             gone()
-        else:
+        elif self._running is cycle:
             self._gone = gone
 
     # What follows is called by the event loop.
@@ -139,7 +81,11 @@ class ClientConnection(HttpToolsProtocol):
             self._check.cancel()
         self.pipeline.clear()
         self._lose_client()
-        super().connection_lost(exc)
+        self.connections.discard(self)
+        self.flow.resume_writing()
+        self.transport.close()
+        # llhttp holds on to this object.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn
 
     def data_received(self, data: bytes) -> None:
         """Read on; refuse what cannot be trusted."""
@@ -147,6 +93,11 @@ class ClientConnection(HttpToolsProtocol):
             return
         self._rests_since = None
         self._heard_at = now = self.loop.time()
+        is_new = not (self._in_body or self._head_bytes) and (
+            self.cycle is None or self.cycle.response_complete
+        )
+        if is_new and self._is_familiar(data):
+            return
         self._read_bytes = len(data)
         if not self._in_body:
             self._head_bytes += len(data)
@@ -156,10 +107,14 @@ class ClientConnection(HttpToolsProtocol):
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, _Refused) else _malformed())
+            self._refuse(cause if isinstance(cause, Refused) else malformed())
         else:
             if not self._in_body and self._head_bytes > self._limits.max_head_bytes:
-                self._refuse(_head_too_large())
+                self._refuse(head_too_large())
+        if self._unserved is not None:
+            if is_new:
+                self._learn(data, self._unserved)
+            self._serve(self._unserved)
 
     def pause_writing(self) -> None:
         """Make the answer wait for its reader."""
@@ -188,16 +143,21 @@ class ClientConnection(HttpToolsProtocol):
         """Judge the head before anything is done for it."""
         # A head that follows another request in one read has no more bytes than that read.
         at_most = max(self._head_bytes, self._read_bytes)
-        refused = _judged(self.parser, self.url, self.headers, self._limits, at_most)
+        refused = judged(self.parser, self.url, self.headers, self._limits, at_most)
         if refused is not None:
             raise refused
         self._head_since, self._head_bytes, self._in_body = None, 0, True
-        answering, scope = self.cycle, self._scope()
-        self.expect_100_continue = dict(self.headers).get(b"expect", b"").lower() == b"100-continue"
-        self.cycle = cycle = Cycle(self, scope, keep_alive=self.parser.should_keep_alive())
-        scope["extensions"] = {EXTENSION: Client(self, cycle, self.url)}
+        answering = self.cycle
+        self.cycle = cycle = Cycle(
+            self,
+            self.parser.get_method(),
+            self.url,
+            self.headers,
+            keep_alive=self.parser.should_keep_alive(),
+            expects_continue=dict(self.headers).get(b"expect", b"").lower() == b"100-continue",
+        )
         if answering is None or answering.response_complete:
-            self._start_asgi_task(cycle, self.app)
+            self._running, self._gone, self._unserved = cycle, None, cycle
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
@@ -206,10 +166,16 @@ class ClientConnection(HttpToolsProtocol):
         """Hold a part of the body until it is asked for; one that comes after its answer is dropped."""
         cycle = self.cycle
         if not cycle.response_complete:
-            cycle.body += body
+            held = cycle.body
+            if not held:
+                cycle.body = body  # most often it is all there is, and is not copied
+            elif isinstance(held, bytearray):
+                held += body
+            else:
+                cycle.body = bytearray(held) + body
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
-            cycle.message_event.set()
+            cycle.stir()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
@@ -218,7 +184,7 @@ class ClientConnection(HttpToolsProtocol):
         self._head_since = self.loop.time() if self.cycle.response_complete else None
         if not self.cycle.response_complete:
             self.cycle.more_body = False
-            self.cycle.message_event.set()
+            self.cycle.stir()
 
     # And this by the server and the answer under way.
 
@@ -232,34 +198,63 @@ class ClientConnection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            # Not at once: what ends its predecessor is under way still.
+            self.serve_in_task(cast("Cycle", self.pipeline.pop()[0]))
         else:
             self._rests_since = now  # looked at now and then: a timer for each request would cost more
 
-    def _scope(self) -> dict[str, Any]:
-        path, _, query = self.url.partition(b"?")
+    def serve_in_task(self, cycle: Cycle) -> None:
+        """Have a request answered by the application."""
+        self._running, self._gone = cycle, None
+        cycle.expect_messages(self._scope(cycle))
+        task = self.loop.create_task(cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _is_familiar(self, data: bytes) -> bool:
+        """Serve a request whose head is the one before it; False: it is to be read."""
+        known = self._known
+        body = known.head.body_after(data) if known is not None else None
+        if known is None or body is None:
+            return False
+        self._head_since = None
+        self.cycle = self._running = cycle = known.asked_again(self, body)
+        self._gone = None
+        self._serve(cycle)
+        return True
+
+    def _learn(self, data: bytes, cycle: Cycle) -> None:
+        """Remember the head of a request that came as a whole, by itself."""
+        end = data.find(b"\r\n\r\n") + 4
+        head = FamiliarHead.of(data[:end])
+        usual = cycle.keep_alive and not (cycle.more_body or cycle.waiting_for_100_continue or self._in_body)
+        if head is not None and usual and head.body_after(data) == cycle.body:
+            cycle.known = self._known = KnownRequest(head, cycle)
+
+    def _serve(self, cycle: Cycle) -> None:
+        self._unserved = None
+        if not (cycle.disconnected or self._at_once(cycle)):
+            self.serve_in_task(cycle)
+
+    def _scope(self, cycle: Cycle) -> dict[str, Any]:
+        path, _, query = cycle.target.partition(b"?")
         text = path.decode("latin-1")
         return {
             "type": "http",
             "asgi": _ASGI,
             "http_version": "1.1",
-            "method": self.parser.get_method().decode("ascii"),
+            "method": cycle.method.decode("ascii"),
             "scheme": self.scheme,
             "path": unquote(text) if "%" in text else text,
             "raw_path": path,
             "query_string": query,
             "root_path": "",
-            "headers": self.headers,
+            "headers": cycle.headers,
             "server": self.server,
             "client": self.client,
             "state": self.app_state.copy(),
+            "extensions": {EXTENSION: cycle},
         }
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running, self._gone = cycle, None
-        task = self.loop.create_task(cycle.run_asgi(app))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
 
     def _check_times(self) -> None:
         if self.transport.is_closing():
@@ -281,7 +276,7 @@ class ClientConnection(HttpToolsProtocol):
         else:
             self._check = self.loop.call_later(self._check_s, self._check_times)
 
-    def _refuse(self, refused: _Refused) -> None:
+    def _refuse(self, refused: Refused) -> None:
         self._refused = refused
         self.pipeline.clear()
         running = self._running
@@ -311,72 +306,15 @@ class ClientConnection(HttpToolsProtocol):
         running, gone, self._gone = self._running, self._gone, None
         if running is not None and not running.response_complete:
             running.disconnected = True
-            running.message_event.set()
+            running.stir()
             if gone is not None:
                 gone()
+
+
+def _in_a_task(_cycle: Cycle) -> bool:
+    return False
 
 
 def client_connections(limits: ClientLimits) -> Callable[..., ClientConnection]:
     """Return what uvicorn takes for its `http` option."""
     return functools.partial(ClientConnection, limits)
-
-
-def _judged(
-    parser: httptools.HttpRequestParser, target: bytes, headers: Headers, limits: ClientLimits, at_most: int
-) -> _Refused | None:
-    """Return why a head of `at_most` so many bytes is refused that llhttp has accepted, None if it is not."""
-    if len(headers) > limits.max_headers or (
-        at_most > limits.max_head_bytes
-        and len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > limits.max_head_bytes
-    ):
-        return _head_too_large()
-    if parser.get_http_version() != "1.1":
-        return _Refused(
-            code="http_version_not_supported",
-            status=505,
-            title="HTTP version not supported",
-            detail="The proxy speaks HTTP/1.1.",
-        )
-    if parser.get_method() == b"TRACE":
-        # What comes back is the request, with the provider's key that we have put in.
-        return _Refused(
-            code="method_not_allowed",
-            status=405,
-            title="Method not allowed",
-            detail="TRACE does not go through.",
-        )
-    fields = dict(headers)
-    coding = fields.get(b"transfer-encoding")
-    if (
-        # llhttp reads no body behind a head that asks for another protocol.
-        parser.should_upgrade()
-        or (coding is not None and coding.lower() != b"chunked")
-        or (len(fields) != len(headers) and not _ONCE.isdisjoint(_repeated(headers)))
-        or b"host" not in fields
-        or target[:1] != b"/"
-    ):
-        return _malformed()
-    return None
-
-
-def _repeated(headers: Headers) -> Iterator[bytes]:
-    names = [name for name, _ in headers]
-    return (name for name in names if names.count(name) > 1)
-
-
-def _malformed() -> _Refused:
-    return _Refused(
-        code="invalid_request",
-        status=400,
-        title="Invalid request",
-        detail="This is not a request of HTTP/1.1 that has one meaning.",
-    )
-
-
-def _head_too_large() -> _Refused:
-    return _Refused(
-        code="head_too_large",
-        status=431,
-        title="Request header fields too large",
-        detail="The head of the request is over its bounds.",
-    )

@@ -18,6 +18,16 @@ Origin = tuple[str, str, int, bool]
 _ONE_WRITE_BYTES: Final = 1 << 16
 
 
+class Asker(Protocol):
+    """Who has sent a request. One of the two is called, and once."""
+
+    def answered(self, response: Response) -> None:
+        """The head of the answer is there, and with it what came of the body in the same read."""
+
+    def unanswered(self, error: BaseException) -> None:
+        """There is no answer."""
+
+
 class Keeper(Protocol):
     """Who keeps connections between exchanges."""
 
@@ -32,7 +42,7 @@ class Connection(asyncio.Protocol):
     """Made by the event loop; used by the client for one exchange after another."""
 
     __slots__ = (
-        "_answer",
+        "_asker",
         "_closed_on_us",
         "_continue",
         "_drained",
@@ -69,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop  # to ask for the running one costs a system call each time
         self._parser = AnswerParser(limits)
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Response] | None = None
+        self._asker: Asker | None = None
         self._response: Response | None = None
         self._sender: asyncio.Task[None] | None = None
         self._sent = True
@@ -79,21 +89,20 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._continue: asyncio.Future[None] | None = None
 
-    def exchange(self, request: UpstreamRequest) -> asyncio.Future[Response]:
-        """Send a request. The future is the head of its answer, which may come before the body is sent."""
+    def exchange(self, request: UpstreamRequest, asker: Asker) -> None:
+        """Send a request. The head of its answer may come before the body is sent."""
         assert self._transport is not None, "the event loop made the connection"
         self.used += 1
         self.heard = False
         self._parser.expect(answered_by_head=request.answered_by_head)
-        loop = self._loop
-        answer = self._answer = loop.create_future()
+        self._asker = asker
         self._sent = False
         self._sent_at = 0.0
         self._since = monotonic()
         body = request.whole
         if body is None or request.expects_continue:
             self._transport.write(request.head)
-            self._sender = loop.create_task(send_body(self, request))
+            self._sender = self._loop.create_task(send_body(self, request))
         elif len(body) < _ONE_WRITE_BYTES:
             self._transport.write(request.head + body)  # one packet, one system call
             self.request_sent()
@@ -101,12 +110,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(request.head)
             self._transport.write(body)
             self.request_sent()
-        return answer
 
     @property
     def busy(self) -> bool:
         """Whether an exchange is under way."""
-        return self._answer is not None or self._response is not None
+        return self._asker is not None or self._response is not None
 
     @property
     def usable(self) -> bool:
@@ -140,15 +148,15 @@ class Connection(asyncio.Protocol):
 
     def fail(self, error: BaseException) -> None:
         """End the exchange, if there is one, and the connection with it."""
-        answer, response = self._answer, self._response
-        self._answer = self._response = None
+        asker, response = self._asker, self._response
+        self._asker = self._response = None
         self._stop_sending()
-        if response is not None:
-            response.fail(error)
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
         if self._transport is not None:
             self._transport.abort()
+        if response is not None:
+            response.fail(error)
+        if asker is not None:
+            asker.unanswered(error)
 
     # The rest is called by the event loop.
 
@@ -173,7 +181,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read on, and hand over at once what there is for the reader."""
         parser = self._parser
-        if self._answer is None and self._response is None:
+        if self._asker is None and self._response is None:
             self.abort()  # nobody asked: this connection is not what we take it for
             return
         self._since = monotonic()
@@ -183,15 +191,20 @@ class Connection(asyncio.Protocol):
             parser.feed(data)
         except UpstreamBroken as error:
             broken = error
-        if parser.has_head and self._answer is not None:
-            self._begin_response()
+        response, pieces = self._response, parser.pieces
+        begins = response is None and parser.has_head
+        if begins:
+            response = self._begun()
         elif parser.continued and self._continue is not None and not self._continue.done():
             self._continue.set_result(None)
-        response, pieces = self._response, parser.pieces
         if response is not None and pieces:
+            parser.pieces = []
             piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             response.take(piece, last=parser.complete and broken is None)
-            parser.pieces = []
+        if begins and response is not None:
+            asker, self._asker = self._asker, None
+            assert asker is not None, "an answer is awaited"
+            asker.answered(response)
         if broken is not None:
             self.fail(broken)
         elif self._response is not None and parser.complete:
@@ -256,11 +269,9 @@ class Connection(asyncio.Protocol):
         if self._response is not None:
             self._response.sent_at = self._sent_at
 
-    def _begin_response(self) -> None:
-        parser, answer = self._parser, self._answer
-        assert answer is not None, "an answer is awaited"
-        self._answer = None
-        response = Response(
+    def _begun(self) -> Response:
+        parser = self._parser
+        self._response = response = Response(
             self,
             parser.status,
             parser.reason,
@@ -269,13 +280,9 @@ class Connection(asyncio.Protocol):
             loop=self._loop,
         )
         response.sent_at = self._sent_at
-        self._response = response
         if self._continue is not None and not self._continue.done():
             self._stop_sending()  # it judged the head alone, and does not want the body
-        if answer.cancelled():
-            self.fail(UpstreamBroken("nobody waits for the answer"))
-        else:
-            answer.set_result(response)
+        return response
 
     def _end_exchange(self) -> None:
         parser, response = self._parser, self._response

@@ -39,9 +39,10 @@ class Exchange:
         "route",
         "started_at",
         "status",
+        "whole",
     )
 
-    def __init__(self, route: Route, method: str, headers: Headers) -> None:
+    def __init__(self, route: Route, method: bytes, headers: Headers) -> None:
         self.route = route
         self.method = method
         self.headers = headers
@@ -50,7 +51,10 @@ class Exchange:
         self.began_at = monotonic()
         self.handed_over_at = self.request_sent_at = self.first_byte_at = self.first_byte_sent_at = 0.0
         self.key: KeyRecord | None = None
+        self.whole = b""
+        """What the client has sent, where it came whole and is short enough to be read."""
         self.body: ClientBody | None = None
+        """What it has sent otherwise."""
         self.status = 0
         """What the client was answered, 0 before."""
         self.answer_headers: Headers = []
@@ -65,6 +69,11 @@ class Exchange:
     def path(self) -> str:
         """The path at the upstream, without what was asked."""
         return self.route.target.partition(b"?")[0].decode("latin-1")
+
+    @property
+    def asked(self) -> bytes | bytearray:
+        """What the client has sent, as far as it is kept."""
+        return self.whole if self.body is None else self.body.copy
 
     def answered(self, status: int, headers: Headers) -> None:
         """Note the head of the provider's answer."""
@@ -123,6 +132,6 @@ class Exchange:
         return "aborted", "" if observed.error_type else "answer_unfinished"
 
     def _reader(self, status: int, headers: Headers) -> UsageReader | None:
-        if self.method != "POST":
+        if self.method != b"POST":
             return None
         return reader_for(self.route.upstream.dialect, self.path, status, headers)

@@ -6,30 +6,32 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from tokentide_common.errors import TokentideError
 from tokentide_proxy.admission import Admission
-from tokentide_proxy.answer_delivery import Delivery
+from tokentide_proxy.answer_delivery import begin_answer
+from tokentide_proxy.attribution import MAX_READ_BODY
 from tokentide_proxy.client_body import ClientBody
-from tokentide_proxy.client_connection import EXTENSION, Client
+from tokentide_proxy.client_cycle import EXTENSION, Cycle
 from tokentide_proxy.exchange import Headers, Upstream
 from tokentide_proxy.exchanges import Exchange
-from tokentide_proxy.headers import request_headers, response_headers
+from tokentide_proxy.headers import request_headers
+from tokentide_proxy.passage import Passage
 from tokentide_proxy.recorder import Recorder, label
-from tokentide_proxy.refusals import Refusal, nowhere, refusal
+from tokentide_proxy.refusals import nowhere, refusal
+from tokentide_proxy.request_plan import Plan
 from tokentide_proxy.response import Response
 from tokentide_proxy.routing import Routes
-from tokentide_proxy.stream_usage import ask_for_usage, usage_hidden
+from tokentide_proxy.stream_usage import ask_for_usage, may_ask_for_usage
 from tokentide_proxy.upstream_client import UpstreamClient
-from tokentide_proxy.upstream_errors import UpstreamBroken, UpstreamError
+from tokentide_proxy.upstream_errors import UpstreamError
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-_LAST_STATUS: Final = 599
 _log = structlog.get_logger(__name__)
 
 
@@ -38,6 +40,14 @@ class Gatekeeper(Protocol):
 
     async def admit(self, upstream: Upstream, target: bytes, headers: Headers, peer: str) -> Admission:
         """Return who calls and what to send; raises a `TokentideError`."""
+
+    def admit_at_once(
+        self, upstream: Upstream, target: bytes, headers: Headers, peer: str
+    ) -> Admission | None:
+        """Return the same where nothing has to be waited for and nothing is to be refused."""
+
+    def still_admits(self, admission: Admission, upstream: Upstream) -> bool:
+        """Return whether the same request would be admitted in the same way now."""
 
 
 class Forwarder:
@@ -62,46 +72,93 @@ class Forwarder:
         self._max_body_bytes = max_body_bytes
         self._stream_usage = stream_usage
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward one request."""
-        client: Client = scope["extensions"][EXTENSION]
+    def at_once(self, client: Cycle) -> bool:
+        """Forward a request that has come whole, if there is nothing to wait for; False: it takes a task."""
+        whole = client.arrived()
+        if whole is None or len(whole) > self._max_body_bytes or client.flow.write_paused:
+            return False
+        known = client.known
+        plan = known.plan if known is not None else None
+        if not isinstance(plan, Plan) or not self._gate.still_admits(plan.admission, plan.route.upstream):
+            plan = self._planned(client)
+            if plan is None:
+                return False
+            if known is not None:
+                known.plan = plan
+        return self._forward(client, plan, whole)
+
+    def _forward(self, client: Cycle, plan: Plan, whole: bytes) -> bool:
+        exchange = Exchange(plan.route, client.method, client.headers)
+        exchange.key = plan.admission.key
+        if len(whole) <= MAX_READ_BODY:
+            exchange.whole = whole
+        try:
+            request, hides_usage = plan.request(client, whole)
+        except TokentideError:
+            return False  # to be refused, and noted, with the others
+        passage = Passage(exchange, client, _broken, self._ended, hides_usage=hides_usage)
+        exchange.handed_over_at = monotonic()
+        connection = self._upstreams.at_once(plan.route.upstream, request, passage)
+        if connection is None:
+            return False
+        self.in_flight += 1
+        passage.begun(connection)
+        return True
+
+    def _planned(self, client: Cycle) -> Plan | None:
         route = self._routes.find(client.target)
         if route is None:
-            await _answer(send, nowhere(uuid.uuid4().hex))
+            return None
+        upstream, headers = route.upstream, client.headers
+        admission = self._gate.admit_at_once(upstream, route.target, headers, client.peer)
+        if admission is None:
+            return None
+        asks = self._stream_usage and may_ask_for_usage(route, client.method, headers)
+        return Plan(route, admission, asks_for_usage=asks)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward one request."""
+        client: Cycle = scope["extensions"][EXTENSION]
+        route = self._routes.find(client.target)
+        if route is None:
+            client.answer(*nowhere(uuid.uuid4().hex))
             return
-        exchange = Exchange(route, scope["method"], scope["headers"])
+        exchange = Exchange(route, client.method, client.headers)
         task = asyncio.current_task(client.loop)
         assert task is not None, "a server runs each request in a task"
         self.in_flight += 1
         # At the moment when the client leaves, whatever this task waits for ends, and the upstream with it.
         client.watch(task.cancel)
         try:
-            await self._exchange(exchange, client, scope, receive)
+            await self._exchange(exchange, client, receive)
         except asyncio.CancelledError:
-            exchange.left("client_left" if client.gone else "proxy_stopped")
+            exchange.left("client_left" if client.disconnected else "proxy_stopped")
             client.cut()
         except Exception as error:
-            await _broken(exchange, error, client, send)
+            _broken(exchange, error, client)
         finally:
             client.watch(None)
             client.when_drained(None)
-            self.in_flight -= 1
-            self._recorder.record(exchange)
+            self._ended(exchange)
 
-    async def _exchange(self, exchange: Exchange, client: Client, scope: Scope, receive: Receive) -> None:
-        upstream, method = exchange.route.upstream, exchange.method
-        peer = scope["client"][0] if scope["client"] else ""
-        admission = await self._gate.admit(upstream, exchange.route.target, exchange.headers, peer)
+    def _ended(self, exchange: Exchange) -> None:
+        self.in_flight -= 1
+        self._recorder.record(exchange)
+
+    async def _exchange(self, exchange: Exchange, client: Cycle, receive: Receive) -> None:
+        route, method = exchange.route, exchange.method
+        upstream = route.upstream
+        admission = await self._gate.admit(upstream, route.target, exchange.headers, client.peer)
         exchange.key = admission.key
         headers = request_headers(admission.headers, upstream)
-        body = ClientBody(receive, exchange.headers, max_bytes=self._max_body_bytes, wanted=method == "POST")
+        body = ClientBody(receive, exchange.headers, max_bytes=self._max_body_bytes, wanted=method == b"POST")
         exchange.body = body
         await body.begin(client.arrived())
-        asking = await ask_for_usage(exchange.route, method, headers, body) if self._stream_usage else None
+        asking = await ask_for_usage(route, method, headers, body) if self._stream_usage else None
         exchange.handed_over_at = monotonic()
         response = await self._upstreams.send(
             upstream,
-            method.encode("ascii"),
+            method,
             admission.target,
             headers if asking is None else asking,
             body.pieces() if body.whole is None else body.whole,
@@ -113,19 +170,10 @@ class Forwarder:
             response.abort()
 
 
-async def _deliver(exchange: Exchange, response: Response, client: Client, *, hides_usage: bool) -> None:
-    status, headers = response.status, response_headers(response.headers, response.status)
-    if status > _LAST_STATUS:
-        raise UpstreamBroken("a status that HTTP does not have")
-    hiding = None
-    if hides_usage:
-        hiding, headers = usage_hidden(status, headers)
+async def _deliver(exchange: Exchange, response: Response, client: Cycle, *, hides_usage: bool) -> None:
     if client.flow.write_paused:
         await client.flow.drain()  # it asks on and on and does not read what it is answered
-    exchange.answered(status, response.headers)
-    client.begin(status, headers)
-    delivery = Delivery(exchange, client, hiding)
-    client.when_drained(response.resume)
+    delivery = begin_answer(exchange, response, client, hides_usage=hides_usage)
     try:
         over = response.pass_to(delivery)
         client.flush()
@@ -135,7 +183,7 @@ async def _deliver(exchange: Exchange, response: Response, client: Client, *, hi
     delivery.end()
 
 
-async def _broken(exchange: Exchange, error: Exception, client: Client, send: Send) -> None:
+def _broken(exchange: Exchange, error: Exception, client: Cycle) -> None:
     name = label(exchange.route.upstream)
     if isinstance(error, UpstreamError):
         exchange.left(error.word)
@@ -150,9 +198,4 @@ async def _broken(exchange: Exchange, error: Exception, client: Client, send: Se
         return
     answer = refusal(error, exchange.route.upstream, uuid.uuid4().hex)
     exchange.refused(answer.status)
-    await _answer(send, answer)
-
-
-async def _answer(send: Send, answer: Refusal) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+    client.answer(*answer)

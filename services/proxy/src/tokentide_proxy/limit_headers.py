@@ -43,6 +43,7 @@ _MOST_BYTES: Final = 128
 _MAX_KIND: Final = 64
 _AMOUNT_DIGITS: Final = 15
 _REMEMBERED: Final = 2048
+_REMEMBERED_SETS: Final = 256
 _STATUS: Final = re.compile(rb"[a-z][a-z0-9_]{0,63}")
 _UTILIZATION: Final = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,18})?")
 _PERCENT: Final = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,15})?")
@@ -72,7 +73,12 @@ class Observer(msgspec.Struct, frozen=True):
 
 def tells_limits(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Return whether it is worth while to look closer."""
-    return any((told := _told_by(name)) is not None and told[0] for name, _ in headers)
+    return _tell_limits(tuple([name for name, _ in headers]))
+
+
+@lru_cache(_REMEMBERED_SETS)  # a provider's answers have the same names again and again
+def _tell_limits(names: tuple[bytes, ...]) -> bool:
+    return any((told := _told_by(name)) is not None and told[0] for name in names)
 
 
 def limit_facts(headers: Iterable[tuple[bytes, bytes]], seen: Observer) -> list[LimitFact]:

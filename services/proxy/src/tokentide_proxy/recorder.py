@@ -65,7 +65,7 @@ class Recorder:
         """Take down an exchange that has ended, now or in a moment. Never raises."""
         exchange.end()
         self._ended.append(exchange)
-        self._ended_bytes += 0 if exchange.body is None else len(exchange.body.copy)
+        self._ended_bytes += len(exchange.asked)
         many = len(self._ended) >= _MOST_TOGETHER or self._ended_bytes > _MOST_BYTES
         if many or not self._linger_s:
             self.flush()
@@ -113,7 +113,7 @@ class Recorder:
         write(
             "exchange",
             upstream=label(exchange.route.upstream),
-            method=exchange.method,
+            method=exchange.method.decode("latin-1"),
             path=exchange.path,
             status=exchange.status,
             outcome=outcome.status,
@@ -151,7 +151,7 @@ def _event(
         key=key,
         upstream=exchange.route.upstream,
         attribution=attribution_of(exchange.headers),
-        facts=request_facts(b"" if exchange.body is None else exchange.body.copy),
+        facts=request_facts(exchange.asked),
         request_id=request_id.decode("latin-1") if len(request_id) <= _MAX_ID_BYTES else "",
         observed=reader.observed,
         outcome=outcome,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from tokentide_proxy.exchange import Headers
@@ -29,6 +30,10 @@ class Sink(Protocol):
         """Take a piece, the last one of a complete body or not; False: no more until `resume`."""
 
 
+Over = Callable[[BaseException | None], None]
+"""Called when all of an answer has been passed on, or with why it was not."""
+
+
 class Response:
     """`pass_to` a sink, once: each piece goes there in the moment it was read, transfer coding removed.
 
@@ -39,6 +44,7 @@ class Response:
         "_buffered",
         "_error",
         "_high",
+        "_last",
         "_loop",
         "_over",
         "_paused",
@@ -72,9 +78,11 @@ class Response:
         self._source: Source | None = source
         self._loop = loop
         self._sink: Sink | None = None
-        self._over: asyncio.Future[None] | None = None
+        self._over: Over | None = None
         self._pieces: deque[bytes] = deque()
         """What has come and could not be passed on yet."""
+        self._last = False
+        """The last of them is the last one of the answer."""
         self._buffered = 0
         self._high = high
         self._paused = False
@@ -91,10 +99,24 @@ class Response:
         It raises an `UpstreamError` where the upstream broke off, after all that came before, or whatever the
         sink has raised.
         """
-        self._sink = sink
-        self._over = over = self._loop.create_future()
-        self._go_on()
+        over = self._loop.create_future()
+
+        def settle(error: BaseException | None) -> None:
+            if over.done():
+                return
+            if error is None:
+                over.set_result(None)
+            else:
+                over.set_exception(error)
+
+        self.pass_on(sink, settle)
         return over
+
+    def pass_on(self, sink: Sink, over: Over) -> None:
+        """Do as `pass_to` does, and call `over` at the end, once."""
+        self._sink = sink
+        self._over = over
+        self._go_on()
 
     def resume(self) -> None:
         """The sink can take more."""
@@ -111,6 +133,7 @@ class Response:
         sink = self._sink
         if sink is None or self._paused:
             self._pieces.append(piece)
+            self._last = last
             self._buffered += len(piece)
             if self._buffered > self._high and not self._paused:
                 self._pause()
@@ -138,11 +161,13 @@ class Response:
 
     def _go_on(self) -> None:
         was_paused, self._paused = self._paused, False
-        held, self._pieces = self._pieces, deque()
-        self._buffered, error = 0, self._error
-        while held and self._error is error:
-            piece = held.popleft()
-            self.take(piece, last=self.complete and not held)
+        if self._pieces:
+            held, self._pieces = self._pieces, deque()
+            last, self._last = self._last, False
+            self._buffered, error = 0, self._error
+            while held and self._error is error:
+                piece = held.popleft()
+                self.take(piece, last=last and not held)
         if was_paused and not self._paused and self._source is not None:
             self._source.resume()
         self._settle()
@@ -154,9 +179,6 @@ class Response:
 
     def _settle(self) -> None:
         over = self._over
-        if self._source is not None or self._pieces or over is None or over.done():
-            return
-        if self._error is not None:
-            over.set_exception(self._error)
-        else:
-            over.set_result(None)
+        if self._source is None and not self._pieces and over is not None:
+            self._over = None
+            over(self._error)

@@ -16,22 +16,38 @@ _MAX_HELD_BYTES: Final = 8 * 1024 * 1024
 _PATH: Final = b"/chat/completions"
 
 
-async def ask_for_usage(route: Route, method: str, headers: Headers, body: ClientBody) -> Headers | None:
+async def ask_for_usage(route: Route, method: bytes, headers: Headers, body: ClientBody) -> Headers | None:
     """Rewrite the body so that usage is asked for; return the headers for that, None if nothing changes."""
-    concerned = route.upstream.dialect == "openai" and method == "POST"
-    if not concerned or not route.target.partition(b"?")[0].endswith(_PATH):
-        return None
-    if first(headers, b"content-encoding"):
+    if not may_ask_for_usage(route, method, headers):
         return None
     await body.gather(_MAX_HELD_BYTES)
-    asking = None if body.whole is None else inject_include_usage(body.whole)
+    asking = None if body.whole is None else asking_for_usage(headers, body.whole)
     if asking is None:
         return None
-    body.whole = asking
+    changed, body.whole = asking
+    return changed
+
+
+def may_ask_for_usage(route: Route, method: bytes, headers: Headers) -> bool:
+    """Return whether it depends on its body if a request has to be rewritten."""
+    return (
+        route.upstream.dialect == "openai"
+        and method == b"POST"
+        and route.target.partition(b"?")[0].endswith(_PATH)
+        and not first(headers, b"content-encoding")
+    )
+
+
+def asking_for_usage(headers: Headers, body: bytes) -> tuple[Headers, bytes] | None:
+    """Return headers and body that ask for usage, None if nothing changes."""
+    asking = inject_include_usage(body)
+    if asking is None:
+        return None
     changed = (b"content-length", b"accept-encoding")
     kept = [header for header in headers if header[0] not in changed]
     # What is compressed could not be taken out again.
-    return [*kept, (b"content-length", b"%d" % len(asking)), (b"accept-encoding", b"identity")]
+    length = (b"content-length", b"%d" % len(asking))
+    return [*kept, length, (b"accept-encoding", b"identity")], asking
 
 
 def usage_hidden(status: int, headers: Headers) -> tuple[UsageChunkFilter | None, Headers]:

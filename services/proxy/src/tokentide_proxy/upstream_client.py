@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Final
 
 from tokentide_proxy.addresses import addresses_of
-from tokentide_proxy.connection import Connection, Origin
+from tokentide_proxy.connection import Asker, Connection, Origin
 from tokentide_proxy.exchange import Headers, Upstream
 from tokentide_proxy.pool import Pool
 from tokentide_proxy.response import Response
@@ -83,6 +83,16 @@ class UpstreamClient:
                     raise
         return await _exchange(await self._connected(upstream, origin), request)
 
+    def at_once(self, upstream: Upstream, request: UpstreamRequest, asker: Asker) -> Connection | None:
+        """Send a request over a connection at rest; None: there is none.
+
+        What fails is not tried again here: see `Connection.died_of_idleness`.
+        """
+        connection = self._pool.lend((upstream.scheme, upstream.host, upstream.port, upstream.allow_private))
+        if connection is not None:
+            connection.exchange(request, asker)
+        return connection
+
     async def _connected(self, upstream: Upstream, origin: Origin) -> Connection:
         deadline = monotonic() + self._limits.connect_s
         try:
@@ -123,9 +133,28 @@ class UpstreamClient:
         return self._tls
 
 
+class _Awaited:
+    """Waits in a task for the answer to its request."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def answered(self, response: Response) -> None:
+        if self.answer.done():
+            response.abort()  # nobody waits for it
+        else:
+            self.answer.set_result(response)
+
+    def unanswered(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
 async def _exchange(connection: Connection, request: UpstreamRequest) -> Response:
+    awaited = _Awaited()
     try:
-        return await connection.exchange(request)
+        connection.exchange(request, awaited)
+        return await awaited.answer
     except asyncio.CancelledError:
         connection.abort()
         raise

@@ -10,6 +10,7 @@ import msgspec
 
 from tokentide_common.errors import InvalidRequest
 from tokentide_proxy.exchange import Headers
+from tokentide_proxy.familiar_head import FamiliarHead
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+")
@@ -27,6 +28,23 @@ class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     expects_continue: bool
     answered_by_head: bool
     """HEAD: the answer has no body, whatever it says of its length."""
+
+
+class RequestPlan(msgspec.Struct, frozen=True):
+    """A request that is sent again and again, with other bodies."""
+
+    head: FamiliarHead
+
+    @classmethod
+    def of(cls, request: UpstreamRequest) -> RequestPlan | None:
+        """Return what repeats a request; None: it is one of a kind."""
+        head = FamiliarHead.of(request.head)
+        usual = request.whole and not (request.expects_continue or request.answered_by_head)
+        return cls(head) if head is not None and usual else None
+
+    def with_body(self, body: bytes) -> UpstreamRequest:
+        """Return the request with another body."""
+        return UpstreamRequest(self.head.with_length(len(body)), body, None, len(body), False, False)
 
 
 def wire_request(

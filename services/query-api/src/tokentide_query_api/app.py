@@ -23,7 +23,7 @@ from tokentide_common.store import Store
 from tokentide_query_api.accounts.desk import open_desk
 from tokentide_query_api.accounts.routes import account_handlers
 from tokentide_query_api.admission_pace import AdmissionPace
-from tokentide_query_api.landing import landing
+from tokentide_query_api.landing import PAGES
 from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.live.hub import LiveHub
 from tokentide_query_api.live.stream import live_handlers
@@ -85,9 +85,10 @@ def create_app(
         return {"store": await _store_answers(sources().store)}
 
     recorded = metrics or Metrics()
+    pace = AdmissionPace(lambda: sources().desk.rates, settings.trusted_proxies)
     return Litestar(
         [
-            landing,
+            *PAGES,
             *reading_handlers(sources),
             *account_handlers(lambda: sources().desk),
             *live_handlers(lambda: sources().desk, live),
@@ -96,10 +97,7 @@ def create_app(
         state=State({"live": live}),
         lifespan=[lifespan],
         exception_handlers=exception_handlers(),
-        middleware=[
-            Metering(recorded),
-            AdmissionPace(lambda: sources().desk.rates, settings.trusted_proxies),
-        ],
+        middleware=[Metering(recorded), pace],
         before_send=[security_headers(settings.public_url)],
         cors_config=_cors(settings.cors_origins),
         request_max_body_size=_MAX_BODY_BYTES,

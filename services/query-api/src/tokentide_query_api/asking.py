@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from tokentide_common.key_directory import LiveKeys
+from tokentide_common.limit_facts import LimitFact, latest_limits_sql, of_sortable
 from tokentide_common.pricing import Prices
 from tokentide_common.store import rows
 from tokentide_query_api import parameters as p
@@ -21,6 +23,8 @@ from tokentide_query_api.statement import Statement
 from tokentide_query_api.store_wall import WalledStore
 from tokentide_query_api.visibility import sight_of
 
+_MOST_FACTS: Final = 5000
+
 
 class Asking(msgspec.Struct, frozen=True):
     """A request after its caller was let in: what it can reach comes from who that is and nothing else."""
@@ -31,6 +35,7 @@ class Asking(msgspec.Struct, frozen=True):
     route: str
     arguments: Arguments
     prices: Prices
+    keys: LiveKeys
 
     def period(self) -> Period:
         """Return the period asked for."""
@@ -66,6 +71,18 @@ class Asking(msgspec.Struct, frozen=True):
             return Page(limit, cursor.start_ms, cursor.end_ms, question, cursor)
         period = self.period()
         return Page(limit, period.start_ms, period.end_ms, question)
+
+    async def limit_facts(self) -> list[LimitFact]:
+        """Return the newest word on each limit that the caller may see: a member of those of own keys."""
+        if not self.sight.people:
+            return []
+        params = {"org_id": self.org_id, "limit": _MOST_FACTS}
+        found = await rows(self.store, latest_limits_sql(), params)
+        facts = [of_sortable(row["fact"]) for row in found]
+        if self.sight.own is None:
+            return facts
+        own = self.keys.of_owner(self.principal.user_id)
+        return [fact for fact in facts if fact.key_id in own]
 
     async def rows(self, statement: Statement, sql: str) -> list[dict[str, Any]]:
         """Return the rows of a finished statement."""

@@ -6,6 +6,8 @@ from typing import Final
 
 from litestar import Response, get
 
+from tokentide_query_api.device_page import device_page, device_script
+
 _PAGE: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -28,3 +30,7 @@ def landing() -> Response[str]:
         media_type="text/html",
         headers={"content-security-policy": "default-src 'none'; frame-ancestors 'none'"},
     )
+
+
+PAGES: Final = (landing, device_page, device_script)
+"""Every page for browsers."""

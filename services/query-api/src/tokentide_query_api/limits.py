@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final, Literal
 
-from tokentide_common.limit_facts import LimitFact, gauge_of, latest_limits_sql, of_sortable
-from tokentide_common.store import rows
+from tokentide_common.limit_facts import LimitFact, gauge_of
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.formats import Answer, Kind, columns
 
@@ -26,7 +25,6 @@ COLUMNS: Final = (
     *columns(Kind.TIME, "observed_at"),
     *columns(Kind.COUNT, "age_s"),
 )
-_MOST: Final = 5000
 _YELLOW_FROM: Final = Decimal("0.75")
 _RED_FROM: Final = Decimal("0.9")
 _OVERAGE: Final = "unified_overage"
@@ -35,15 +33,9 @@ _PLACES: Final = Decimal("0.0001")
 _FINEST: Final = Decimal("0.000000001")  # as the columns of files have it
 
 
-async def limits(ask: Asking, keys: Collection[str] | None) -> Answer:
-    """Answer every limit of the organisation's accounts; waits that are over are left out.
-
-    With `keys`, those that one of these was the last to meet.
-    """
-    found = await rows(ask.store, latest_limits_sql(), {"org_id": ask.org_id, "limit": _MOST})
-    facts = sorted((of_sortable(row["fact"]) for row in found), key=gauge_of)
-    if keys is not None:
-        facts = [fact for fact in facts if fact.key_id in keys]
+async def limits(ask: Asking) -> Answer:
+    """Answer every limit of the accounts that the caller may see; waits that are over are left out."""
+    facts = sorted(await ask.limit_facts(), key=gauge_of)
     items = [gauge(fact, ask.now) for fact in facts if not (fact.kind == "retry" and _ended(fact, ask.now))]
     return Answer({"as_of": _text(ask.now), "items": items}, COLUMNS, items)
 

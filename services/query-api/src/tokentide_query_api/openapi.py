@@ -25,7 +25,9 @@ from tokentide_query_api.parameters import Parameter
 _TEXT: Final = OpenAPIType.STRING
 _PROBLEMS: Final = {
     "400": "The request cannot be understood; `errors` names each parameter.",
-    "401": "No key, an unknown or revoked key, or a key of another kind.",
+    "401": "No credentials, or none that are good: an unknown or revoked key, or one of another kind.",
+    "403": "Who asks is known, and their role or key does not allow it.",
+    "429": "Too many requests; `Retry-After` says when to come back.",
     "503": "The store or the accounts are away; `Retry-After` says when to come back.",
 }
 

@@ -29,6 +29,7 @@ from tokentide_query_api.coverage_days import coverage_days
 from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
 from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.limits import limits
+from tokentide_query_api.money import compare as compared
 from tokentide_query_api.openapi import operation_of
 from tokentide_query_api.parameters import Arguments, Parameter
 from tokentide_query_api.pseudonyms import Pseudonyms
@@ -79,21 +80,26 @@ class Route(msgspec.Struct, frozen=True):
 
 def routes() -> tuple[Route, ...]:
     """Return every reading route."""
+    return (*_sums(), *_lists(), *_standings(), *_reports())
+
+
+def _sums() -> tuple[Route, ...]:
     period = (*p.PERIOD, *p.FILTERS)
-    page = (*period, p.LIMIT, p.CURSOR)
     series = (*period, p.BUCKET, p.GROUP_BY)
     parts = (*period, p.BY, p.METRIC, p.LIMIT)
-    one = (p.FORMAT,)
-    call_pages, session_pages = shapes.page_of(shapes.CALL), shapes.page_of(shapes.SESSION)
     done = (*p.PERIOD, *activity_words.FILTERS, activity_words.BUCKET, activity_words.BY)
-    coverage_pages = shapes.page_of(shapes.COVERAGE)
     return (
         Route("/usage/summary", "Totals of a period", period, shapes.SUMMARY, _of(summary), True),
         Route("/usage/timeseries", "Measures per bucket", series, shapes.TIMESERIES, _of(timeseries), True),
         Route("/usage/breakdown", "Measures per dimension", parts, shapes.BREAKDOWN, _of(breakdown), True),
-        Route("/calls", "The request log, newest first", page, call_pages, _of(calls), False),
-        Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call, False),
-        Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions), False),
+        Route(
+            "/compare",
+            "Two periods side by side",
+            compared.PARAMETERS,
+            compared.SHAPE,
+            _of(compared.compare),
+            for_viewers=True,
+        ),
         Route(
             "/activity",
             "What was done besides calling a model",
@@ -110,7 +116,28 @@ def routes() -> tuple[Route, ...]:
             _of(activity_metrics_only),
             for_viewers=True,
         ),
-        Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _limits, False),
+        Route(
+            "/coverage/days",
+            "Who saw the calls of a day",
+            period,
+            shapes.COVERAGE_DAYS,
+            _of(coverage_days),
+            for_viewers=True,
+        ),
+    )
+
+
+def _lists() -> tuple[Route, ...]:
+    period = (*p.PERIOD, *p.FILTERS)
+    page = (*period, p.LIMIT, p.CURSOR)
+    call_pages, session_pages = shapes.page_of(shapes.CALL), shapes.page_of(shapes.SESSION)
+    coverage_pages, one = shapes.page_of(shapes.COVERAGE), (p.FORMAT,)
+    return (
+        Route("/calls", "The request log, newest first", page, call_pages, _of(calls), False),
+        Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call, False),
+        Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions), False),
+        Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage), False),
+        Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _of(limits), False),
         Route(
             "/blocks",
             "5-hour and weekly windows of accounts",
@@ -119,7 +146,11 @@ def routes() -> tuple[Route, ...]:
             _of(blocks),
             False,
         ),
-        Route("/reports", "The named reports", one, LIST_OF_REPORTS, _of(reports), True),
+    )
+
+
+def _standings() -> tuple[Route, ...]:
+    return (
         Route("/rankings", "Who used most", ranked.PARAMETERS, shapes.RANKINGS, _rankings, True),
         Route(
             "/leaderboard",
@@ -129,15 +160,12 @@ def routes() -> tuple[Route, ...]:
             _leaderboard,
             for_viewers=True,
         ),
-        Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage), False),
-        Route(
-            "/coverage/days",
-            "Who saw the calls of a day",
-            period,
-            shapes.COVERAGE_DAYS,
-            _of(coverage_days),
-            for_viewers=True,
-        ),
+    )
+
+
+def _reports() -> tuple[Route, ...]:
+    return (
+        Route("/reports", "The named reports", (p.FORMAT,), LIST_OF_REPORTS, _of(reports), True),
         *(
             Route(
                 f"/reports/{report.name}",
@@ -179,7 +207,8 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
         arguments = Arguments(request.scope["query_string"], route.parameters, sight)
         fmt = negotiated(arguments.one(p.FORMAT), request.headers.get("accept", ""))
         store = WalledStore(at.store, [principal.org_id])
-        asking = Asking(store, principal, at.desk.clock(), route.path, arguments, at.prices)
+        now, keys = at.desk.clock(), at.desk.keys
+        asking = Asking(store, principal, now, route.path, arguments, at.prices, keys)
         answer = await route.answer(asking, at, _call_id(request))
         return Response(
             rendered(answer, fmt), media_type=MEDIA_TYPES[fmt], headers={**_HEADERS, **_next(request, answer)}
@@ -212,11 +241,6 @@ async def _rankings(asking: Asking, sources: Sources, _call_id: str) -> Answer:
 
 async def _leaderboard(asking: Asking, sources: Sources, _call_id: str) -> Answer:
     return await board.leaderboard(asking, sources.leaderboard, sources.desk.people.on_leaderboard())
-
-
-async def _limits(asking: Asking, sources: Sources, _call_id: str) -> Answer:
-    who = asking.principal
-    return await limits(asking, None if who.at_least("admin") else sources.desk.keys.of_owner(who.user_id))
 
 
 def _call_id(request: Request[Any, Any, Any]) -> str:

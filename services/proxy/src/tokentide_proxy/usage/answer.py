@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -13,6 +14,8 @@ from tokentide_proxy.usage.excerpt import Wanted
 
 # An error type, a stop reason or a tier is a word of a closed list; anything else could be content.
 _WORD: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
+_MAX_WORD: Final = 64
+_REMEMBERED: Final = 1024
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/@+=\[\]-]{1,256}", re.ASCII)
 
 _Said = TypeVar("_Said")
@@ -54,7 +57,12 @@ def count(value: int | None) -> int:
 
 def word(value: str | None) -> str:
     """Return a closed word in lower case, or "" for whatever else it is."""
-    lowered = (value or "").lower()
+    return _known_word(value) if value and len(value) <= _MAX_WORD else ""
+
+
+@lru_cache(_REMEMBERED)  # there are few of them
+def _known_word(value: str) -> str:
+    lowered = value.lower()
     return lowered if _WORD.fullmatch(lowered) else ""
 
 

@@ -184,8 +184,15 @@ class AnthropicAnswer:
 
     def _tokens(self) -> None:
         seen, observed = self._seen, self.observed
-        for field, value in zip(_BUCKETS, _buckets(seen), strict=True):
-            setattr(observed, field, value)
+        (
+            observed.input_tokens,
+            observed.cache_read_tokens,
+            observed.cache_write_tokens,
+            observed.cache_write_5m_tokens,
+            observed.cache_write_1h_tokens,
+            observed.output_tokens,
+            observed.reasoning_tokens,
+        ) = _buckets(seen)
         for step in seen.iterations or ():
             if step.type == "compaction":
                 for field, value in zip(_BUCKETS, _buckets(step), strict=True):

@@ -10,21 +10,33 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tokentide_common.accounts_schema import memberships, team_members, teams
+from tokentide_common.accounts_schema import memberships, organizations, team_members, teams
 from tokentide_common.key_directory import Role
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.audit import Actor
+from tokentide_query_api.accounts.changes import Maker
+from tokentide_query_api.accounts.departures import take_leave
+from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.oidc_settings import OidcProvider
-from tokentide_query_api.accounts.principal import RANK
-from tokentide_query_api.accounts.sessions import end_sessions_of
+from tokentide_query_api.accounts.principal import RANK, Principal
 
 
 class Login(msgspec.Struct, frozen=True):
     """A login at an identity provider: who does it, from where, and when."""
 
+    desk: Desk
     provider: OidcProvider
     actor: Actor
-    now: datetime
+
+    @property
+    def now(self) -> datetime:
+        """The time by the desk's clock."""
+        return self.desk.clock()
+
+    @property
+    def maker(self) -> Maker:
+        """Who makes the changes that follow: the provider, for its organisation."""
+        return Maker(Principal(self.provider.organisation, "owner", "user", ""), self.actor)
 
     async def record(
         self, connection: AsyncConnection, action: str, on: tuple[str, str], **detail: object
@@ -45,6 +57,9 @@ def role_of(provider: OidcProvider, groups: Iterable[str]) -> Role | None:
 async def follow_role(connection: AsyncConnection, login: Login, user_id: str, groups: Iterable[str]) -> bool:
     """Give a user the role of their groups, or take it away; tell whether they are a member now."""
     provider = login.provider
+    # As whoever changes members by hand: of two owners who lose their groups at once one is the last.
+    turn = sa.select(organizations.c.org_id).where(organizations.c.org_id == provider.organisation)
+    await connection.execute(turn.with_for_update(key_share=True))
     mine = (memberships.c.org_id == provider.organisation, memberships.c.user_id == user_id)
     current = (await connection.execute(sa.select(memberships.c.role).where(*mine))).scalar_one_or_none()
     if not provider.gives_roles:
@@ -55,16 +70,17 @@ async def follow_role(connection: AsyncConnection, login: Login, user_id: str, g
     if current == "owner" and await _is_last_owner(connection, provider.organisation):
         return True  # no group that was emptied by mistake leaves an organisation without an owner
     if wanted is None:
-        await _remove(connection, provider.organisation, user_id, login.now)
-    elif current is None:
+        await take_leave(login.desk, connection, login.maker, user_id)
+        return False
+    if current is None:
         row = {"org_id": provider.organisation, "user_id": user_id, "role": wanted, "created_at": login.now}
         await connection.execute(sa.insert(memberships).values(row))
     else:
         changed = {"role": wanted, "version": memberships.c.version + 1}
         await connection.execute(sa.update(memberships).where(*mine).values(changed))
-    action = "member.removed" if wanted is None else "member.added" if current is None else "member.changed"
-    await login.record(connection, action, ("user", user_id), role=wanted or "", before=current or "")
-    return wanted is not None
+    action = "member.added" if current is None else "member.changed"
+    await login.record(connection, action, ("user", user_id), role=wanted, before=current or "")
+    return True
 
 
 async def follow_teams(
@@ -102,17 +118,5 @@ async def _team_ids(connection: AsyncConnection, login: Login, wanted: set[str])
 
 
 async def _is_last_owner(connection: AsyncConnection, org_id: str) -> bool:
-    owners = sa.select(memberships.c.user_id).where(
-        memberships.c.org_id == org_id, memberships.c.role == "owner"
-    )
-    # Locked, so that of two owners who lose their groups at once one stays.
-    return len((await connection.execute(owners.with_for_update())).all()) == 1
-
-
-async def _remove(connection: AsyncConnection, org_id: str, user_id: str, now: datetime) -> None:
-    ours = sa.select(teams.c.team_id).where(teams.c.org_id == org_id)
-    left = (team_members.c.user_id == user_id, team_members.c.team_id.in_(ours))
-    await connection.execute(sa.delete(team_members).where(*left))
-    mine = (memberships.c.org_id == org_id, memberships.c.user_id == user_id)
-    await connection.execute(sa.delete(memberships).where(*mine))
-    await end_sessions_of(connection, user_id, now, org_id=org_id)
+    owners = sa.select(sa.func.count()).where(memberships.c.org_id == org_id, memberships.c.role == "owner")
+    return int((await connection.execute(owners)).scalar_one()) < 2

@@ -121,7 +121,7 @@ async def redeem(desk: Desk, secret: str, visitor: Visitor) -> Tokens:
 async def _enter(
     desk: Desk, provider: OidcProvider, person: Person, begun: Begun, visitor: Visitor
 ) -> Tokens | str:
-    login = Login(provider, visitor.actor("", person.email), desk.clock())
+    login = Login(desk, provider, visitor.actor("", person.email))
     answer: Tokens | str = ""
     async with changing_people(desk) as connection:
         arrived = await arrive(connection, login, person)

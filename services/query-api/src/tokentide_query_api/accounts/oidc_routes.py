@@ -13,10 +13,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, QueryParameter
 
-from tokentide_common.problem_answers import request_id
+from tokentide_query_api.accounts.auth_routes import visitor_of
 from tokentide_query_api.accounts.auth_shapes import Secret, Tokens
-from tokentide_query_api.accounts.desk import Desk, address_of
-from tokentide_query_api.accounts.login import Visitor
+from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.oidc_login import PATH, Callback, OidcLogins, redeem
 from tokentide_query_api.accounts.openapi_answers import PRIVATE, PUBLIC, PathId, problems
 
@@ -103,7 +102,7 @@ def _ending(desk: Callable[[], Desk], logins: OidcLogins) -> Sequence[HTTPRouteH
         request: Request[Any, Any, Any], provider: PathId, code: _Code = "", returned_state: _State = ""
     ) -> Response[Tokens | None]:
         came = Callback(code, returned_state, request.cookies.get(_COOKIE, ""))
-        ended = await logins.end(desk(), provider, came, _visitor(request))
+        ended = await logins.end(desk(), provider, came, visitor_of(request))
         used = [_cookie(desk(), "", 0)]
         if isinstance(ended, Tokens):
             return Response(ended, cookies=used)
@@ -119,7 +118,7 @@ def _ending(desk: Callable[[], Desk], logins: OidcLogins) -> Sequence[HTTPRouteH
         response_headers=PRIVATE,
     )
     async def redeem_ticket(request: Request[Any, Any, Any], data: JSONBody[RedeemedTicket]) -> Tokens:
-        return await redeem(desk(), data.ticket, _visitor(request))
+        return await redeem(desk(), data.ticket, visitor_of(request))
 
     return [end_login, redeem_ticket]
 
@@ -135,8 +134,3 @@ def _cookie(desk: Desk, value: str, lasts_s: int) -> Cookie:
         secure=base.scheme == "https",
         samesite="lax",  # the provider's page leads back here, which `strict` would not count as ours
     )
-
-
-def _visitor(request: Request[Any, Any, Any]) -> Visitor:
-    agent = request.headers.get("user-agent", "")
-    return Visitor(address_of(request), agent, request_id(request.scope))

@@ -11,7 +11,7 @@ import msgspec
 from tokentide_common.errors import TokentideError
 from tokentide_common.key_directory import Role
 
-_NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,31}$"
+_NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,31}$(?!\n)"
 WELL_KNOWN: Final = "/.well-known/openid-configuration"
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]

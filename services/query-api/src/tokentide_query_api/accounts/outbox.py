@@ -94,8 +94,10 @@ class Outbox:
                     await asyncio.gather(*(self._send(carrier, one) for one in claimed))
             except Unavailable:
                 _log.warning("outbox_unavailable")
+            # Not `wait_for`: woken and cancelled at the same moment, it would forget that it was cancelled.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), every_s)
+                async with asyncio.timeout(every_s):
+                    await self._news.wait()
             self._news.clear()
 
     async def _claim(self) -> Sequence[_Claimed]:
@@ -124,13 +126,14 @@ class Outbox:
             return
         try:
             await carrier.carry(Letter(claimed.recipient, claimed.subject, text), claimed.message_id)
-        except Unavailable as exc:
+        except Exception as exc:  # whatever it is: a letter that cannot be sent must not keep the others back
             last = claimed.attempts + 1 >= ATTEMPTS
             _log.warning(
                 "letter_given_up" if last else "letter_not_sent",
                 message_id=claimed.message_id,
                 attempt=claimed.attempts + 1,
-                reason=exc.detail,
+                # Of our own errors the words, of others the kind alone: those might quote the letter.
+                reason=exc.detail if isinstance(exc, Unavailable) else type(exc).__name__,
             )
             return
         async with writing_async(self._engine) as connection:

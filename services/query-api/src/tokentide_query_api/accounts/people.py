@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
 import structlog
 
+from tokentide_common.database import utc_now
 from tokentide_common.errors import Unavailable
 from tokentide_common.key_directory import Role, Select
+from tokentide_query_api.accounts.access_tokens import LIFETIME
 from tokentide_query_api.leaderboard_statement import Shown
 
 Privacy = Literal["open", "pseudonymous", "private"]
@@ -24,7 +27,9 @@ _MEMBERS: Final = (
     " CASE WHEN u.on_leaderboard THEN coalesce(u.handle, '') ELSE '' END"
     " FROM memberships m JOIN users u ON u.user_id = m.user_id"
 )
-_ENDED: Final = "SELECT session_id FROM sessions WHERE revoked_at IS NOT NULL"
+# The access tokens of a session that ended earlier are over by themselves; the clocks of replicas may differ.
+_ENDED: Final = "SELECT session_id FROM sessions WHERE revoked_at > '{since:%Y-%m-%d %H:%M:%S}+00'"
+_ENDED_SINCE: Final = 2 * LIFETIME
 _log = structlog.get_logger(__name__)
 
 
@@ -60,8 +65,10 @@ class LivePeople:
         *,
         stale_after_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._select = select
+        self._now = now
         self._refresh_s = refresh_s
         self._stale_after_s = stale_after_s
         self._clock = clock
@@ -114,7 +121,7 @@ class LivePeople:
         """
         async with self._refreshing:
             asked_at = self._clock()
-            read = await asyncio.to_thread(_read, self._select, self._revision)
+            read = await asyncio.to_thread(_read, self._select, self._revision, self._now())
             if read is not None:
                 self._revision, self._organizations, self._members, self._ended = read
                 self._shown = tuple(
@@ -140,11 +147,16 @@ class LivePeople:
 _Read = tuple[int, dict[str, Organization], dict[tuple[str, str], Member], set[str]]
 
 
-def _read(select: Select, known: int) -> _Read | None:
+def _read(select: Select, known: int, now: datetime) -> _Read | None:
     # Read first: what changes in between is read once more, never missed.
     newest = max((int(revision) for (revision,) in select(_NEWEST)), default=0)
     if newest == known:
         return None
     organizations = {org: Organization(*facts) for org, *facts in select(_ORGANIZATIONS)}
     members = {(org, user): Member(*facts) for org, user, *facts in select(_MEMBERS)}
-    return newest, organizations, members, {session for (session,) in select(_ENDED)}
+    return (
+        newest,
+        organizations,
+        members,
+        {session for (session,) in select(_ENDED.format(since=now - _ENDED_SINCE))},
+    )

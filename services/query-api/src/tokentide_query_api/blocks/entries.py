@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tokentide_common.limit_facts import LimitFact, latest_limits_sql, of_sortable
-from tokentide_common.store import rows
+from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.windows import Entry
 from tokentide_query_api.dimensions import DIMENSIONS
@@ -27,7 +26,6 @@ _SUMS: Final = {
 _WHO: Final = ("account_id", "user_id", "key_id", "machine_id", "model")
 # A minute ends with its last moment: a call exactly five hours after a block's start belongs to that block.
 _MINUTE: Final = "intDiv(at_ms + 59999, 60000)"
-_MOST_FACTS: Final = 5000
 _USER: Final = DIMENSIONS["user_id"]
 _KEY: Final = DIMENSIONS["key_id"]
 
@@ -120,8 +118,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
 async def windows_told(ask: Asking) -> Mapping[str, Sequence[LimitFact]]:
     """Return what providers told of 5-hour and 7-day windows, by account, or by key where they named none."""
     found: dict[str, list[LimitFact]] = defaultdict(list)
-    for row in await rows(ask.store, latest_limits_sql(), {"org_id": ask.org_id, "limit": _MOST_FACTS}):
-        fact = of_sortable(row["fact"])
+    for fact in await ask.limit_facts():
         if fact.kind in ("unified_5h", "unified_7d") and fact.resets_at is not None:
             found[fact.account_id or fact.key_id].append(fact)
     return found

@@ -10,6 +10,7 @@ from tokentide_query_api import parameters as p
 from tokentide_query_api import shapes
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.formats import Answer, Kind, columns
+from tokentide_query_api.money import anomalies, cache, cache_losses, efficiency, pace, unpriced
 from tokentide_query_api.openapi import array, fields
 from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.reports import groups, pattern, people, rates, session_report, token_types
@@ -22,6 +23,12 @@ REPORTS: Final[tuple[Report, ...]] = (
     *groups.REPORTS,
     *rates.REPORTS,
     *session_report.REPORTS,
+    *pace.REPORTS,
+    *anomalies.REPORTS,
+    *efficiency.REPORTS,
+    *cache.REPORTS,
+    *cache_losses.REPORTS,
+    *unpriced.REPORTS,
 )
 _COLUMNS: Final = (*columns(Kind.TEXT, "name", "title", "path"), *columns(Kind.NESTED, "columns"))
 LIST_OF_REPORTS: Final = fields(
@@ -31,7 +38,7 @@ LIST_OF_REPORTS: Final = fields(
 
 def report_parameters(report: Report) -> tuple[Parameter, ...]:
     """Return every parameter of a report's route."""
-    return (*p.PERIOD, *p.FILTERS, *report.parameters)
+    return (*p.PERIOD, *report.filters, *report.parameters)
 
 
 def of_report(report: Report) -> Schema:

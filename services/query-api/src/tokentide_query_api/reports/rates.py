@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from tokentide_common.limit_facts import latest_limits_sql, of_sortable
-from tokentide_common.store import rows as rows_of
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, MINUTES, TOKEN_SUMS, Dimension
 from tokentide_query_api.formats import Column, Kind, columns
@@ -27,7 +25,6 @@ _BY: Final = Parameter(
 _DIMENSIONS: Final[Mapping[str, tuple[Dimension, ...]]] = {
     "user_model": (_USER, _MODEL), "user": (_USER,), "model": (_MODEL,), "all": (),
 }  # fmt: skip
-_MOST_FACTS: Final = 5000
 Risk = Literal["low", "medium", "high", "critical", "unknown"]
 
 
@@ -139,8 +136,7 @@ async def _allowed(ask: Asking) -> Mapping[tuple[str, str], tuple[int, str]]:
     """
     given = {"requests": _REQUESTS_LIMIT, "tokens": _TOKENS_LIMIT}
     found: dict[tuple[str, str], tuple[int, str]] = {}
-    for row in await rows_of(ask.store, latest_limits_sql(), {"org_id": ask.org_id, "limit": _MOST_FACTS}):
-        fact = of_sortable(row["fact"])
+    for fact in await ask.limit_facts():
         if fact.kind in given and fact.limit:
             known = found.get((fact.kind, fact.model), (0, ""))
             found[fact.kind, fact.model] = max(known, (fact.limit, "observed"))

@@ -26,6 +26,7 @@ class Report(msgspec.Struct, frozen=True):
     rows: Callable[[Asking, Period], Awaitable[Sequence[Row]]]
     parameters: tuple[Parameter, ...] = ()
     """Besides period, filters and format."""
+    filters: tuple[Parameter, ...] = p.FILTERS
     of_people: bool = False
     """It tells people apart: not for those who see aggregates only."""
 

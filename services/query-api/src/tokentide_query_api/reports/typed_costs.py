@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tokentide_common.pricing import Prices
+from tokentide_common.pricing.rates import LinearRates
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, TOKEN_SUMS, Dimension
 from tokentide_query_api.scope import Scope
@@ -30,12 +31,9 @@ async def typed_costs(
     ask: Asking, scope: Scope, by: Sequence[Dimension], *, edges_s: Sequence[int] = ()
 ) -> list[dict[str, Any]]:
     """Return for each group (`d0`, …, with `edges_s` also `t`) its sums and `nano`: cost by kind of token."""
-    statement = Statement(scope)
-    steps, hourly = await _steps(ask, scope)
-    sql = _question(statement, by, edges_s, steps, hourly)
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     keys = [*(f"d{i}" for i in range(len(by))), *(["t"] if edges_s else [])]
-    for row in await ask.rows(statement, sql):
+    for row, rates in await alike_calls(ask, scope, by, edges_s=edges_s):
         group = groups.setdefault(
             tuple(row[key] for key in keys),
             {**{key: row[key] for key in keys}, **dict.fromkeys(_SUMMED, 0), "calls": 0,
@@ -43,9 +41,19 @@ async def typed_costs(
         )  # fmt: skip
         for name in (*_SUMMED, "calls"):
             group[name] += row[name]
-        for kind, nano in split(row, ask.prices, steps).items():
+        for kind, nano in split(row, rates).items():
             group["nano"][kind] += nano
     return list(groups.values())
+
+
+async def alike_calls(
+    ask: Asking, scope: Scope, by: Sequence[Dimension], *, edges_s: Sequence[int] = ()
+) -> list[tuple[Mapping[str, Any], LinearRates | None]]:
+    """Return sums of calls that share their rates, with those; None where no price is known."""
+    statement = Statement(scope)
+    steps, hourly = await _steps(ask, scope)
+    found = await ask.rows(statement, _question(statement, by, edges_s, steps, hourly))
+    return [(row, _rates(row, ask.prices, steps)) for row in found]
 
 
 def _question(
@@ -88,19 +96,15 @@ async def _steps(ask: Asking, scope: Scope) -> tuple[list[int], list[str]]:
     return sorted(sizes), sorted(hourly)
 
 
-def split(row: Mapping[str, Any], prices: Prices, steps: Sequence[int]) -> dict[str, int]:
-    """Return what alike calls cost by kind of token, in nano-dollars; `other` is the rest. Pure."""
+def _rates(row: Mapping[str, Any], prices: Prices, steps: Sequence[int]) -> LinearRates | None:
     provider, model, service_tier, speed, inference_geo = (row[f"c{i}"] for i in range(len(_CONTEXT)))
     prompt = steps[row["step"] - 1] + 1 if row["step"] else 0  # any prompt of this step has its rates
-    rates = prices.rates(
-        provider,
-        model,
-        datetime.fromtimestamp(row["moment"], UTC),
-        prompt,
-        service_tier,
-        speed,
-        inference_geo,
-    )
+    moment = datetime.fromtimestamp(row["moment"], UTC)
+    return prices.rates(provider, model, moment, prompt, service_tier, speed, inference_geo)
+
+
+def split(row: Mapping[str, Any], rates: LinearRates | None) -> dict[str, int]:
+    """Return what alike calls cost by kind of token, in nano-dollars; `other` is the rest. Pure."""
     cost = row["cost_nano"]
     if rates is None:
         return {"other": cost}

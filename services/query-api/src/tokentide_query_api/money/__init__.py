@@ -1,0 +1,1 @@
+"""What usage costs: compared, projected, judged and bounded."""

@@ -1,0 +1,126 @@
+"""`cache-losses`: sessions that lost their cache, when, why, and what it cost to fill it again."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from tokentide_query_api.asking import Asking
+from tokentide_query_api.dimensions import DIMENSIONS
+from tokentide_query_api.formats import Column, Kind, columns
+from tokentide_query_api.measures import cache_hit_ratio, usd
+from tokentide_query_api.money.prefixes import Loss, losses
+from tokentide_query_api.periods import Period
+from tokentide_query_api.record import live_rows
+from tokentide_query_api.reports.grouped import narrowed, sums_by
+from tokentide_query_api.reports.report import TOP, Report, Row
+from tokentide_query_api.reports.typed_costs import round_half_even
+from tokentide_query_api.scope import Scope
+from tokentide_query_api.statement import Statement
+
+MOST_SESSIONS: Final = 200
+MOST_CALLS: Final = 50_000
+_SESSION: Final = DIMENSIONS["session_id"]
+_INPUT: Final = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+_TEXTS: Final = ("session_id", "agent", "provider", "model", "service_tier", "speed", "inference_geo")
+
+
+async def _cache_losses(ask: Asking, period: Period) -> Sequence[Row]:
+    """Look at the sessions that wrote most into caches: who loses a cache has to write it again."""
+    scope = ask.scope(period.start_ms, period.end_ms)
+    found = [row for row in await sums_by(ask, scope, (_SESSION,)) if row["d0"] and _sent(row)]
+    found.sort(key=lambda row: (-_sent(row), row["d0"]))
+    sums = {row["d0"]: row for row in found[:MOST_SESSIONS]}
+    if not sums:
+        return []
+    by_session: dict[str, list[Loss]] = defaultdict(list)
+    for loss in losses(await _calls(ask, narrowed(scope, _SESSION, list(sums)))):
+        by_session[loss.after["session_id"]].append(loss)
+    judged = [(_row(ask, sums[session], own, period), own) for session, own in by_session.items()]
+    judged.sort(key=lambda one: (-sum(loss.lost_tokens for loss in one[1]), one[0]["session_id"]))
+    return [row for row, _ in judged[: ask.arguments.number(TOP)]]
+
+
+def _sent(row: Mapping[str, int]) -> int:
+    return row["cache_write_5m_tokens"] + row["cache_write_1h_tokens"] + row["input_tokens"]
+
+
+async def _calls(ask: Asking, scope: Scope) -> list[Mapping[str, Any]]:
+    """Return the live calls of the sessions, thread by thread, of the newest as many as are looked at."""
+    statement = Statement(scope)
+    names = (*_TEXTS, *_INPUT, "is_sidechain", "call_id", "version", "sign")
+    select = ", ".join([*(f"x.{name} AS {name}" for name in names),
+                        "toUnixTimestamp64Milli(x.occurred_at) AS at_ms"])  # fmt: skip
+    where = "x.status = 'ok'"
+    # What takes a row back comes before it: where the bound cuts between them, none is left standing.
+    order = "x.occurred_at DESC, x.call_id DESC, x.version DESC, x.sign"
+    sql = f"{statement.ledger(select, where=where)} ORDER BY {order} LIMIT {MOST_CALLS}"
+    live = live_rows(await ask.rows(statement, sql))
+    return sorted(
+        live, key=lambda c: (c["session_id"], c["agent"], c["is_sidechain"], c["at_ms"], c["call_id"])
+    )
+
+
+def _row(ask: Asking, sums: Mapping[str, Any], own: Sequence[Loss], period: Period) -> Row:
+    costs = [_cost(ask, loss) for loss in own]
+    causes = Counter(loss.cause for loss in own)
+    worst = max(own, key=lambda loss: loss.lost_tokens)
+    return {
+        "session_id": sums["d0"],
+        "calls": sums["calls"],
+        "cache_hit_ratio": cache_hit_ratio(sums),
+        "losses": len(own),
+        **{f"losses_{cause}": causes[cause] for cause in ("expired", "model_changed", "prompt_changed")},
+        "lost_tokens": sum(loss.lost_tokens for loss in own),
+        "cost_usd": usd(sum(cost for cost in costs if cost is not None)),
+        "unpriced_losses": costs.count(None),
+        "worst_at": _moment(worst).astimezone(period.zone).isoformat(timespec="milliseconds"),
+        "worst_lost_tokens": worst.lost_tokens,
+        "worst_gap_s": round(worst.gap_ms / 1000, 3),
+    }
+
+
+def _cost(ask: Asking, loss: Loss) -> int | None:
+    """Return what the lost tokens cost beyond reading them from the cache, at the list prices of the call."""
+    call = loss.after
+    rates = ask.prices.rates(
+        call["provider"], call["model"], _moment(loss), sum(call[name] for name in _INPUT),
+        *(call[name] for name in ("service_tier", "speed", "inference_geo")),
+    )  # fmt: skip
+    if rates is None:
+        return None
+    if call["cache_write_1h_tokens"]:
+        again = rates.cache_write_1h
+    else:
+        again = rates.cache_write_5m if call["cache_write_5m_tokens"] else rates.input
+    return round_half_even(loss.lost_tokens * (again - rates.cache_read), rates.nano)
+
+
+def _moment(loss: Loss) -> datetime:
+    return datetime.fromtimestamp(loss.after["at_ms"] / 1000, UTC)
+
+
+_COLUMNS: Final[tuple[Column, ...]] = (
+    *columns(Kind.TEXT, "session_id"),
+    *columns(Kind.COUNT, "calls"),
+    *columns(Kind.RATIO, "cache_hit_ratio"),
+    *columns(Kind.COUNT, "losses", "losses_expired", "losses_model_changed", "losses_prompt_changed"),
+    *columns(Kind.COUNT, "lost_tokens"),
+    *columns(Kind.USD, "cost_usd"),
+    *columns(Kind.COUNT, "unpriced_losses"),
+    *columns(Kind.TIME, "worst_at"),
+    *columns(Kind.COUNT, "worst_lost_tokens"),
+    *columns(Kind.RATIO, "worst_gap_s"),
+)
+REPORTS: Final = (
+    Report(
+        "cache-losses",
+        "Sessions that lost their cache: how often, why, and what filling it again cost",
+        _COLUMNS,
+        _cache_losses,
+        (TOP,),
+        of_people=True,
+    ),
+)
