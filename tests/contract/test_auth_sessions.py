@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from infra.desks import PASSWORD, VISITOR, audited, replicas
+from infra.waiting import until
 from tokentide_common.accounts_schema import (
     device_logins,
     login_failures,
@@ -23,7 +24,7 @@ from tokentide_common.database import reading_async, writing_async
 from tokentide_common.errors import NotFound, Unauthorized
 from tokentide_query_api.accounts import device_login, profile
 from tokentide_query_api.accounts.access_tokens import AccessTokens, Claims
-from tokentide_query_api.accounts.auth_shapes import NewDevice, SignUp
+from tokentide_query_api.accounts.auth_shapes import Decision, NewDevice, SignUp
 from tokentide_query_api.accounts.changes import changing_people
 from tokentide_query_api.accounts.sessions import GRACE, IDLE, LONGEST, end_sessions_of, rotate
 from tokentide_query_api.accounts.signup import sign_up
@@ -45,9 +46,7 @@ def desk(pair):
 
 @pytest.fixture
 async def ann(pair):
-    tokens = await sign_up(pair[0], ANN, VISITOR)
-    await pair[1].people.refresh()
-    return tokens
+    return await sign_up(pair[0], ANN, VISITOR)
 
 
 async def admitted(desk, access_token):
@@ -77,6 +76,23 @@ async def test_a_session_goes_on_with_new_tokens(desk, ann):
         ann.organisation.id,
         "owner",
     )
+
+
+async def test_who_signed_up_at_one_replica_is_known_at_the_other_at_once(pair):
+    tokens = await sign_up(pair[0], ANN, VISITOR)
+    assert (await admitted(pair[1], tokens.access_token)).user_id == tokens.user.id
+    codes = await device_login.begin(pair[0], NewDevice(machine_id="m-1"), VISITOR)
+    principal = await admitted(pair[0], tokens.access_token)
+    await device_login.decide(pair[0], principal, Decision(user_code=codes.user_code, approve=True), VISITOR)
+    keys = await device_login.ask(pair[0], codes.device_code, VISITOR)
+    await until(lambda: known(pair[1], keys.api_key), within_s=5)
+
+
+async def known(desk, api_key) -> bool:
+    try:
+        return bool(await admitted(desk, api_key))
+    except Unauthorized:
+        return False
 
 
 async def test_of_two_replicas_that_rotate_one_token_exactly_one_wins_and_the_session_lives(pair, ann):
