@@ -70,9 +70,8 @@ def create_app(
                 await own_keys.start()
             desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
             prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
-            opened.append(
-                Sources(own_store, desk, Pseudonyms(settings.secret_key), Leaderboard(own_store), prices)
-            )
+            names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
+            opened.append(Sources(own_store, desk, names, board, prices))
             stack.callback(opened.clear)
             yield
 
