@@ -62,7 +62,10 @@ async def test_each_role_may_do_what_the_table_says(api):
     seen = {"first_seen_at": utc_now(), "last_seen_at": utc_now()}
     with writing(api.people.engine) as connection:
         connection.execute(sa.insert(machines).values(machine | seen))
+    held = {"user": "theirs", "plan": "pro", "valid_from": "2026-11-01"}
+    plan = await api.ask("POST", "/plans", colleague, body=held)
     theirs = {"key_id": key.json()["key_id"], "machine_id": "theirs", "user_id": colleague.user_id}
+    theirs["plan_id"] = plan.json()["plan_id"]
     none = dict.fromkeys(("key_id", "machine_id", "user_id", "team_id", "invitation_id", "plan_id"), "none")
     known = {"org_id": "org_a", "name": "anthropic"}
     wrong = []
