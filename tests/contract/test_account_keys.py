@@ -9,12 +9,16 @@ import pytest
 import sqlalchemy as sa
 
 from infra.account_desks import office, replica
-from tokentide_common.accounts_schema import api_keys, audit_log, machines
+from tokentide_common.accounts_schema import api_keys, audit_log, machines, memberships
 from tokentide_common.database import reading, utc_now, writing
 from tokentide_common.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
-from tokentide_query_api.accounts import keys
+from tokentide_query_api.accounts import invitations, keys, members
+from tokentide_query_api.accounts.audit import Actor
+from tokentide_query_api.accounts.changes import Maker
+from tokentide_query_api.accounts.invitations import NewInvitation
 from tokentide_query_api.accounts.key_shapes import KeyChange, NewKey
 from tokentide_query_api.accounts.pages import Page
+from tokentide_query_api.accounts.principal import Principal
 
 
 @pytest.fixture
@@ -153,6 +157,41 @@ async def test_an_admin_revokes_but_does_not_change_what_is_an_owners(at):
         await keys.revoke(at.desk, at.by("admin"), key.key_id)
     with pytest.raises(Conflict):
         await keys.change(at.desk, at.by("owner"), owners.key_id, KeyChange(name="again"), None)
+
+
+async def test_what_memory_still_believes_makes_no_key(at):
+    """Another replica has removed, demoted or revoked a moment ago, and this one has not heard of it."""
+    demoted, removed = at.by("admin"), at.by("member")
+    made = await keys.issue(at.desk, at.by("owner"), new("a", role="admin", owner_id=None))
+    holder = Principal(org_id="org_a", role="admin", kind="key", actor_id=made.key_id)
+    revoked = Maker(holder, Actor("key", made.key_id))
+    with writing(at.people.engine) as connection:
+        mine = memberships.c.user_id == demoted.principal.user_id
+        connection.execute(sa.update(memberships).where(mine).values(role="member"))
+        mine = memberships.c.user_id == removed.principal.user_id
+        connection.execute(sa.delete(memberships).where(mine))
+        connection.execute(sa.update(api_keys).values(revoked_at=utc_now()))
+    before = len(stored(at, api_keys))
+    for maker in (demoted, removed, revoked):
+        with pytest.raises(Unauthorized):
+            await keys.issue(at.desk, maker, new())
+    with pytest.raises(Unauthorized):
+        await members.change_role(at.desk, demoted, at.who("viewer").user_id, "admin", None)
+    with pytest.raises(Unauthorized):
+        await invitations.invite(at.desk, revoked, NewInvitation("x@y.example", role="admin"))
+    assert len(stored(at, api_keys)) == before
+
+
+async def test_a_key_made_with_a_key_ends_no_later_than_that(at):
+    end = datetime.now(UTC) + timedelta(hours=1)
+    made = await keys.issue(at.desk, at.by("owner"), new("a", role="admin", owner_id=None, expires_at=end))
+    holder = Principal(org_id="org_a", role="admin", kind="key", actor_id=made.key_id)
+    maker = Maker(holder, Actor("key", made.key_id))
+    for wanted in (None, end + timedelta(days=1)):
+        child = await keys.issue(at.desk, maker, new("p", expires_at=wanted))
+        assert child.expires_at == end
+    longer = await keys.change(at.desk, maker, child.key_id, KeyChange(expires_at=None), None)
+    assert longer.expires_at == end
 
 
 async def test_of_many_who_change_the_same_version_at_once_exactly_one_wins(at, database_url):

@@ -10,15 +10,25 @@ import pytest
 import sqlalchemy as sa
 
 from infra.desks import PASSWORD, VISITOR, audited, replicas
-from tokentide_common.accounts_schema import memberships, refresh_tokens
+from infra.waiting import until
+from tokentide_common.accounts_schema import (
+    device_logins,
+    login_failures,
+    memberships,
+    one_time_secrets,
+    outbox,
+    refresh_tokens,
+    sessions,
+)
 from tokentide_common.database import reading_async, writing_async
 from tokentide_common.errors import NotFound, Unauthorized
-from tokentide_query_api.accounts import profile
+from tokentide_query_api.accounts import device_login, profile
 from tokentide_query_api.accounts.access_tokens import AccessTokens, Claims
-from tokentide_query_api.accounts.auth_shapes import SignUp
+from tokentide_query_api.accounts.auth_shapes import Decision, NewDevice, SignUp
 from tokentide_query_api.accounts.changes import changing_people
 from tokentide_query_api.accounts.sessions import GRACE, IDLE, LONGEST, end_sessions_of, rotate
 from tokentide_query_api.accounts.signup import sign_up
+from tokentide_query_api.accounts.tidying import tidy
 
 ANN = SignUp(email="ann@example.com", password=PASSWORD)
 
@@ -36,9 +46,7 @@ def desk(pair):
 
 @pytest.fixture
 async def ann(pair):
-    tokens = await sign_up(pair[0], ANN, VISITOR)
-    await pair[1].people.refresh()
-    return tokens
+    return await sign_up(pair[0], ANN, VISITOR)
 
 
 async def admitted(desk, access_token):
@@ -68,6 +76,23 @@ async def test_a_session_goes_on_with_new_tokens(desk, ann):
         ann.organisation.id,
         "owner",
     )
+
+
+async def test_who_signed_up_at_one_replica_is_known_at_the_other_at_once(pair):
+    tokens = await sign_up(pair[0], ANN, VISITOR)
+    assert (await admitted(pair[1], tokens.access_token)).user_id == tokens.user.id
+    codes = await device_login.begin(pair[0], NewDevice(machine_id="m-1"), VISITOR)
+    principal = await admitted(pair[0], tokens.access_token)
+    await device_login.decide(pair[0], principal, Decision(user_code=codes.user_code, approve=True), VISITOR)
+    keys = await device_login.ask(pair[0], codes.device_code, VISITOR)
+    await until(lambda: known(pair[1], keys.api_key), within_s=5)
+
+
+async def known(desk, api_key) -> bool:
+    try:
+        return bool(await admitted(desk, api_key))
+    except Unauthorized:
+        return False
 
 
 async def test_of_two_replicas_that_rotate_one_token_exactly_one_wins_and_the_session_lives(pair, ann):
@@ -194,3 +219,24 @@ async def test_of_refresh_tokens_only_digests_are_stored(desk, ann):
         stored = repr((await connection.execute(sa.select(refresh_tokens))).all())
     assert ann.refresh_token not in stored
     assert ann.refresh_token[4:] not in stored
+
+
+async def test_what_is_over_is_taken_away_and_what_is_not_stays(desk, ann):
+    await device_login.begin(desk, NewDevice(machine_id="m-1"), VISITOR)
+    gone = await sign_up(desk, SignUp(email="bob@example.com", password=PASSWORD), VISITOR)
+    await profile.log_out(desk, await admitted(desk, gone.access_token), VISITOR)
+    desk.clock.pass_by(days=IDLE.days - 1)
+    opened = await rotate(desk, ann.refresh_token, VISITOR.actor())
+    await tidy(desk.engine, desk.clock())
+    left = {}
+    async with reading_async(desk.engine) as connection:
+        for table in (sessions, one_time_secrets, device_logins, login_failures, outbox):
+            left[table.name] = len((await connection.execute(sa.select(table))).all())
+    assert left == {
+        "sessions": 1,
+        "one_time_secrets": 0,
+        "device_logins": 0,
+        "login_failures": 0,
+        "outbox": 0,
+    }
+    await rotate(desk, opened.refresh_token, VISITOR.actor())

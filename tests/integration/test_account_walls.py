@@ -204,3 +204,45 @@ async def test_names_are_kept_as_they_were_written(api):
         assert (made.json()["name"], made.json()["project"]) == (text, text)
     with reading(api.people.engine) as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(api_keys)).scalar_one() > 8
+
+
+GUESSED = [
+    "/api/v1/keys/",
+    "/api/v1//keys",
+    "//api/v1/keys",
+    "/API/V1/KEYS",
+    "/api/v1/keys/%2e%2e/audit",
+    "/api/v1/machines/..%2faudit",
+    "/api/v1/machines/x/../../audit",
+    "/api/v1/keys;/audit",
+    "/api/v1/keys%00",
+    "/api/v1/keys.json",
+    "/api/v1/audit?include_revoked=true&role=owner&org_id=org_a",
+]
+
+
+async def test_without_good_credentials_no_path_answers_anything(api):
+    ids = await furnish(api, "org_a")
+    paths = [f"/api/v1{path}".format(**ids) for method, path in await routes(api) if method == "GET"]
+    wrong = [
+        {},
+        {"authorization": "Bearer "},
+        {"authorization": f"Basic {api.keys['org_a']}"},
+        {"authorization": f"Bearer {api.who('owner').token[:-2]}xx"},
+        {"authorization": f"Bearer {api.other_keys['m']}"},
+        {"x-tokentide-key": api.other_keys["p"]},
+        {"x-user-id": api.who("owner").user_id, "x-org-id": "org_a", "cookie": "role=owner"},
+    ]
+    for headers in wrong:
+        for path in [*paths, *GUESSED]:
+            answer = await api.client.get(path, headers=headers)
+            assert answer.status_code in ({401} if path in paths else {400, 401, 404}), (path, headers)
+            assert [value for value in ids.values() if value in answer.text and value not in path] == []
+
+
+async def test_a_guessed_path_shows_no_more_than_the_one_that_it_means(api):
+    await furnish(api, "org_a")
+    headers = {"authorization": f"Bearer {api.who('viewer').token}"}
+    for path in GUESSED:
+        answer = await api.client.get(path, headers=headers)
+        assert answer.status_code in {400, 403, 404}, (path, answer.text)

@@ -82,7 +82,8 @@ async def test_a_new_password_needs_the_old_one_and_ends_the_other_sessions(clie
         headers = {"authorization": f"Bearer {begun['access_token']}"}
         return await client.patch("/api/v1/auth/me", json=body, headers=headers)
 
-    assert (await changing("not the old one")).status_code == 401
+    refused = await changing("not the old one")
+    assert (refused.status_code, refused.json()["code"]) == (403, "wrong_password")
     assert (await me(client, other["access_token"])).status_code == 200
     assert (await changing(PASSWORD)).status_code == 200
     assert (await me(client, begun["access_token"])).status_code == 200

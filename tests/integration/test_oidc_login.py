@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -150,6 +151,18 @@ async def test_role_and_teams_follow_the_groups_at_each_login(database_url: str)
         actions = [action for (action,) in at.rows(sa.select(audit_log.c.action).order_by(audit_log.c.at))]
         assert {"user.identity_linked", "member.added", "member.changed", "member.removed"} <= set(actions)
         assert {"team.created", "team.member_added", "team.member_removed", "session.opened"} <= set(actions)
+
+
+async def test_a_person_who_comes_twice_at_once_becomes_one_user(database_url: str) -> None:
+    async with door(database_url, **GROUPS) as at:
+        at.stub.person["groups"] = ["staff", "data"]
+        async with httpx.AsyncClient(base_url=at.public, trust_env=False) as other:
+            second = Door(at.stub, other, at.engine)
+            came = [await at.start(), await second.start()]
+            both = await asyncio.gather(at.callback(*came[0]), second.callback(*came[1]))
+        assert [answer.status_code for answer in both] == [200, 200], [answer.text for answer in both]
+        assert len({answer.json()["user"]["id"] for answer in both}) == 1
+        assert len(at.rows(sa.select(users.c.user_id))) == len(at.rows(sa.select(teams.c.team_id))) == 1
 
 
 async def test_the_last_owner_stays_whatever_the_groups_say(url: str) -> None:

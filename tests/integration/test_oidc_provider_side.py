@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from joserfc.jwk import ECKey
 
 from infra.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProviderStub
@@ -94,8 +95,11 @@ async def test_a_person_is_known_by_a_token_that_is_right(algorithm: str) -> Non
 
 async def test_a_token_with_anything_wrong_is_refused(stub: OidcProviderStub) -> None:
     side = side_of(stub)
-    for stub.wrong in WRONG:
-        assert await refused(side, stub), stub.wrong
+    with structlog.testing.capture_logs() as logged:
+        for stub.wrong in WRONG:
+            assert await refused(side, stub), stub.wrong
+    # Who runs the installation learns why.
+    assert {"aud", "iss", "exp", "nonce", "azp"} <= {line["claim"] for line in logged}
 
 
 async def test_an_unsigned_token_is_refused_though_the_provider_offers_it(stub: OidcProviderStub) -> None:

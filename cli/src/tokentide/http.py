@@ -15,7 +15,8 @@ from tokentide.failures import Exit, Failure
 # The server may be up again in a moment, or is busy: the same request can succeed later.
 TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HINTS: Final = {
-    401: "check TOKENTIDE_KEY or --key: `push` needs a machine key (tt_m_…), the others an API key (tt_a_…)",
+    401: "log in again with `tokentide login`, or check TOKENTIDE_KEY or --key: `push` needs a machine key"
+    " (tt_m_…), the others an API key (tt_a_…)",
     403: "this key may not do that: `push` needs a machine key (tt_m_…), the others an API key (tt_a_…)",
     404: "check the address: is another program listening there?",
     413: "a proxy in front of the server may allow smaller bodies than 10 MiB",
@@ -58,10 +59,12 @@ def refusal(answer: httpx.Response) -> Failure:
     said = problem.detail or problem.title or answer.reason_phrase
     code = f" ({problem.code})" if problem.code else ""
     fields = "".join(f"\n  {error.field}: {error.detail}" for error in problem.errors)
+    # Who names a code is a Tokentide server, which lacks nothing but the thing that was asked for.
+    known = answer.status_code == httpx.codes.NOT_FOUND and problem.code
     where = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}"
     return Failure(
         f"{where} answered {answer.status_code}{code}: {said}{fields}",
-        hint=_HINTS.get(answer.status_code, ""),
+        hint="" if known else _HINTS.get(answer.status_code, ""),
         code=Exit.TRY_LATER if answer.status_code in TRY_AGAIN else Exit.FAILED,
     )
 

@@ -79,6 +79,7 @@ async def embedded_system(
         await keys.start()
         query = create_query_api(load(QuerySettings, environ), store=store, engine=engine, keys=keys)
         query_port = await stack.enter_async_context(serving(query, host="127.0.0.1", port=ports.query))
+        stack.callback(query.state.live.close)  # streams have no end of their own
         ingest = create_ingest(load(IngestSettings, environ), keys=keys)
         ingest_port = await stack.enter_async_context(serving(ingest, host="127.0.0.1", port=ports.ingest))
         # The last to open and the first to close: the others count what it still sees of live streams.
@@ -142,4 +143,6 @@ def _environment(
         "TOKENTIDE_BIND_HOST": "127.0.0.1",
         "TOKENTIDE_OTLP_GRPC_PORT": str(ports.otlp_grpc),
     }
+    if ports.query:  # what links in letters and at logins lead to
+        decided["TOKENTIDE_QUERY_PORT"] = str(ports.query)
     return {**suggested, **os.environ, **decided}

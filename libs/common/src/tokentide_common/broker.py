@@ -24,7 +24,15 @@ from tokentide_common.errors import TooLarge, Unavailable
 from tokentide_common.outbox import Outbox, Record
 from tokentide_common.topics import TOPICS
 
-__all__ = ["GroupConsumer", "LostPartition", "Publisher", "Record", "bootstrap_servers", "ensure_topics"]
+__all__ = [
+    "GroupConsumer",
+    "LostPartition",
+    "Publisher",
+    "Record",
+    "Tail",
+    "bootstrap_servers",
+    "ensure_topics",
+]
 
 # A broker takes batches of 1 MiB by default, in which a record needs room for its key, headers and framing.
 _MAX_RECORD_BYTES: Final = 1_000_000
@@ -266,3 +274,54 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     def _owned_partitions(self, partitions: Iterable[int]) -> list[TopicPartition]:
         owned = self._consumer.assignment()
         return [tp for p in partitions if (tp := TopicPartition(self.topic, p)) in owned]
+
+
+class Tail:
+    """Reads a topic of one partition without a group: every instance reads all of it from where it likes."""
+
+    def __init__(self, url: str, topic: str) -> None:
+        self._url = url
+        self._partition = TopicPartition(topic, 0)
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def start(self, *, after: int | None, back: int) -> tuple[int, int]:
+        """Begin after an offset, or with the last `back` records; return the first offset, and the end's.
+
+        An offset that is not there any more, or not yet, is none. Raises `Unavailable`.
+        """
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers(self._url),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            request_timeout_ms=10_000,
+        )
+        try:
+            async with asyncio.timeout(10):
+                await consumer.start()
+                consumer.assign([self._partition])
+                first = (await consumer.beginning_offsets([self._partition]))[self._partition]
+                end = (await consumer.end_offsets([self._partition]))[self._partition]
+        except (KafkaError, OSError, TimeoutError, ValueError) as exc:
+            await consumer.stop()
+            raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
+        known = after is not None and first <= after + 1 <= end
+        start = after + 1 if after is not None and known else max(first, end - back)
+        consumer.seek(self._partition, start)
+        self._consumer = consumer
+        return int(start), int(end)
+
+    async def fetch(self) -> list[ConsumerRecord]:
+        """Return what has arrived, waiting a second for the first record. Raises `Unavailable`."""
+        assert self._consumer is not None
+        try:
+            got = await self._consumer.getmany(self._partition, timeout_ms=1000)
+        except (KafkaError, OSError) as exc:
+            raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
+        return list(got.get(self._partition, ()))
+
+    async def stop(self) -> None:
+        """Read no more."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()

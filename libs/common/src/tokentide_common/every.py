@@ -16,10 +16,18 @@ _log = structlog.get_logger(__name__)
 
 
 class Every:
-    """Does `work` every `seconds`, and once more at the end; what is away then is tried again next time."""
+    """Does `work` every `seconds`, and once more `at_end`; what is away then is tried again next time."""
 
-    def __init__(self, what: str, work: Callable[[], Awaitable[None]], *, seconds: float = MINUTE_S) -> None:
+    def __init__(
+        self,
+        what: str,
+        work: Callable[[], Awaitable[None]],
+        *,
+        seconds: float = MINUTE_S,
+        at_end: bool = True,
+    ) -> None:
         self._what = what
+        self._at_end = at_end
         self._work = work
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
@@ -29,14 +37,15 @@ class Every:
         self._task = asyncio.create_task(self._again_and_again(), name=self._what)
 
     async def stop(self) -> None:
-        """Do it a last time, and end."""
+        """End, after a last time if that was asked for."""
         if self._task is None:
             return
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._task = None
-        await self._once()
+        if self._at_end:
+            await self._once()
 
     async def _again_and_again(self) -> None:
         while True:

@@ -13,6 +13,7 @@ RANKINGS: Final = "tokentide.rankings"
 DEAD_LETTERS: Final = "tokentide.dead-letters"
 PERIODS: Final = "tokentide.periods"
 VERDICTS: Final = "tokentide.verdicts"
+COUNTED: Final = "tokentide.counted"
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -42,6 +43,7 @@ TOPICS: Final = (
     ),
     Topic(PERIODS, "days whose numbers changed, keyed by organisation", 1, 7 * _DAY_MS),
     Topic(VERDICTS, "what became of events whose sender waits", 1, _DAY_MS // 24),
+    Topic(COUNTED, "rows of calls as they are counted, for live views", 1, _DAY_MS // 24),
 )
 
 

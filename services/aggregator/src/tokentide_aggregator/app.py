@@ -19,6 +19,7 @@ from tokentide_aggregator.activity_links import ActivityLinks
 from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.consumer import Consumer
 from tokentide_aggregator.consumers import Consumers
+from tokentide_aggregator.counted_feed import CountedFeed
 from tokentide_aggregator.failpoints import failpoint
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.ledger import Ledger
@@ -49,7 +50,12 @@ async def running(
     prices = Prices.load(settings.price_overrides or None)
     publisher = Publisher(settings.broker_url, deadline_s=10)
 
-    def consumer(ledger: Ledger[Any, Any], group: str, links: Links | ActivityLinks) -> Consumer:
+    def consumer(
+        ledger: Ledger[Any, Any],
+        group: str,
+        links: Links | ActivityLinks,
+        feed: CountedFeed | None = None,
+    ) -> Consumer:
         counted = CountedCalls(store, ledger.index)
         processor = Processor(
             ledger=ledger,
@@ -60,13 +66,14 @@ async def running(
             metrics=metrics,
             failpoint=failpoint(settings.failpoint),
             links=links,
+            feed=feed,
         )
         return Consumer(settings, group, processor, counted, metrics)
 
     calls, links = CallLedger(price_of(prices), prices.version), Links(store)
     consumers = Consumers(
         [
-            consumer(calls, settings.consumer_group, links),
+            consumer(calls, settings.consumer_group, links, CountedFeed(publisher)),
             # A group of its own: a group whose members want different topics rebalances at every start.
             consumer(ActivityLedger(), f"{settings.consumer_group}-activity", ActivityLinks(links)),
             LimitsConsumer(settings, f"{settings.consumer_group}-limits", store, publisher, metrics),

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from faststream.kafka import KafkaBroker
 
+from tokentide_aggregator.rows import LedgerRow
 from tokentide_common.activity import ActivityFact
 from tokentide_common.asyncapi import asyncapi_document, describe_publishers
 from tokentide_common.events import UsageEvent
 from tokentide_common.limit_facts import LimitFact
-from tokentide_common.topics import ACTIVITY, LIMITS, PERIODS, USAGE, VERDICTS, PeriodsTouched, Verdicts
+from tokentide_common.topics import (
+    ACTIVITY,
+    COUNTED,
+    LIMITS,
+    PERIODS,
+    USAGE,
+    VERDICTS,
+    PeriodsTouched,
+    Verdicts,
+)
 
 
 def document() -> bytes:
@@ -35,13 +45,14 @@ def document() -> bytes:
             description="what providers say of their limits, keyed by account",
         )(_described_only),
     ]
-    describe_publishers(broker, {VERDICTS: "verdicts", PERIODS: "periods"})
+    describe_publishers(broker, {VERDICTS: "verdicts", PERIODS: "periods", COUNTED: "counted"})
     payloads = {
         "usage": UsageEvent,
         "activity": ActivityFact,
         "limits": LimitFact,
         "verdicts": Verdicts,
         "periods": PeriodsTouched,
+        "counted": LedgerRow,
     }
     described = asyncapi_document(broker, "Tokentide aggregator", payloads)
     del subscribers  # the broker holds them weakly: they had to live until here

@@ -31,6 +31,7 @@ import msgspec
 import structlog
 
 from tokentide_aggregator.activity_links import ActivityLinks
+from tokentide_aggregator.counted_feed import CountedFeed
 from tokentide_aggregator.dead_letters import dead_letter_records
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
@@ -101,8 +102,9 @@ class Processor(Generic[E, K]):
         metrics: Metrics,
         failpoint: Failpoint,
         links: Links | ActivityLinks | None = None,
+        feed: CountedFeed | None = None,
     ) -> None:
-        self._links = links
+        self._links, self._feed = links, feed
         self._ledger = ledger
         self.topic = ledger.topic
         self._store = store
@@ -160,6 +162,8 @@ class Processor(Generic[E, K]):
             except _Outdated:
                 memory = None
         self._failpoint("after_insert")
+        if self._feed is not None:
+            await self._feed.tell(token, kept)
         # What was claimed before may have been written before, by a process with other prices: then its rows
         # stand, not ours, and only the store can say what to take back.
         await self._timed("seen", lambda: self._remember(kept, recent, trusted=anew))

@@ -14,8 +14,10 @@ from tokentide_query_api.settings import QuerySettings
 
 async def serve(settings: QuerySettings) -> None:
     """Serve until SIGTERM or SIGINT, then answer what is in work."""
-    async with serving(create_app(settings), host=settings.bind_host, port=settings.query_port):
+    app = create_app(settings)
+    async with serving(app, host=settings.bind_host, port=settings.query_port):
         await stop_requested()
+        app.state.live.close()
 
 
 def main() -> None:

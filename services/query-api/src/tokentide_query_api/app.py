@@ -10,6 +10,7 @@ from typing import Final
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
 
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.database import Engine, open_database, utc_now
@@ -24,6 +25,8 @@ from tokentide_query_api.accounts.routes import account_handlers
 from tokentide_query_api.admission_pace import AdmissionPace
 from tokentide_query_api.landing import PAGES
 from tokentide_query_api.leaderboard import Leaderboard
+from tokentide_query_api.live.hub import LiveHub
+from tokentide_query_api.live.stream import live_handlers
 from tokentide_query_api.metering import Metering
 from tokentide_query_api.openapi import document
 from tokentide_query_api.pseudonyms import Pseudonyms
@@ -44,15 +47,17 @@ def create_app(
     metrics: Metrics | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> Litestar:
-    """Return the app.
+    """Return the app; `app.state.live.close()` before it is stopped ends the streams that would hold it up.
 
     What is passed in stays the caller's to start and close; the rest is opened with the app.
     """
     opened: list[Sources] = []
+    live = LiveHub(settings.broker_url)
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(live.stop)
             own_store = store or Store(settings.clickhouse_url, connections=_READS_AT_ONCE)
             if store is None:
                 stack.push_async_callback(own_store.close)
@@ -65,9 +70,8 @@ def create_app(
                 await own_keys.start()
             desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
             prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
-            opened.append(
-                Sources(own_store, desk, Pseudonyms(settings.secret_key), Leaderboard(own_store), prices)
-            )
+            names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
+            opened.append(Sources(own_store, desk, names, board, prices))
             stack.callback(opened.clear)
             yield
 
@@ -80,19 +84,19 @@ def create_app(
         return {"store": await _store_answers(sources().store)}
 
     recorded = metrics or Metrics()
+    pace = AdmissionPace(lambda: sources().desk.rates, settings.trusted_proxies)
     return Litestar(
         [
             *PAGES,
             *reading_handlers(sources),
             *account_handlers(lambda: sources().desk),
+            *live_handlers(lambda: sources().desk, live),
             *health_routes(recorded, checks),
         ],
+        state=State({"live": live}),
         lifespan=[lifespan],
         exception_handlers=exception_handlers(),
-        middleware=[
-            Metering(recorded),
-            AdmissionPace(lambda: sources().desk.rates, settings.trusted_proxies),
-        ],
+        middleware=[Metering(recorded), pace],
         before_send=[security_headers(settings.public_url)],
         cors_config=_cors(settings.cors_origins),
         request_max_body_size=_MAX_BODY_BYTES,

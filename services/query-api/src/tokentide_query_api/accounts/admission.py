@@ -20,7 +20,7 @@ _REFUSED: Final = "a valid key or access token is needed: Authorization: Bearer 
 
 
 class Access:
-    """Judges credentials in memory; only a key that is not known yet waits for the database."""
+    """Judges credentials in memory; only a key or a member not known yet waits for the database."""
 
     def __init__(
         self, keys: LiveKeys, people: LivePeople, tokens: AccessTokens, clock: Callable[[], datetime]
@@ -34,8 +34,21 @@ class Access:
         """Return who asks; raises `Unauthorized`, or `Unavailable` when that cannot be told any more."""
         secret = secret_from(headers)
         if secret and not secret.startswith(KEY_PREFIX):
-            return self._user(self._tokens.read(secret, self._clock()))
-        return self._key(await self._keys.admit(secret, _READERS))
+            claims = self._tokens.read(secret, self._clock())
+            await self._look_for(claims.org_id, claims.user_id)
+            return self._user(claims)
+        key = await self._keys.admit(secret, _READERS)
+        if key.owner_id:
+            await self._look_for(key.org_id, key.owner_id)
+        return self._key(key)
+
+    async def _look_for(self, org_id: str, user_id: str) -> None:
+        """Look once more before somebody is refused: another replica may have just made them a member.
+
+        Only tokens of ours and known keys get here: no flood of invented ones becomes a flood of queries.
+        """
+        if self._people.member(org_id, user_id) is None:
+            await self._people.refresh()
 
     def _user(self, claims: Claims) -> Principal:
         member = self._people.member(claims.org_id, claims.user_id)

@@ -127,7 +127,13 @@ def _recovering(desk: Opened) -> Sequence[HTTPRouteHandler]:
 
 
 def _staying(desk: Opened) -> Sequence[HTTPRouteHandler]:
-    @get(f"{AUTH}/me", summary="Who I am", tags=["auth"], responses=problems(), response_headers=PRIVATE)
+    @get(
+        f"{AUTH}/me",
+        summary="Who asks, and where they belong",
+        tags=["auth"],
+        responses=problems(),
+        response_headers=PRIVATE,
+    )
     async def me(request: Request[Any, Any, Any]) -> Response[Me]:
         found = await profile.who_am_i(desk(), await desk().caller(request))
         return versioned(found.me, found.version)

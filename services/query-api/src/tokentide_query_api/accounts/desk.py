@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from litestar import Request
@@ -27,8 +27,11 @@ from tokentide_query_api.accounts.people import LivePeople
 from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.accounts.safe import Safe
 from tokentide_query_api.accounts.shared_buckets import SharedBuckets
+from tokentide_query_api.accounts.tidying import tidy
 from tokentide_query_api.rate_limits import Buckets, LocalBuckets, RateLimits, kind_of
 from tokentide_query_api.settings import QuerySettings
+
+_TIDY_EVERY_S: Final = 900.0
 
 
 class Desk(msgspec.Struct, frozen=True):
@@ -83,6 +86,9 @@ async def open_desk(
         outbox = Outbox(own, safe, carrier_of(settings), clock)
         stack.push_async_callback(outbox.stop)
         outbox.start()
+        tidying = Every("tidy-accounts", lambda: tidy(own, clock()), seconds=_TIDY_EVERY_S, at_end=False)
+        stack.push_async_callback(tidying.stop)
+        tidying.start()
         buckets: Buckets = LocalBuckets()
         if settings.rate_limits_shared:
             buckets = shared = SharedBuckets(own)

@@ -35,12 +35,6 @@ LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
 _CODE: Final = re.compile(rf"[{LETTERS}]{{8}}")
 
 Refusal = Literal["authorization_pending", "slow_down", "access_denied", "expired_device_code"]
-_REFUSALS: Final[dict[Refusal, str]] = {
-    "authorization_pending": "nobody has decided yet: ask again after the interval",
-    "slow_down": "asked too soon: wait the whole interval, and five seconds more",
-    "access_denied": "the login of this machine was denied",
-    "expired_device_code": "this device code was used before, has expired or is none of ours: begin anew",
-}
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -113,7 +107,7 @@ async def ask(desk: Desk, device_code: str, visitor: Visitor) -> DeviceKeys:
     async with writing_async(desk.engine) as connection:
         asked = await _asked(desk, connection, link_digest(device_code), visitor)
     if asked.keys is None:
-        raise InvalidRequest(_REFUSALS[asked.refusal], code=asked.refusal)
+        raise _refused(asked.refusal)
     # They are made, and shown this once: with the database away now they are known when it is back.
     with contextlib.suppress(Unavailable):
         await desk.keys.refresh()
@@ -144,6 +138,23 @@ async def _asked(desk: Desk, connection: AsyncConnection, digest: str, visitor: 
         return _Asked(refusal="access_denied")
     keys = await device_keys(desk, connection, row, visitor, now)
     return _Asked(keys=keys, refusal="access_denied")
+
+
+def _refused(refusal: Refusal) -> InvalidRequest:
+    match refusal:
+        case "authorization_pending":
+            return InvalidRequest(
+                "nobody has decided yet: ask again after the interval", code="authorization_pending"
+            )
+        case "slow_down":
+            return InvalidRequest("asked too soon: wait the whole interval", code="slow_down")
+        case "access_denied":
+            return InvalidRequest("this machine was not let in", code="access_denied")
+        case "expired_device_code":
+            return InvalidRequest(
+                "this code was used before, has expired or is none of ours: begin anew",
+                code="expired_device_code",
+            )
 
 
 def _who_may_decide(principal: Principal) -> str:

@@ -22,6 +22,7 @@ from tokentide_query_api.accounts.key_rules import not_above
 from tokentide_query_api.accounts.one_time import link_digest
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.standing import still_may
 from tokentide_query_api.accounts.words import Email, Id
 
 _LIFETIME: Final = timedelta(days=7)
@@ -86,6 +87,7 @@ async def invite(desk: Desk, by: Maker, wanted: NewInvitation) -> ShownInvitatio
         "expires_at": now + _LIFETIME,
     }
     async with writing_async(desk.engine) as connection:
+        await still_may(connection, by.principal)
         await _must_be_new(connection, by.org_id, email)
         await _must_be_team(connection, by.org_id, wanted.team_id)
         earlier = sa.update(invitations).where(

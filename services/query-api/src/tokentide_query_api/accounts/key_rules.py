@@ -49,12 +49,19 @@ def scopes_of(principal: Principal, kind: KeyKind, wanted: Collection[Scope]) ->
 
 
 def expiry_of(wanted: datetime | None, now: datetime) -> datetime | None:
-    """Return when a key expires. Raises `InvalidRequest` for a time that is over or ten years away."""
+    """Return when a key is to expire. Raises `InvalidRequest` for a time that is over or ten years away."""
     if wanted is not None and not now < wanted < now + _LONGEST:
         raise InvalidRequest(
             "a key expires in the future, within ten years", fields={"expires_at": "in the future"}
         )
     return wanted
+
+
+def within(expires_at: datetime | None, of_maker: datetime | None) -> datetime | None:
+    """Return when a key made with another expires: no later than that one, else a leak would live on."""
+    if of_maker is None:
+        return expires_at
+    return of_maker if expires_at is None else min(expires_at, of_maker)
 
 
 def owner_of_new(principal: Principal, wanted: str | None, *, said: bool) -> str | None:

@@ -27,6 +27,7 @@ from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.key_shapes import IssuedKey, KeyChange, KeyPage, NewKey, ShownKey, shown_key
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.standing import still_may
 
 _NEWEST_FIRST: Final = Order((api_keys.c.created_at, api_keys.c.key_id), newest_first=True)
 _STAMPED: Final = ("machine_id", "project", "team", "department")
@@ -54,6 +55,7 @@ async def issue(desk: Desk, by: Maker, wanted: NewKey) -> IssuedKey:
         **{name: getattr(wanted, name) for name in _STAMPED},
     }
     async with changing_keys(desk) as connection:
+        row["expires_at"] = key_rules.within(row["expires_at"], await still_may(connection, principal))
         own_email = await _email_of_owner(connection, principal, owner)
         given = own_email if wanted.user_email is None and wanted.kind != "a" else wanted.user_email or ""
         row |= await _person(connection, principal, given)
@@ -98,7 +100,10 @@ async def change(desk: Desk, by: Maker, key_id: str, wanted: KeyChange, version:
         if row.revoked_at is not None:
             raise Conflict("a revoked key is not changed any more", code="key_revoked")
         await _may_change(connection, principal, row)
+        until = await still_may(connection, principal)
         values = await _changed(desk, connection, principal, row, wanted)
+        if "expires_at" in values:
+            values["expires_at"] = key_rules.within(values["expires_at"], until)
         if values:
             values |= {"version": row.version + 1, "revision": await keys_revision(connection)}
             await connection.execute(sa.update(api_keys).where(api_keys.c.key_id == key_id).values(values))

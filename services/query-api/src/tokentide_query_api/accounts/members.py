@@ -20,6 +20,7 @@ from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.key_rules import not_above
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.standing import still_may
 
 # By what every caller sees: a cursor tells its last row's place.
 BY_NAME: Final = Order((users.c.display_name, memberships.c.user_id))
@@ -76,6 +77,7 @@ async def change_role(desk: Desk, by: Maker, user_id: str, role: Role, version: 
     by.principal.require("admin")
     async with changing_people(desk) as connection:
         row = await _locked(connection, by.org_id, user_id)
+        await still_may(connection, by.principal)
         must_be(row.version, version)
         not_above(by.principal, row.role)
         not_above(by.principal, role)
@@ -96,6 +98,7 @@ async def remove(desk: Desk, by: Maker, user_id: str) -> None:
         by.principal.require("admin")
     async with changing_people(desk) as connection:
         row = await _locked(connection, by.org_id, user_id)
+        await still_may(connection, by.principal)
         not_above(by.principal, row.role)
         if row.role == "owner":
             await _must_not_be_last(connection, by.org_id)

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
+import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -35,6 +36,7 @@ from tokentide_query_api.accounts.sessions import open_session
 from tokentide_query_api.accounts.whoami import tokens_answer
 
 PATH: Final = "/api/v1/auth/oidc"
+_log = structlog.get_logger(__name__)
 
 
 class Departure(msgspec.Struct, frozen=True):
@@ -86,6 +88,7 @@ class OidcLogins:
                 connection, came.state, provider=name, browser=came.browser, now=desk.clock()
             )
         if begun is None or not came.code:
+            _log.warning("oidc_login_not_under_way", provider=name, known=begun is not None)
             raise refused()
         attempt = Attempt(came.state, begun.nonce, begun.verifier)
         person = await side.person(came.code, _redirect_uri(desk, name), attempt)

@@ -17,7 +17,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from tokentide_common.errors import Unavailable
+from tokentide_common.errors import Unauthorized, Unavailable
 from tokentide_query_api.accounts.oidc_settings import OidcProvider, is_loopback, is_safe
 from tokentide_query_api.accounts.oidc_token import (
     ALGORITHMS,
@@ -92,15 +92,27 @@ class ProviderSide:
             now=int(self._clock().timestamp()),
         )
         try:
-            claims = verified_claims(tokens.id_token, tokens.access_token, keys, expected)
-        except UnknownKey:
-            _, keys = await self._about(anew=True)  # it signs with a new key
-            try:
-                claims = verified_claims(tokens.id_token, tokens.access_token, keys, expected)
-            except UnknownKey as exc:
-                raise refused() from exc
+            claims = await self._claims(tokens, keys, expected)
+        except Unauthorized as exc:
+            # The kind of what is wrong, and of which claim: never the token, nor what it says.
+            wrong = {
+                "error": type(exc.__cause__ or exc).__name__,
+                "claim": getattr(exc.__cause__, "claim", ""),
+            }
+            _log.warning("oidc_token_refused", provider=self.provider.name, **wrong)
+            raise
         named = {"groups_claim": self.provider.groups_claim, "verified_claim": self.provider.verified_claim}
         return person_of(claims, **named)
+
+    async def _claims(self, tokens: _Tokens, keys: KeySet, expected: Expected) -> dict[str, Any]:
+        try:
+            return verified_claims(tokens.id_token, tokens.access_token, keys, expected)
+        except UnknownKey:
+            _, keys = await self._about(anew=True)  # it signs with a new key
+        try:
+            return verified_claims(tokens.id_token, tokens.access_token, keys, expected)
+        except UnknownKey as exc:
+            raise refused() from exc
 
     async def _exchanged(
         self, discovered: _Discovered, code: str, redirect_uri: str, attempt: Attempt

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.accounts_schema import users
 from tokentide_common.database import reading_async, writing_async
-from tokentide_common.errors import Conflict, InvalidRequest, NotFound, Unauthorized
+from tokentide_common.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
 from tokentide_query_api.accounts import audit, letters
 from tokentide_query_api.accounts.access_tokens import Claims
 from tokentide_query_api.accounts.audit import Actor
@@ -69,7 +69,7 @@ async def change_me(
         if name != "password" and value is not msgspec.UNSET
     }
     new = change.password if isinstance(change.password, PasswordChange) else None
-    checked = await right_user(desk, principal.email, new.old, visitor) if new else None
+    checked = await _who_knows(desk, principal, new.old, visitor) if new else None
     hashed = await desk.passwords.hashed(new.new) if new else ""
     try:
         async with changing_people(desk) as connection:
@@ -122,6 +122,14 @@ async def join(desk: Desk, principal: Principal, secret: str, visitor: Visitor) 
         org_id = await accept_invitation(connection, secret, user_id, actor, desk.clock())
         opened = await move_session(desk, connection, Claims(user_id, principal.session_id, org_id))
         return await tokens_answer(connection, opened)
+
+
+async def _who_knows(desk: Desk, principal: Principal, old: str, visitor: Visitor) -> sa.Row[Any]:
+    try:
+        return await right_user(desk, principal.email, old, visitor)
+    except Unauthorized as exc:
+        # Not 401: the session is as good as before, and a client need not refresh it.
+        raise Forbidden("the old password is wrong", code="wrong_password") from exc
 
 
 async def _change_password(

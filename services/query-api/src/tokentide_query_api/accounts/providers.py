@@ -17,6 +17,7 @@ from tokentide_query_api.accounts.changes import Maker, checked_id
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.standing import still_may
 
 _BY_NAME: Final = Order((provider_credentials.c.upstream,))
 
@@ -56,6 +57,7 @@ async def keep(desk: Desk, by: Maker, name: str, secret: str) -> None:
     by.principal.require("admin")
     vault = Vault(desk.settings.secret_key)
     async with writing_async(desk.engine) as connection:
+        await still_may(connection, by.principal)
         await connection.run_sync(lambda sync: keep_in(sync, vault, by.org_id, name, secret))
         await audit.record(connection, by.org_id, by.actor, "provider_key.kept", ("provider", name))
 

@@ -1,0 +1,1 @@
+"""The live stream: what is counted, as it is counted."""

@@ -1,0 +1,110 @@
+"""`GET /api/v1/live`: server-sent events of what is counted, resumable, for whoever may see it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+from litestar import Request, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Stream
+
+from tokentide_common.errors import RateLimited, TokentideError
+from tokentide_query_api.accounts.desk import Desk
+from tokentide_query_api.live.changes import change_seen
+from tokentide_query_api.live.hub import Entry, LiveHub
+from tokentide_query_api.scope import Sight
+from tokentide_query_api.visibility import sight_of
+
+ROUTE: Final = "/api/v1/live"
+_BEAT_S: Final = 15.0
+_STREAMS_OF_ORG: Final = 200
+_RETRY_S: Final = 5
+_HEADERS: Final = {
+    "cache-control": "private, no-store",
+    "vary": "authorization, x-tokentide-key",
+    "x-accel-buffering": "no",  # a proxy that collects answers would hold it back
+}
+
+
+def live_handlers(desk: Callable[[], Desk], hub: LiveHub) -> list[HTTPRouteHandler]:
+    """Return the handler of the live stream."""
+    open_streams: Counter[str] = Counter()
+
+    # Not in the OpenAPI document, which knows answers that end.
+    @get(ROUTE, summary="What is counted, as it is counted", include_in_schema=False)
+    async def live(request: Request[Any, Any, Any]) -> Stream:
+        principal = await desk().admit_reader(request)
+        sight = sight_of(principal)
+        if open_streams[principal.org_id] >= _STREAMS_OF_ORG:
+            raise RateLimited(
+                "the organisation has too many streams open", code="too_many_streams", retry_after_s=_RETRY_S
+            )
+        await hub.open()
+
+        async def sight_now() -> Sight:
+            return sight_of(await desk().access.admit(request.headers))
+
+        async def counted() -> AsyncIterator[bytes]:
+            open_streams[principal.org_id] += 1
+            try:
+                async for event in events(hub, sight, request.headers.get("last-event-id", ""), sight_now):
+                    yield event
+            finally:
+                open_streams[principal.org_id] -= 1
+
+        return Stream(counted(), media_type="text/event-stream", headers=_HEADERS)
+
+    return [live]
+
+
+async def events(
+    hub: LiveHub,
+    sight: Sight,
+    last_id: str,
+    sight_now: Callable[[], Awaitable[Sight]],
+    beat_s: float = _BEAT_S,
+) -> AsyncIterator[bytes]:
+    """Yield the events of a stream until its caller may not see them, falls behind, or the service ends.
+
+    `hello` begins a stream anew and `reset` says that some was missed: whoever gets one asks for what is
+    shown, and goes on with what `change` adds to it.
+    """
+    place = hub.place_of(last_id) if last_id else None
+    if place is None:
+        place = hub.newest
+        yield _event("reset" if last_id else "hello", hub.newest_id, b"{}")
+    while not hub.closed:
+        entries = await hub.after(place, wait_s=beat_s)
+        if entries is None:
+            # Behind by more than the ring holds. The connection ends instead of being fed from a buffer;
+            # whoever comes again hears that some was missed.
+            return
+        for entry in entries:
+            place = entry.offset
+            if (told := _told(entry, sight)) is not None:
+                yield told
+        if not entries:
+            try:
+                sight = await sight_now()
+            except TokentideError:
+                return  # the key was revoked or the session has ended
+            yield _beat(hub.newest_id)
+
+
+def _told(entry: Entry, sight: Sight) -> bytes | None:
+    if entry.changes is None:
+        return _event("reset", entry.event_id, b"{}")
+    change = change_seen(entry.changes, sight)
+    return None if change is None else _event("change", entry.event_id, change)
+
+
+def _event(name: str, event_id: str, data: bytes) -> bytes:
+    head = f"id: {event_id}\n" if event_id else ""
+    return f"{head}event: {name}\ndata: ".encode() + data + b"\n\n"
+
+
+def _beat(event_id: str) -> bytes:
+    """A comment; with it the place moves on although nothing was for this caller."""
+    return f": still here\nid: {event_id}\n\n".encode() if event_id else b": still here\n\n"
