@@ -92,30 +92,6 @@ def create_app(
     )
 
 
-async def _open(  # noqa: PLR0917 -- what `create_app` was given, in its order
-    stack: AsyncExitStack,
-    settings: QuerySettings,
-    store: Store | None,
-    engine: Engine | None,
-    keys: KeyDirectory | None,
-    clock: Callable[[], datetime],
-) -> Sources:
-    """Open what was not passed in; `stack` closes it."""
-    own_store = store or Store(settings.clickhouse_url, connections=_READS_AT_ONCE)
-    if store is None:
-        stack.push_async_callback(own_store.close)
-    own_engine = engine or open_database(settings.database_url)
-    if engine is None:
-        stack.callback(own_engine.dispose)
-    own_keys = keys or KeyDirectory(own_engine)
-    if keys is None:
-        stack.push_async_callback(own_keys.stop)
-        await own_keys.start()
-    desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
-    prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
-    return Sources(own_store, desk, Pseudonyms(settings.secret_key), Leaderboard(own_store), prices)
-
-
 @asynccontextmanager
 async def _sources(
     settings: QuerySettings,
