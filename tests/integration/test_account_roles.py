@@ -16,7 +16,7 @@ from tokentide_common.database import utc_now, writing
 PAGE = (Path(__file__).parents[2] / "docs/reference/roles.md").read_text("utf-8")
 ROW = re.compile(r"^\| `([A-Z]+) (/[^`]+)` \| (\w+) \| (\w+) \| (\w+) \| (\w+) \|$", re.M)
 ROLES = ("viewer", "member", "admin", "owner")
-AREAS = ("keys", "machines", "users", "invitations", "teams", "organisations", "providers", "audit")
+AREAS = ("keys", "machines", "users", "invitations", "teams", "organisations", "providers", "audit", "plans")
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/keys"): {"kind": "m", "name": "x"},
     ("PATCH", "/keys/{key_id}"): {"name": "x"},
@@ -29,6 +29,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/organisations"): {"name": "New"},
     ("PATCH", "/organisations/{org_id}"): {"name": "x"},
     ("PUT", "/providers/{name}"): {"secret": "sk-x"},
+    ("POST", "/plans"): {"user": "x", "plan": "pro", "valid_from": "2026-11-01"},
+    ("PATCH", "/plans/{plan_id}"): {"monthly_usd": "1"},
 }
 
 
@@ -60,8 +62,11 @@ async def test_each_role_may_do_what_the_table_says(api):
     seen = {"first_seen_at": utc_now(), "last_seen_at": utc_now()}
     with writing(api.people.engine) as connection:
         connection.execute(sa.insert(machines).values(machine | seen))
+    held = {"user": "theirs", "plan": "pro", "valid_from": "2026-11-01"}
+    plan = await api.ask("POST", "/plans", colleague, body=held)
     theirs = {"key_id": key.json()["key_id"], "machine_id": "theirs", "user_id": colleague.user_id}
-    none = dict.fromkeys(("key_id", "machine_id", "user_id", "team_id", "invitation_id"), "none")
+    theirs["plan_id"] = plan.json()["plan_id"]
+    none = dict.fromkeys(("key_id", "machine_id", "user_id", "team_id", "invitation_id", "plan_id"), "none")
     known = {"org_id": "org_a", "name": "anthropic"}
     wrong = []
     for (method, path), cells in documented().items():

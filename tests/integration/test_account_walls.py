@@ -14,7 +14,7 @@ from tokentide_common.accounts_schema import api_keys, machines
 from tokentide_common.database import reading, utc_now, writing
 from tokentide_common.problem import MEDIA_TYPE
 
-AREAS = ("keys", "machines", "users", "invitations", "teams", "organisations", "providers", "audit")
+AREAS = ("keys", "machines", "users", "invitations", "teams", "organisations", "providers", "audit", "plans")
 BODIES: dict[str, Any] = {
     "keys": {"name": "x"},
     "machines": {"name": "x"},
@@ -22,6 +22,7 @@ BODIES: dict[str, Any] = {
     "teams": {"name": "x"},
     "organisations": {"name": "x"},
     "providers": {"secret": "sk-mine"},
+    "plans": {"monthly_usd": "1"},
 }
 HOSTILE = [
     "' OR '1'='1",
@@ -57,7 +58,9 @@ async def furnish(api: Caller, org: str) -> dict[str, str]:
     team = await api.ask("POST", "/teams", owner, body={"name": f"of {org}"})
     letter = {"email": f"new@{org}.example"}
     invited = await api.ask("POST", "/invitations", owner, body=letter)
-    assert {key.status_code, team.status_code, invited.status_code} == {201}
+    held = {"user": "x", "plan": "pro", "valid_from": "2026-11-01"}
+    plan = await api.ask("POST", "/plans", owner, body=held)
+    assert {key.status_code, team.status_code, invited.status_code, plan.status_code} == {201}
     seen = {"first_seen_at": utc_now(), "last_seen_at": utc_now()}
     with writing(api.people.engine) as connection:
         row = {"org_id": org, "machine_id": f"machine-of-{org}", "user_id": owner.user_id}
@@ -67,6 +70,7 @@ async def furnish(api: Caller, org: str) -> dict[str, str]:
     return {
         "key_id": key.json()["key_id"],
         "team_id": team.json()["team_id"],
+        "plan_id": plan.json()["plan_id"],
         "invitation_id": invited.json()["invitation_id"],
         "machine_id": f"machine-of-{org}",
         "user_id": api.who("member", org).user_id,

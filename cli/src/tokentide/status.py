@@ -62,7 +62,7 @@ def status(
     Ends with 75 when one of them does not.
     """
     folder = state_dir or default_state_dir()
-    me = this_machine(folder, machine_id=machine, keep=False)
+    me = this_machine(folder, machine_id=machine)
     found = Status(machine_id=me.id, query=Server(), ingest=Server())
     login = read_login() if data_dir is None else None
     if login is not None:

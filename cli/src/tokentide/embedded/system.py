@@ -143,4 +143,6 @@ def _environment(
         "TOKENTIDE_BIND_HOST": "127.0.0.1",
         "TOKENTIDE_OTLP_GRPC_PORT": str(ports.otlp_grpc),
     }
+    if ports.query:  # what links in letters and at logins lead to
+        decided["TOKENTIDE_QUERY_PORT"] = str(ports.query)
     return {**suggested, **os.environ, **decided}

@@ -292,3 +292,20 @@ token_buckets = sa.Table(
     sa.Column("left", sa.Float, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
+
+# What people pay for their tools by the month, whatever they use.
+user_plans = sa.Table(
+    "user_plans",
+    metadata,
+    _key("plan_id"),
+    _ref("org_id", "organizations.org_id"),
+    sa.Column("subject", _EMAIL, nullable=False),  # a user id as calls have it, or an e-mail in lower case
+    sa.Column("provider", _ID, nullable=False, server_default=""),  # empty: of any provider
+    sa.Column("plan", sa.String(20), nullable=False),
+    sa.Column("monthly_nano", sa.BigInteger, nullable=False),
+    sa.Column("valid_from", sa.Date, nullable=False),
+    sa.Column("valid_until", sa.Date),  # the first day on which it no longer holds
+    _time("created_at"),
+    _version(),
+    sa.Index("user_plans_by_subject", "org_id", "subject", "plan_id"),
+)

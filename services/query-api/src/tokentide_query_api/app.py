@@ -59,7 +59,7 @@ def create_app(
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(live.stop)
-            opened.append(await _open(stack, settings, store=store, engine=engine, keys=keys, clock=clock))
+            opened.append(await stack.enter_async_context(_sources(settings, store, engine, keys, clock)))
             stack.callback(opened.clear)
             yield
 
@@ -94,29 +94,30 @@ def create_app(
     )
 
 
-async def _open(
-    stack: AsyncExitStack,
+@asynccontextmanager
+async def _sources(
     settings: QuerySettings,
-    *,
     store: Store | None,
     engine: Engine | None,
     keys: KeyDirectory | None,
     clock: Callable[[], datetime],
-) -> Sources:
-    """Return where answers come from; what was not passed in is opened, and closed with the stack."""
-    own_store = store or Store(settings.clickhouse_url, connections=_READS_AT_ONCE)
-    if store is None:
-        stack.push_async_callback(own_store.close)
-    own_engine = engine or open_database(settings.database_url)
-    if engine is None:
-        stack.callback(own_engine.dispose)
-    own_keys = keys or KeyDirectory(own_engine)
-    if keys is None:
-        stack.push_async_callback(own_keys.stop)
-        await own_keys.start()
-    desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
-    prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
-    return Sources(own_store, desk, Pseudonyms(settings.secret_key), Leaderboard(own_store), prices)
+) -> AsyncIterator[Sources]:
+    """Open what was not passed in, and what every answer comes from."""
+    async with AsyncExitStack() as stack:
+        own_store = store or Store(settings.clickhouse_url, connections=_READS_AT_ONCE)
+        if store is None:
+            stack.push_async_callback(own_store.close)
+        own_engine = engine or open_database(settings.database_url)
+        if engine is None:
+            stack.callback(own_engine.dispose)
+        own_keys = keys or KeyDirectory(own_engine)
+        if keys is None:
+            stack.push_async_callback(own_keys.stop)
+            await own_keys.start()
+        desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
+        prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
+        names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
+        yield Sources(own_store, desk, names, board, prices)
 
 
 def _cors(origins: Sequence[str]) -> CORSConfig | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tokentide_common.key_directory import LiveKeys
 from tokentide_common.limit_facts import LimitFact, latest_limits_sql, of_sortable
@@ -36,6 +37,7 @@ class Asking(msgspec.Struct, frozen=True):
     arguments: Arguments
     prices: Prices
     keys: LiveKeys
+    accounts: AsyncEngine
 
     def period(self) -> Period:
         """Return the period asked for."""

@@ -7,6 +7,7 @@ from typing import Final
 from litestar import Response, get
 
 from tokentide_query_api.device_page import device_page, device_script
+from tokentide_query_api.letter_page import letter_page, letter_script
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -32,5 +33,5 @@ def landing() -> Response[str]:
     )
 
 
-PAGES: Final = (landing, device_page, device_script)
+PAGES: Final = (landing, device_page, device_script, letter_page, letter_script)
 """Every page for browsers."""

@@ -208,7 +208,7 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
         fmt = negotiated(arguments.one(p.FORMAT), request.headers.get("accept", ""))
         store = WalledStore(at.store, [principal.org_id])
         now, keys = at.desk.clock(), at.desk.keys
-        asking = Asking(store, principal, now, route.path, arguments, at.prices, keys)
+        asking = Asking(store, principal, now, route.path, arguments, at.prices, keys, at.desk.engine)
         answer = await route.answer(asking, at, _call_id(request))
         return Response(
             rendered(answer, fmt), media_type=MEDIA_TYPES[fmt], headers={**_HEADERS, **_next(request, answer)}

@@ -14,6 +14,7 @@ from tokentide_common.accounts_schema import (
     sessions,
     team_members,
     teams,
+    user_plans,
 )
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.changes import Maker
@@ -38,6 +39,7 @@ async def close_organization(desk: Desk, connection: AsyncConnection, by: Maker)
         sa.delete(teams).where(teams.c.org_id == org_id),
         sa.delete(machines).where(machines.c.org_id == org_id),
         sa.delete(provider_credentials).where(provider_credentials.c.org_id == org_id),
+        sa.delete(user_plans).where(user_plans.c.org_id == org_id),
         sa.delete(memberships).where(memberships.c.org_id == org_id),
         sa.update(device_logins)
         .where(device_logins.c.org_id == org_id, device_logins.c.used_at.is_(None))

@@ -19,6 +19,7 @@ from tokentide_query_api.accounts.oidc_routes import oidc_handlers
 from tokentide_query_api.accounts.organization_routes import organization_handlers
 from tokentide_query_api.accounts.provider_routes import provider_handlers
 from tokentide_query_api.accounts.team_routes import team_handlers
+from tokentide_query_api.money.plan_routes import plan_handlers
 
 Opened = Callable[[], Desk]
 _PARTS: Final[tuple[Callable[[Opened], Sequence[HTTPRouteHandler]], ...]] = (
@@ -33,6 +34,7 @@ _PARTS: Final[tuple[Callable[[Opened], Sequence[HTTPRouteHandler]], ...]] = (
     provider_handlers,
     team_handlers,
     oidc_handlers,
+    plan_handlers,
 )
 
 

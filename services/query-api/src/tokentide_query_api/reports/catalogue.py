@@ -10,7 +10,7 @@ from tokentide_query_api import parameters as p
 from tokentide_query_api import shapes
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.formats import Answer, Kind, columns
-from tokentide_query_api.money import anomalies, cache, cache_losses, efficiency, pace, unpriced
+from tokentide_query_api.money import anomalies, cache, cache_losses, efficiency, pace, plan_savings, unpriced
 from tokentide_query_api.openapi import array, fields
 from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.reports import groups, pattern, people, rates, session_report, token_types
@@ -29,6 +29,7 @@ REPORTS: Final[tuple[Report, ...]] = (
     *cache.REPORTS,
     *cache_losses.REPORTS,
     *unpriced.REPORTS,
+    *plan_savings.REPORTS,
 )
 _COLUMNS: Final = (*columns(Kind.TEXT, "name", "title", "path"), *columns(Kind.NESTED, "columns"))
 LIST_OF_REPORTS: Final = fields(
