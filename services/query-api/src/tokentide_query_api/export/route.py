@@ -11,14 +11,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 
 from tokentide_query_api import parameters as p
-from tokentide_query_api.asking import Asking
 from tokentide_query_api.calls import Row, call_slices
 from tokentide_query_api.export.encoders import ENCODERS, Encoder
 from tokentide_query_api.formats import MEDIA_TYPES
 from tokentide_query_api.parameters import Arguments, Parameter
 from tokentide_query_api.record import COLUMNS, record_of
-from tokentide_query_api.routes import Sources
-from tokentide_query_api.store_wall import WalledStore
+from tokentide_query_api.routes import Sources, asking_of
 from tokentide_query_api.visibility import require_people, sight_of
 
 ROUTE: Final = "/api/v1/export/calls"
@@ -40,8 +38,7 @@ def export_handlers(sources: Callable[[], Sources]) -> list[HTTPRouteHandler]:
         require_people(sight)
         arguments = Arguments(request.scope["query_string"], PARAMETERS, sight)
         fmt = arguments.text(FORMAT)
-        store = WalledStore(at.store, [principal.org_id])
-        ask = Asking(store, principal, at.desk.clock(), ROUTE, arguments, at.prices, at.desk.keys)
+        ask = asking_of(at, principal, ROUTE, arguments)
         slices = call_slices(ask, ask.period(), _SLICE)
         # Asked for before the answer begins: what is refused, or away, is still an error with a status.
         first: Sequence[Row] = await anext(slices, [])
