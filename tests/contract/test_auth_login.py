@@ -23,6 +23,7 @@ from tokentide_common.errors import (
     TokentideError,
     Unauthorized,
 )
+from tokentide_query_api.accounts import recovery
 from tokentide_query_api.accounts.auth_shapes import LogIn, NewOrganisation, SignUp
 from tokentide_query_api.accounts.lockout import RULES
 from tokentide_query_api.accounts.login import log_in
@@ -120,6 +121,30 @@ async def test_where_people_must_be_invited_nobody_learns_who_has_an_account(des
 
 async def test_an_address_that_is_taken_makes_no_second_user(pair, ann):
     await said(sign_up(pair[1], msgspec.structs.replace(ANN, email="ANN@EXAMPLE.COM"), VISITOR), Conflict)
+
+
+@pytest.mark.parametrize("other", ["invited too", "uninvited"])
+async def test_of_two_sign_ups_with_one_new_address_at_once_one_is_told_it_is_taken(pair, ann, other):
+    bob = await sign_up(pair[0], SignUp(email="bob@example.com", password=PASSWORD), VISITOR)
+    for number in range(5):
+        email = f"new{number}@example.com"
+        wish = SignUp(email=email, password=PASSWORD)
+        first = await invite(pair[0], ann.organisation.id, email, secret=f"first-{number}")
+        second = await invite(pair[0], bob.organisation.id, email, secret=f"second-{number}")
+        secrets = [first, second if other == "invited too" else None]
+        work = [
+            sign_up(desk, msgspec.structs.replace(wish, invitation=secret), VISITOR)
+            for desk, secret in zip(pair, secrets, strict=True)
+        ]
+        ended = await asyncio.gather(*work, return_exceptions=True)
+        # Who came second and found the account already there may have gone in with the same password.
+        assert {getattr(one, "stable_code", "tokens") for one in ended} <= {"tokens", "email_taken"}, ended
+
+
+async def test_who_may_not_sign_up_or_has_no_link_costs_no_hash(desk, ann):
+    spent = msgspec.structs.replace(desk, passwords=None)
+    await said(sign_up(saying(spent, "invited"), ANN, VISITOR), Forbidden)
+    await said(recovery.reset_password(spent, "made-up", PASSWORD, VISITOR), InvalidRequest)
 
 
 async def test_a_sign_up_with_an_unknown_time_zone_makes_nothing(desk):

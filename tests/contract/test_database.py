@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from tokentide_common import database
-from tokentide_common.accounts_schema import organizations
+from tokentide_common.accounts_schema import organizations, users
 from tokentide_common.errors import InvalidRequest, Unavailable
 
 OPEN = "import sys; from tokentide_common.database import open_database; open_database(sys.argv[1]).dispose()"
@@ -132,3 +134,17 @@ def test_an_error_text_quotes_no_values(database_url):
 def test_a_database_that_processes_cannot_share_is_refused(url):
     with pytest.raises(InvalidRequest):
         database.open_database(url)
+
+
+async def test_an_error_of_the_schemas_rules_quotes_no_value(database_url):
+    database.open_database(database_url).dispose()
+    engine = database.open_async(database_url)
+    one = {"email": "private@example.com", "created_at": database.utc_now()}
+    with pytest.raises(IntegrityError) as caught:
+        async with database.writing_async(engine) as connection:
+            await connection.execute(sa.insert(users).values(user_id="usr_1", **one))
+            await connection.execute(sa.insert(users).values(user_id="usr_2", **one))
+    await engine.dispose()
+    told = "".join(traceback.format_exception(caught.value))
+    assert "IntegrityError" in told
+    assert "private@" not in told

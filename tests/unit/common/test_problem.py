@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 from litestar import Litestar, get, post
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, JSONBody
 from structlog.testing import capture_logs
 
 from tokentide_common.errors import (
@@ -61,10 +61,15 @@ def typed(limit: FromQuery[int]) -> int:
 def only_post() -> None: ...
 
 
+@post("/body", sync_to_thread=False)
+def takes_body(data: JSONBody[dict[str, object]]) -> int:
+    return len(data)
+
+
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = Litestar(
-        [raise_listed, raise_with_fields, fail_unforeseen, typed, only_post],
+        [raise_listed, raise_with_fields, fail_unforeseen, typed, only_post, takes_body],
         exception_handlers=exception_handlers(),
         logging_config=None,
     )
@@ -135,6 +140,15 @@ async def test_an_unforeseen_error_shows_only_its_request_id_and_is_logged_under
         "/unforeseen",
     )
     assert isinstance(line["exc_info"], RuntimeError)
+
+
+async def test_a_body_that_is_nested_too_deeply_is_the_callers_mistake_and_no_traceback(client):
+    with capture_logs() as logged:
+        answer = await client.post("/body", content=b"[" * 5_000, headers={"content-type": "application/json"})
+    assert (answer.status_code, problem(answer).code) == (400, "invalid_request")
+    (line,) = logged
+    assert line["event"] == "nested_too_deeply"
+    assert "exc_info" not in line
 
 
 async def test_an_error_that_was_foreseen_is_not_logged_as_a_failure(client):

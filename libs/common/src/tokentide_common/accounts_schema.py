@@ -230,6 +230,7 @@ device_logins = sa.Table(
     _ref("user_id", "users.user_id", optional=True),
     _ref("org_id", "organizations.org_id", optional=True),
     _time("used_at", optional=True),
+    _time("keys_until", optional=True),  # when the key ends that approved it
 )
 
 # What stands for a person at an identity provider.

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.engine import Engine as Engine  # noqa: PLC0414 - services hold one without knowing the library
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -113,10 +113,19 @@ def translated() -> Iterator[None]:
     """Turn the driver's errors into `Unavailable`, but for a broken rule of the schema."""
     try:
         yield
-    except IntegrityError:
+    except IntegrityError as exc:
+        _forget_values(exc)
         raise
     except (DBAPIError, PoolTimeoutError) as exc:
+        _forget_values(exc)
         raise Unavailable("the accounts database is away or locked", code="database_unavailable") from exc
+
+
+def _forget_values(error: SQLAlchemyError) -> None:
+    """Keep only the first line of an error: PostgreSQL's DETAIL quotes rows, and errors are logged."""
+    for one in (error, error.__cause__):
+        if one is not None:
+            one.args = tuple(str(said).partition("\n")[0] for said in one.args)
 
 
 def _postgresql_engine(url: URL) -> Engine:

@@ -12,7 +12,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap, Scope
 
-from tokentide_common.errors import TokentideError
+from tokentide_common.errors import InvalidRequest, TokentideError
 from tokentide_common.problem import (
     MEDIA_TYPE,
     FieldProblem,
@@ -46,6 +46,9 @@ def exception_handlers() -> ExceptionHandlersMap:
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer any error as problem+json, and log the ones that nobody expected."""
     instance = request_id(request.scope)
+    if isinstance(error, RecursionError):  # the decoder's, of a body: nothing of ours goes that deep
+        _log.warning("nested_too_deeply", request_id=instance, route=_route(request))
+        error = InvalidRequest("the request is nested too deeply")
     found = _problem(error, instance)
     if found.code == TokentideError.code:
         _log.error("request_failed", request_id=instance, route=_route(request), exc_info=error)

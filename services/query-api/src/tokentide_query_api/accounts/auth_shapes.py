@@ -176,10 +176,29 @@ class DeviceCodes(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds to wait between two questions."""
 
 
+UserCode: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=20)]
+
+
+class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The code that a machine shows."""
+
+    user_code: UserCode
+
+
+class WaitingDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine that shows a code, before anything is decided."""
+
+    machine_id: str
+    machine_name: str
+    address: str
+    """From where it asked."""
+    asked_at: datetime
+
+
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What somebody decides about a machine that shows this code."""
 
-    user_code: Annotated[str, msgspec.Meta(min_length=1, max_length=20)]
+    user_code: UserCode
     approve: bool
 
 

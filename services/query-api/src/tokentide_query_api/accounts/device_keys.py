@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,10 +18,13 @@ from tokentide_common.keys import KeyKind, mint_key
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.auth_shapes import DeviceKeys, ShownOrganisation
 from tokentide_query_api.accounts.desk import Desk
+from tokentide_query_api.accounts.key_rules import within
 from tokentide_query_api.accounts.login import Visitor
 from tokentide_query_api.accounts.whoami import shown_user
 
 _KINDS: Final[tuple[KeyKind, ...]] = ("m", "a")
+API_KEY_LIFETIME: Final = timedelta(days=365)
+"""A machine asks with the same key for a year; then it logs in again. What it pushes with does not end."""
 
 
 async def device_keys(
@@ -38,7 +41,7 @@ async def device_keys(
     await _know_machine(desk, connection, login, now)
     secrets: dict[KeyKind, str] = {}
     for kind in _KINDS:
-        record = _record(kind, login, owner.email)
+        record = _record(kind, login, owner.email, now)
         secrets[kind] = await connection.run_sync(_issued, record)
         actor, on = visitor.actor(login.user_id, owner.email), ("key", record.key_id)
         facts = {"kind": kind, "name": record.name, "role": record.role, "machine_id": login.machine_id}
@@ -83,7 +86,7 @@ async def _know_machine(desk: Desk, connection: AsyncConnection, login: sa.Row[A
     )
 
 
-def _record(kind: KeyKind, login: sa.Row[Any], email: str) -> KeyRecord:
+def _record(kind: KeyKind, login: sa.Row[Any], email: str, now: datetime) -> KeyRecord:
     return KeyRecord(
         key_id=f"key_{uuid.uuid4().hex}",
         org_id=login.org_id,
@@ -95,6 +98,7 @@ def _record(kind: KeyKind, login: sa.Row[Any], email: str) -> KeyRecord:
         # Enough for one's own affairs; who administers makes a key for that.
         role="member" if kind == "a" else "viewer",
         owner_id=login.user_id,
+        expires_at=within(now + API_KEY_LIFETIME if kind == "a" else None, login.keys_until),
     )
 
 

@@ -19,13 +19,21 @@ from tokentide_common.accounts_schema import device_logins, machines
 from tokentide_common.database import writing_async
 from tokentide_common.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from tokentide_query_api.accounts import audit
-from tokentide_query_api.accounts.auth_shapes import Decided, Decision, DeviceCodes, DeviceKeys, NewDevice
+from tokentide_query_api.accounts.auth_shapes import (
+    Decided,
+    Decision,
+    DeviceCodes,
+    DeviceKeys,
+    NewDevice,
+    WaitingDevice,
+)
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.device_keys import device_keys
 from tokentide_query_api.accounts.lockout import count_attempt, forgive
 from tokentide_query_api.accounts.login import Visitor
 from tokentide_query_api.accounts.one_time import link_digest
 from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.standing import still_may
 
 LIFETIME: Final = timedelta(minutes=10)
 INTERVAL_S: Final = 5
@@ -46,7 +54,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 async def begin(desk: Desk, device: NewDevice, visitor: Visitor) -> DeviceCodes:
     """Return the codes of a machine that wants to be somebody's."""
-    await count_attempt(desk, ("address", visitor.address))
+    await count_attempt(desk, ("devices from", visitor.address))
     now, device_code = desk.clock(), secrets.token_urlsafe(32)
     letters = "".join(secrets.choice(LETTERS) for _ in range(8))
     async with writing_async(desk.engine) as connection:
@@ -82,11 +90,12 @@ async def decide(desk: Desk, principal: Principal, said: Decision, visitor: Visi
     now = desk.clock()
     async with writing_async(desk.engine) as connection:
         row = await _waiting(connection, desk.safe.digest("device codes", normal_code(said.user_code)), now)
+        until = await still_may(connection, principal)
         if said.approve:
             await _must_not_be_anothers(connection, principal, row.machine_id)
         decided = sa.update(device_logins).where(device_logins.c.device_digest == row.device_digest)
         whose = {"user_id": user_id, "org_id": principal.org_id}
-        await connection.execute(decided.values(decided_at=now, approved=said.approve, **whose))
+        await connection.execute(decided.values(decided_at=now, approved=said.approve, keys_until=until, **whose))
         await forgive(desk, connection, ("device", user_id))
         actor = visitor.actor_of(principal)
         action, on = "device.approved" if said.approve else "device.denied", ("machine", row.machine_id)
@@ -97,6 +106,22 @@ async def decide(desk: Desk, principal: Principal, said: Decision, visitor: Visi
         address=row.address,
         asked_at=row.created_at,
         approved=said.approve,
+    )
+
+
+async def look_up(desk: Desk, principal: Principal, user_code: str) -> WaitingDevice:
+    """Return which machine shows a code, so that people see what they decide about. Raises as `decide`."""
+    user_id = _who_may_decide(principal)
+    await count_attempt(desk, ("device", user_id))
+    digest = desk.safe.digest("device codes", normal_code(user_code))
+    async with writing_async(desk.engine) as connection:
+        row = await _waiting(connection, digest, desk.clock())
+        await forgive(desk, connection, ("device", user_id))
+    return WaitingDevice(
+        machine_id=row.machine_id,
+        machine_name=row.machine_name,
+        address=row.address,
+        asked_at=row.created_at,
     )
 
 

@@ -43,6 +43,18 @@ def device_handlers(desk: Opened) -> Sequence[HTTPRouteHandler]:
         return await device_login.decide(desk(), principal, data, visitor_of(request))
 
     @post(
+        f"{AUTH}/device/lookup",
+        summary="The machine that shows this code, before anything is decided",
+        tags=["auth"],
+        status_code=200,
+        responses=problems(404),
+        response_headers=PRIVATE,
+    )
+    async def lookup(request: Request[Any, Any, Any], data: JSONBody[shapes.Shown]) -> shapes.WaitingDevice:
+        principal = await desk().admit(request)
+        return await device_login.look_up(desk(), principal, data.user_code)
+
+    @post(
         f"{AUTH}/device/token",
         summary="The keys of a machine that was let in, once",
         description="Until then 400 with the code `authorization_pending` or `slow_down`.",
@@ -55,4 +67,4 @@ def device_handlers(desk: Opened) -> Sequence[HTTPRouteHandler]:
     async def token(request: Request[Any, Any, Any], data: JSONBody[shapes.DeviceCode]) -> shapes.DeviceKeys:
         return await device_login.ask(desk(), data.device_code, visitor_of(request))
 
-    return [begin, decide, token]
+    return [begin, lookup, decide, token]

@@ -1,4 +1,8 @@
-"""Whoever guesses must wait, longer each time: by e-mail address and by network address, known or not."""
+"""Whoever guesses must wait, longer each time: by e-mail address, known or not, and by whom codes are typed.
+
+By network address nobody is kept from logging in: many may share one, and whoever guesses there would keep
+them all out. `RateLimits` bounds what comes from it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ from tokentide_common.database import insert_or, writing_async
 from tokentide_common.errors import RateLimited
 from tokentide_query_api.accounts.desk import Desk
 
-Kind = Literal["email", "address", "letters", "device"]
+Kind = Literal["email", "letters", "device", "sign-ups from", "letters from", "devices from"]
+"""`… from`: a network address. Each has a count of its own: one kind of flood keeps nobody from the others."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -40,13 +45,16 @@ class Rule(msgspec.Struct, frozen=True):
         return max(0, attempts - int(since.total_seconds() // self.forgets_one_s))
 
 
+# Many people may share an address, and behind a reverse proxy all do: one who floods slows all down a little,
+# and never locks them out.
+_FROM: Final = Rule(free=100, first_s=1, longest_s=30, forgets_one_s=30)
 RULES: Final[dict[Kind, Rule]] = {
     "email": Rule(free=5, first_s=2, longest_s=15 * 60, forgets_one_s=12 * 60),
-    # Many people may share an address, and behind a reverse proxy all do: one who guesses slows all down a
-    # little, and never locks them out.
-    "address": Rule(free=100, first_s=1, longest_s=30, forgets_one_s=30),
     "letters": Rule(free=3, first_s=60, longest_s=60 * 60, forgets_one_s=30 * 60),
     "device": Rule(free=5, first_s=2, longest_s=15 * 60, forgets_one_s=12 * 60),
+    "sign-ups from": _FROM,
+    "letters from": _FROM,
+    "devices from": _FROM,
 }
 
 
@@ -65,11 +73,11 @@ async def count_attempt(desk: Desk, *subjects: tuple[Kind, str]) -> None:
 async def forgive(desk: Desk, connection: AsyncConnection, *subjects: tuple[Kind, str]) -> None:
     """Forget the attempts of somebody who was right, in the caller's transaction.
 
-    Of a network address only this one: who guesses there may be right about an account of their own.
+    Of codes only this one: who guesses them can always type one right that they began themselves.
     """
     for digest, kind in _in_order(desk, subjects):
         mine = login_failures.c.subject == digest
-        if kind == "address":
+        if kind == "device":
             fewer = sa.update(login_failures).where(mine, login_failures.c.failures > 0)
             await connection.execute(fewer.values(failures=login_failures.c.failures - 1))
         else:

@@ -48,7 +48,7 @@ async def log_in(desk: Desk, said: LogIn, visitor: Visitor) -> Tokens:
     hashed = await desk.passwords.hashed(said.password) if outdated else row.password_hash
     async with writing_async(desk.engine) as connection:
         await replace_hash(connection, row, hashed)
-        await forgive(desk, connection, ("email", row.email), ("address", visitor.address))
+        await forgive(desk, connection, ("email", row.email))
         org_id = _wanted(await organisations_of(connection, row.user_id), said.organisation)
         opened = await open_session(
             desk, connection, row.user_id, org_id, address=visitor.address, user_agent=visitor.user_agent
@@ -61,7 +61,7 @@ async def log_in(desk: Desk, said: LogIn, visitor: Visitor) -> Tokens:
 async def right_user(desk: Desk, email: str, password: str, visitor: Visitor) -> sa.Row[Any]:
     """Return the row of `users` whose password this is; counts the attempt, which the caller forgives."""
     email = canonical(email)
-    await count_attempt(desk, ("email", email), ("address", visitor.address))
+    await count_attempt(desk, ("email", email))
     async with reading_async(desk.engine) as connection:
         row = (await connection.execute(sa.select(users).where(users.c.email == email))).first()
     # Known or not, with a password or without: the same work, so that its time tells nothing.

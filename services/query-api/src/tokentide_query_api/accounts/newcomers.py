@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.accounts_schema import memberships, organizations, users
@@ -30,7 +31,7 @@ async def add_user(connection: AsyncConnection, newcomer: Newcomer, now: datetim
     """Add a user. Raises `Conflict` when the e-mail address is taken."""
     taken = sa.select(users.c.user_id).where(users.c.email == newcomer.email)
     if (await connection.execute(taken)).first() is not None:
-        raise Conflict("this e-mail address has an account: log in", code="email_taken")
+        raise _taken()
     row = {
         "user_id": newcomer.user_id,
         "email": newcomer.email,
@@ -39,7 +40,14 @@ async def add_user(connection: AsyncConnection, newcomer: Newcomer, now: datetim
         "email_verified_at": now if newcomer.verified else None,
         "created_at": now,
     }
-    await connection.execute(sa.insert(users).values(row))
+    try:
+        await connection.execute(sa.insert(users).values(row))
+    except IntegrityError as exc:  # it was taken at this moment, by a login with an identity provider
+        raise _taken() from exc
+
+
+def _taken() -> Conflict:
+    return Conflict("this e-mail address has an account: log in", code="email_taken")
 
 
 async def found_organisation(

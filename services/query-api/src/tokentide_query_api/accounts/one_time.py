@@ -39,18 +39,20 @@ async def issue_link(
 
 async def redeem_link(connection: AsyncConnection, purpose: Purpose, secret: str, now: datetime) -> str:
     """Return whose secret it is, and make it void. Raises `InvalidRequest`, one for whatever is wrong."""
-    good = (
-        one_time_secrets.c.digest == link_digest(secret),
-        one_time_secrets.c.purpose == purpose,
-        one_time_secrets.c.used_at.is_(None),
-        one_time_secrets.c.expires_at > now,
-    )
+    good = _good(purpose, secret, now)
     # One statement finds it unused and marks it: it is good once, also at two replicas.
     used = sa.update(one_time_secrets).where(*good).values(used_at=now)
     user_id = (await connection.execute(used.returning(one_time_secrets.c.user_id))).scalar_one_or_none()
     if user_id is None:
-        raise InvalidRequest("this link was used before, has expired or is none of ours", code="invalid_link")
+        raise _refused()
     return str(user_id)
+
+
+async def must_be_link(connection: AsyncConnection, purpose: Purpose, secret: str, now: datetime) -> None:
+    """Raise as `redeem_link` unless a secret is good; it stays so."""
+    good = sa.select(one_time_secrets.c.digest).where(*_good(purpose, secret, now))
+    if (await connection.execute(good)).first() is None:
+        raise _refused()
 
 
 async def void_links(connection: AsyncConnection, purpose: Purpose, user_id: str, now: datetime) -> None:
@@ -61,6 +63,19 @@ async def void_links(connection: AsyncConnection, purpose: Purpose, user_id: str
         one_time_secrets.c.used_at.is_(None),
     )
     await connection.execute(sa.update(one_time_secrets).where(*unused).values(used_at=now))
+
+
+def _good(purpose: Purpose, secret: str, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        one_time_secrets.c.digest == link_digest(secret),
+        one_time_secrets.c.purpose == purpose,
+        one_time_secrets.c.used_at.is_(None),
+        one_time_secrets.c.expires_at > now,
+    )
+
+
+def _refused() -> InvalidRequest:
+    return InvalidRequest("this link was used before, has expired or is none of ours", code="invalid_link")
 
 
 def link_digest(secret: str) -> str:

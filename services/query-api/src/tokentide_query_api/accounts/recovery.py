@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from tokentide_common.accounts_schema import users
-from tokentide_common.database import writing_async
+from tokentide_common.database import reading_async, writing_async
 from tokentide_common.errors import RateLimited
 from tokentide_query_api.accounts import audit, letters
 from tokentide_query_api.accounts.changes import changing_people
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.lockout import count_attempt, forgive
 from tokentide_query_api.accounts.login import Visitor, canonical
-from tokentide_query_api.accounts.one_time import issue_link, redeem_link, void_links
+from tokentide_query_api.accounts.one_time import issue_link, must_be_link, redeem_link, void_links
 from tokentide_query_api.accounts.sessions import end_sessions_of
 from tokentide_query_api.accounts.whoami import organisations_of
 
@@ -34,7 +34,7 @@ async def forgot_password(desk: Desk, email: str, visitor: Visitor) -> None:
     Nobody's mailbox is filled: after a few letters the next ones wait, which is not told either.
     """
     email, now = canonical(email), desk.clock()
-    await count_attempt(desk, ("address", visitor.address))
+    await count_attempt(desk, ("letters from", visitor.address))
     try:
         await count_attempt(desk, ("letters", email))
     except RateLimited:
@@ -53,8 +53,11 @@ async def forgot_password(desk: Desk, email: str, visitor: Visitor) -> None:
 
 async def reset_password(desk: Desk, secret: str, password: str, visitor: Visitor) -> None:
     """Set a new password and end all sessions. Raises `InvalidRequest` for a link that is not good."""
-    hashed = await desk.passwords.hashed(password)
     now = desk.clock()
+    async with reading_async(desk.engine) as connection:
+        # Asked before the password is hashed, which costs more than all the rest; redeemed below.
+        await must_be_link(connection, "reset_password", secret, now)
+    hashed = await desk.passwords.hashed(password)
     async with changing_people(desk) as connection:
         user_id = await redeem_link(connection, "reset_password", secret, now)
         changed = sa.update(users).where(users.c.user_id == user_id)

@@ -40,7 +40,7 @@ async def sign_up(desk: Desk, said: SignUp, visitor: Visitor, by: Principal | No
     if said.organisation is not None:
         must_be_zone(said.organisation.time_zone)
     if said.invitation is None:
-        await count_attempt(desk, ("address", visitor.address))
+        await count_attempt(desk, ("sign-ups from", visitor.address))
         return await _uninvited(desk, said, visitor, by)
     if desk.settings.signup == "closed":
         raise _closed()
@@ -55,17 +55,15 @@ async def sign_up(desk: Desk, said: SignUp, visitor: Visitor, by: Principal | No
 
 
 async def _uninvited(desk: Desk, said: SignUp, visitor: Visitor, by: Principal | None) -> Tokens:
+    async with reading_async(desk.engine) as connection:
+        # Asked before the password is hashed, which costs more than all the rest; and once more below.
+        await _must_be_open(desk, connection, by)
     newcomer = await _newcomer(desk, said, verified=False)
     now = desk.clock()
     async with changing_people(desk) as connection:
         # Takes the lock that all changes of people end with: of two first ones only one is the first.
         await people_changed(connection)
-        if by is not None:
-            await _must_be_unclaimed(connection, by)
-        elif desk.settings.signup != "open" and (
-            desk.settings.signup == "closed" or await has_people(connection)
-        ):
-            raise _closed()
+        await _must_be_open(desk, connection, by)
         await add_user(connection, newcomer, now)
         org_id = by.org_id if by else await found_organisation(connection, said.organisation, newcomer, now)
         await make_owner(connection, org_id, newcomer.user_id, now)
@@ -81,6 +79,8 @@ async def _new_invited(desk: Desk, said: SignUp, secret: str, visitor: Visitor) 
     newcomer = await _newcomer(desk, said, verified=True)
     now = desk.clock()
     async with changing_people(desk) as connection:
+        # The lock of `_uninvited` too: whoever signs up with one address at once goes one after the other.
+        await people_changed(connection)
         await add_user(connection, newcomer, now)
         actor = visitor.actor(newcomer.user_id, newcomer.email)
         org_id = await accept_invitation(connection, secret, newcomer.user_id, actor, now)
@@ -93,7 +93,7 @@ async def _known_invited(desk: Desk, said: SignUp, secret: str, visitor: Visitor
     actor = visitor.actor(row.user_id, row.email)
     async with changing_people(desk) as connection:
         await replace_hash(connection, row, row.password_hash)
-        await forgive(desk, connection, ("email", row.email), ("address", visitor.address))
+        await forgive(desk, connection, ("email", row.email))
         org_id = await accept_invitation(connection, secret, row.user_id, actor, desk.clock())
         opened = await open_session(
             desk, connection, row.user_id, org_id, address=visitor.address, user_agent=visitor.user_agent
@@ -122,6 +122,15 @@ async def _at_home(
     )
     await audit.record(connection, org_id, actor, "session.opened", ("session", opened.session_id))
     return await tokens_answer(connection, opened)
+
+
+async def _must_be_open(desk: Desk, connection: AsyncConnection, by: Principal | None) -> None:
+    if by is not None:
+        await _must_be_unclaimed(connection, by)
+    elif desk.settings.signup != "open" and (
+        desk.settings.signup == "closed" or await has_people(connection)
+    ):
+        raise _closed()
 
 
 async def _must_be_unclaimed(connection: AsyncConnection, by: Principal) -> None:

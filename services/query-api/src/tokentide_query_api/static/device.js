@@ -2,7 +2,9 @@
 
 // The access token stays in this page: it is gone when the page is left, and ended when it is done.
 let token = "";
+let code = "";
 const login = document.querySelector("#login");
+const lookup = document.querySelector("#lookup");
 const decision = document.querySelector("#decision");
 const output = document.querySelector("output");
 
@@ -33,7 +35,7 @@ async function attempt(work) {
 function enter(session) {
   token = session.access_token;
   login.hidden = true;
-  decision.hidden = false;
+  lookup.hidden = false;
   document.querySelector("#who").textContent =
     `You are ${session.user.email} in ${session.organisation.name}.`;
 }
@@ -47,11 +49,29 @@ login.addEventListener("submit", (event) => {
   });
 });
 
+// First which machine it is, and from where it asks; nothing is decided before that was on the screen.
+lookup.addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(async () => {
+    code = lookup.elements.code.value;
+    const waiting = await ask("auth/device/lookup", { user_code: code });
+    const minutes = Math.max(0, Math.floor((Date.now() - Date.parse(waiting.asked_at)) / 60000));
+    document.querySelector("#machine").textContent = waiting.machine_name || waiting.machine_id;
+    document.querySelector("#address").textContent = waiting.address;
+    document.querySelector("#age").textContent =
+      minutes === 0 ? "less than a minute ago" : `${minutes} min ago`;
+    lookup.hidden = true;
+    decision.hidden = false;
+  });
+});
+
 decision.addEventListener("submit", (event) => {
   event.preventDefault();
-  const approve = event.submitter?.value !== "deny";
+  const pressed = event.submitter?.value;
+  if (pressed !== "approve" && pressed !== "deny") return;
   attempt(async () => {
-    const decided = await ask("auth/device/decision", { user_code: decision.elements.code.value, approve });
+    const approve = pressed === "approve";
+    const decided = await ask("auth/device/decision", { user_code: code, approve });
     await ask("auth/logout", {});
     token = "";
     decision.hidden = true;
