@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
@@ -12,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.desks import PASSWORD, VISITOR, audited, replicas
-from tokentide_common.accounts_schema import device_logins, machines, memberships
+from tokentide_common.accounts_schema import api_keys, device_logins, machines, memberships
 from tokentide_common.database import reading_async, writing_async
 from tokentide_common.errors import Forbidden, InvalidRequest, NotFound, RateLimited, Unauthorized
-from tokentide_query_api.accounts import device_login
+from tokentide_query_api.accounts import device_login, keys
 from tokentide_query_api.accounts.auth_shapes import Decision, NewDevice, SignUp
-from tokentide_query_api.accounts.changes import changing_people
+from tokentide_query_api.accounts.changes import Maker, changing_people
+from tokentide_query_api.accounts.device_keys import API_KEY_LIFETIME
 from tokentide_query_api.accounts.device_login import INTERVAL_S, LETTERS, LIFETIME, normal_code
+from tokentide_query_api.accounts.key_shapes import NewKey
 from tokentide_query_api.accounts.lockout import RULES
 from tokentide_query_api.accounts.signup import sign_up
 
@@ -151,6 +154,9 @@ async def test_a_member_cannot_take_a_colleagues_machine(desk, ann):
         times = {"first_seen_at": desk.clock(), "last_seen_at": desk.clock()}
         await connection.execute(sa.insert(machines).values(**row, **times))
     bob = await signed_up(desk, "bob@example.com")
+    member = {"org_id": ann.org_id, "user_id": bob.user_id, "role": "member", "created_at": desk.clock()}
+    async with changing_people(desk) as connection:
+        await connection.execute(sa.insert(memberships).values(member))
     colleague = msgspec.structs.replace(bob, org_id=ann.org_id, role="member")
     codes = await device_login.begin(desk, LAPTOP, VISITOR)
     with pytest.raises(Forbidden):
@@ -164,6 +170,70 @@ async def test_codes_cannot_be_tried_out(desk, ann):
             await device_login.decide(desk, ann, wrong, VISITOR)
     with pytest.raises(RateLimited):
         await device_login.decide(desk, ann, wrong, VISITOR)
+
+
+async def test_codes_of_ones_own_do_not_make_up_for_wrong_ones(desk, ann):
+    wrong = Decision(user_code="BBBB-BBBB", approve=True)
+    for _ in range(RULES["device"].free - 1):
+        with pytest.raises(NotFound):
+            await device_login.decide(desk, ann, wrong, VISITOR)
+        await own_denied(desk, ann)
+    with pytest.raises(NotFound):
+        await device_login.decide(desk, ann, wrong, VISITOR)
+    with pytest.raises(RateLimited):
+        await own_denied(desk, ann)
+
+
+async def own_denied(desk, ann):
+    codes = await device_login.begin(desk, LAPTOP, VISITOR)
+    await device_login.look_up(desk, ann, codes.user_code)
+    await device_login.decide(desk, ann, decision(codes, approve=False), VISITOR)
+
+
+async def test_what_is_looked_up_is_what_is_decided_and_looking_decides_nothing(desk, ann):
+    codes = await device_login.begin(desk, LAPTOP, VISITOR)
+    shown = await device_login.look_up(desk, ann, codes.user_code)
+    assert (shown.machine_name, shown.address) == (LAPTOP.machine_name, VISITOR.address)
+    assert await answer(desk, codes) == "authorization_pending"
+    with pytest.raises(NotFound):
+        await device_login.look_up(desk, ann, "BBBB-BBBB")
+    with pytest.raises(Forbidden):
+        await device_login.look_up(desk, msgspec.structs.replace(ann, role="viewer"), codes.user_code)
+
+
+async def expiries(desk) -> dict[str, datetime | None]:
+    async with reading_async(desk.engine) as connection:
+        rows = await connection.execute(sa.select(api_keys.c.kind, api_keys.c.name, api_keys.c.expires_at))
+        return {row.kind: row.expires_at for row in rows if row.name == LAPTOP.machine_name}
+
+
+async def test_a_machines_api_key_ends_after_a_year(desk, ann):
+    codes = await device_login.begin(desk, LAPTOP, VISITOR)
+    await device_login.decide(desk, ann, decision(codes), VISITOR)
+    await device_login.ask(desk, codes.device_code, VISITOR)
+    assert await expiries(desk) == {"m": None, "a": desk.clock() + API_KEY_LIFETIME}
+
+
+async def test_keys_of_a_machine_do_not_outlive_the_key_that_let_it_in(desk, ann):
+    until = desk.clock() + timedelta(days=2)
+    maker = Maker(ann, VISITOR.actor_of(ann))
+    short = await keys.issue(desk, maker, NewKey(kind="a", name="short", expires_at=until))
+    by_key = await desk.access.admit({"authorization": f"Bearer {short.key}"})
+    codes = await device_login.begin(desk, LAPTOP, VISITOR)
+    await device_login.decide(desk, by_key, decision(codes), VISITOR)
+    await device_login.ask(desk, codes.device_code, VISITOR)
+    assert await expiries(desk) == {"m": until, "a": until}
+
+
+async def test_a_key_that_was_revoked_a_moment_ago_lets_no_machine_in(desk, ann):
+    maker = Maker(ann, VISITOR.actor_of(ann))
+    made = await keys.issue(desk, maker, NewKey(kind="a", name="short"))
+    by_key = await desk.access.admit({"authorization": f"Bearer {made.key}"})
+    await keys.revoke(desk, maker, by_key.actor_id)
+    codes = await device_login.begin(desk, LAPTOP, VISITOR)
+    with pytest.raises(Unauthorized):
+        await device_login.decide(desk, by_key, decision(codes), VISITOR)
+    assert await answer(desk, codes) == "authorization_pending"
 
 
 async def test_of_codes_only_digests_are_stored(desk, ann):

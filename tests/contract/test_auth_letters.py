@@ -139,7 +139,7 @@ async def test_no_mailbox_is_filled(desk, ann):
 
 
 async def test_asking_for_letters_is_slowed_down_by_address(desk):
-    for number in range(RULES["address"].free):
+    for number in range(RULES["letters from"].free):
         await recovery.forgot_password(desk, f"user{number}@example.com", VISITOR)
     with pytest.raises(RateLimited):
         await recovery.forgot_password(desk, "another@example.com", VISITOR)

@@ -140,10 +140,14 @@ async def test_an_error_of_the_schemas_rules_quotes_no_value(database_url):
     database.open_database(database_url).dispose()
     engine = database.open_async(database_url)
     one = {"email": "private@example.com", "created_at": database.utc_now()}
-    with pytest.raises(IntegrityError) as caught:
+
+    async def add(user_id: str) -> None:
         async with database.writing_async(engine) as connection:
-            await connection.execute(sa.insert(users).values(user_id="usr_1", **one))
-            await connection.execute(sa.insert(users).values(user_id="usr_2", **one))
+            await connection.execute(sa.insert(users).values(user_id=user_id, **one))
+
+    await add("usr_1")
+    with pytest.raises(IntegrityError) as caught:
+        await add("usr_2")
     await engine.dispose()
     told = "".join(traceback.format_exception(caught.value))
     assert "IntegrityError" in told

@@ -28,6 +28,9 @@ async def test_the_page_runs_its_own_script_alone_and_is_framed_by_nobody(tmp_pa
         assert not re.search(r"https?://|//[a-z]+\.", answer.text)
         assert not re.search(r"localStorage|sessionStorage|document\.cookie|innerHTML|eval\(", answer.text)
     assert not re.search(r"<script(?! src=)|\son[a-z]+=|style", page.text)
+    # Nothing but the button that says so approves, and not before the machine was shown.
+    assert 'approve = pressed === "approve"' in script.text
+    assert script.text.index('"auth/device/lookup"') < script.text.index('"auth/device/decision"')
     # What it asks for is there.
     asked = set(re.findall(r'ask\("([^"]+)"', script.text))
     assert asked

@@ -144,7 +144,9 @@ async def test_an_unforeseen_error_shows_only_its_request_id_and_is_logged_under
 
 async def test_a_body_that_is_nested_too_deeply_is_the_callers_mistake_and_no_traceback(client):
     with capture_logs() as logged:
-        answer = await client.post("/body", content=b"[" * 5_000, headers={"content-type": "application/json"})
+        answer = await client.post(
+            "/body", content=b"[" * 5_000, headers={"content-type": "application/json"}
+        )
     assert (answer.status_code, problem(answer).code) == (400, "invalid_request")
     (line,) = logged
     assert line["event"] == "nested_too_deeply"

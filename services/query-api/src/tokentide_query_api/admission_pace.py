@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, cast
 
+import structlog
 from litestar.datastructures import Headers
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
@@ -14,6 +15,7 @@ from tokentide_query_api.client_address import client_address
 from tokentide_query_api.rate_limits import RateLimits, kind_of
 
 _LIMITED: Final = "/api/"
+_log = structlog.get_logger(__name__)
 
 
 class AdmissionPace(ASGIMiddleware):
@@ -24,12 +26,16 @@ class AdmissionPace(ASGIMiddleware):
     def __init__(self, limits: Callable[[], RateLimits], trusted_proxies: int) -> None:
         self._limits = limits
         self._trusted_proxies = trusted_proxies
+        self._warned = False
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Go on, or raise `RateLimited`."""
         http = cast("HTTPScope", scope)  # see `scopes`
         headers = Headers.from_scope(http)
         host, port = http["client"] or ("", 0)
+        if "x-forwarded-for" in headers and not self._trusted_proxies and not self._warned:
+            self._warned = True
+            _log.warning("forwarded_header_ignored", setting="TOKENTIDE_TRUSTED_PROXIES")
         address = client_address(host, headers.get("x-forwarded-for", ""), self._trusted_proxies)
         http["client"] = (address, port)
         if http["path"].startswith(_LIMITED):

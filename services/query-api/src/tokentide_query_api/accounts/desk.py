@@ -19,6 +19,7 @@ from tokentide_common.key_directory import LiveKeys
 from tokentide_common.problem_answers import request_id
 from tokentide_query_api.accounts.access_tokens import AccessTokens
 from tokentide_query_api.accounts.admission import Access
+from tokentide_query_api.accounts.afterwards import Afterwards
 from tokentide_query_api.accounts.audit import Actor
 from tokentide_query_api.accounts.carriers import carrier_of
 from tokentide_query_api.accounts.outbox import Outbox
@@ -48,6 +49,7 @@ class Desk(msgspec.Struct, frozen=True):
     outbox: Outbox
     clock: Callable[[], datetime]
     rates: RateLimits
+    afterwards: Afterwards
 
     async def admit(self, request: Request[Any, Any, Any]) -> Principal:
         """Return who asks to see or change accounts; raises what `admit_reader` does."""
@@ -79,6 +81,8 @@ async def open_desk(
     async with AsyncExitStack() as stack:
         own = open_async(url)
         stack.push_async_callback(own.dispose)
+        afterwards = Afterwards()
+        stack.push_async_callback(afterwards.finished)
         people = LivePeople(partial(selected, engine), now=clock)
         stack.push_async_callback(people.stop)
         await people.start()
@@ -107,6 +111,7 @@ async def open_desk(
             outbox=outbox,
             clock=clock,
             rates=RateLimits(settings, buckets),
+            afterwards=afterwards,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -87,6 +88,7 @@ async def _know_machine(desk: Desk, connection: AsyncConnection, login: sa.Row[A
 
 
 def _record(kind: KeyKind, login: sa.Row[Any], email: str, now: datetime) -> KeyRecord:
+    until = within(now + API_KEY_LIFETIME if kind == "a" else None, login.keys_until)
     return KeyRecord(
         key_id=f"key_{uuid.uuid4().hex}",
         org_id=login.org_id,
@@ -98,7 +100,7 @@ def _record(kind: KeyKind, login: sa.Row[Any], email: str, now: datetime) -> Key
         # Enough for one's own affairs; who administers makes a key for that.
         role="member" if kind == "a" else "viewer",
         owner_id=login.user_id,
-        expires_at=within(now + API_KEY_LIFETIME if kind == "a" else None, login.keys_until),
+        expires_at=math.inf if until is None else until.timestamp(),
     )
 
 

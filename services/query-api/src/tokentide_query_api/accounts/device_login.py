@@ -94,8 +94,8 @@ async def decide(desk: Desk, principal: Principal, said: Decision, visitor: Visi
         if said.approve:
             await _must_not_be_anothers(connection, principal, row.machine_id)
         decided = sa.update(device_logins).where(device_logins.c.device_digest == row.device_digest)
-        whose = {"user_id": user_id, "org_id": principal.org_id}
-        await connection.execute(decided.values(decided_at=now, approved=said.approve, keys_until=until, **whose))
+        whose = {"user_id": user_id, "org_id": principal.org_id, "keys_until": until}
+        await connection.execute(decided.values(decided_at=now, approved=said.approve, **whose))
         await forgive(desk, connection, ("device", user_id))
         actor = visitor.actor_of(principal)
         action, on = "device.approved" if said.approve else "device.denied", ("machine", row.machine_id)

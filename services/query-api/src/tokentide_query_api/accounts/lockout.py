@@ -21,7 +21,7 @@ from tokentide_common.errors import RateLimited
 from tokentide_query_api.accounts.desk import Desk
 
 Kind = Literal["email", "letters", "device", "sign-ups from", "letters from", "devices from"]
-"""`… from`: a network address. Each has a count of its own: one kind of flood keeps nobody from the others."""
+"""`… from`: a network address. Each has a count of its own: one flood keeps nobody from the others."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ async def forgive(desk: Desk, connection: AsyncConnection, *subjects: tuple[Kind
         mine = login_failures.c.subject == digest
         if kind == "device":
             fewer = sa.update(login_failures).where(mine, login_failures.c.failures > 0)
-            await connection.execute(fewer.values(failures=login_failures.c.failures - 1))
+            await connection.execute(fewer.values(failures=login_failures.c.failures - 1, locked_until=None))
         else:
             await connection.execute(sa.delete(login_failures).where(mine))
 

@@ -67,7 +67,9 @@ async def right_user(desk: Desk, email: str, password: str, visitor: Visitor) ->
     # Known or not, with a password or without: the same work, so that its time tells nothing.
     right = await desk.passwords.verified(row.password_hash if row else None, password)
     if row is None or not right:
-        await _record_failure(desk, email, row.user_id if row else "", visitor)
+        # After the answer: of known users there is more to record, which its time would tell.
+        failed = _record_failure(desk, email, row.user_id if row else "", visitor)
+        desk.afterwards.do("failed-login", failed)
         raise Unauthorized(_WRONG, code="wrong_credentials")
     return row
 
