@@ -28,6 +28,8 @@ from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.live.hub import LiveHub
 from tokentide_query_api.live.stream import live_handlers
 from tokentide_query_api.metering import Metering
+from tokentide_query_api.money.budget_routes import Counter, budget_handlers
+from tokentide_query_api.money.budget_watch import budgets_watched
 from tokentide_query_api.openapi import document
 from tokentide_query_api.pseudonyms import Pseudonyms
 from tokentide_query_api.routes import Sources, reading_handlers
@@ -70,6 +72,7 @@ def create_app(
                 await own_keys.start()
             desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
             prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
+            await stack.enter_async_context(budgets_watched(desk, own_store, own_engine))
             names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
             opened.append(Sources(own_store, desk, names, board, prices))
             stack.callback(opened.clear)
@@ -90,6 +93,7 @@ def create_app(
             *PAGES,
             *reading_handlers(sources),
             *account_handlers(lambda: sources().desk),
+            *budget_handlers(lambda: Counter(sources().desk, sources().store)),
             *live_handlers(lambda: sources().desk, live),
             *health_routes(recorded, checks),
         ],
