@@ -1,7 +1,8 @@
-"""Every dashboard route and every named report over HTTP, of one organisation that has all the calls.
+"""Every dashboard route and every named report over HTTP, of one organisation that has all calls.
 
-Goals at 10 million calls, 10,000 users, the embedded engine and 2 cores: p95 of a dashboard route under 50 ms, of
-a report under 300 ms. The first answer of each is told apart: nothing of what it reads is in the engine's caches.
+Goals at 10 million calls, 10,000 users, the embedded engine and 2 cores: p95 of a dashboard route under
+50 ms, of a report under 300 ms. The first answer of each is told apart: nothing that it reads is in the
+engine's caches.
 
     python benchmarks/reports.py            1.1 million emissions (1 million calls)
     python benchmarks/reports.py --full     11.2 million emissions (10 million calls)

@@ -116,7 +116,18 @@ def test_the_handwritten_pages_name_every_route() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["up", "push", "stats", "report", "blocks", "statusline", "coverage", "provider-key", "provider-key set"],
+    [
+        "up",
+        "push",
+        "stats",
+        "report",
+        "blocks",
+        "statusline",
+        "export",
+        "coverage",
+        "provider-key",
+        "provider-key set",
+    ],
 )
 def test_every_command_is_documented(command: str) -> None:
     assert f"## tokentide {command}\n" in text_of("cli.md")

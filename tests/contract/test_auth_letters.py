@@ -125,6 +125,13 @@ async def test_nobody_learns_who_has_an_account_by_forgetting_a_password(desk, a
     assert await letters_of(desk, "nobody@example.com") == []
 
 
+async def test_a_letter_gives_no_password_to_who_comes_in_by_an_identity_provider(desk, ann):
+    async with writing_async(desk.engine) as connection:
+        await connection.execute(sa.update(users).values(password_hash=None))
+    await recovery.forgot_password(desk, ANN, VISITOR)
+    assert not [text for text in await letters_of(desk, ANN) if "reset-password" in text]
+
+
 async def test_no_mailbox_is_filled(desk, ann):
     for _ in range(10):
         await recovery.forgot_password(desk, ANN, VISITOR)

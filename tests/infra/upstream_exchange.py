@@ -60,6 +60,9 @@ class Reader:
         self._pieces.put_nowait(piece)
         return False
 
+    def take_chunk(self, chunk: bytes, start: int) -> bool:
+        return self.take(chunk[start:-2], last=False)
+
     def __aiter__(self) -> Self:
         return self
 

@@ -89,7 +89,7 @@ async def test_no_parameter_of_any_route_shows_another_organisation(api, path, p
 
 # What has nothing to say of these calls, or says the same to everyone.
 ALIKE = {"/rankings", "/leaderboard", "/reports"} | {
-    f"/reports/{name}" for name in ("quota", "anomalies", "cache-losses", "unpriced")
+    f"/reports/{name}" for name in ("quota", "anomalies", "cache-losses", "unpriced", "plan-savings")
 }
 
 

@@ -27,6 +27,7 @@ def build_app() -> App:
     )
     app.command("tokentide.report:report", name="report", help="Show one of the server's named reports.")
     app.command("tokentide.blocks:blocks", name="blocks", help="Show accounts' 5-hour blocks and their pace.")
+    app.command("tokentide.export:export", name="export", help="Write calls as a folder of Parquet files.")
     app.command("tokentide.statusline:statusline", name="statusline", help="Print Claude Code's status line.")
     app.command("tokentide.limits:limits", name="limits", help="Show how full providers' limits are.")
     app.command(_keys())

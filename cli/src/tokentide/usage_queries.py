@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, BinaryIO, Final
 
 import httpx
 import msgspec
@@ -35,6 +36,24 @@ class UsageQueries:
     def days(self) -> Answer:
         """Return the measures per day."""
         return self._get("usage/timeseries", {"bucket": "day"})
+
+    def buckets(self, width: str) -> Answer:
+        """Return the measures per day or hour."""
+        return self._get("usage/timeseries", {"bucket": width})
+
+    def export_calls(self, start: datetime, end: datetime, out: BinaryIO) -> None:
+        """Write every call from `start` until `end` as Parquet; raises `Failure` when it breaks off."""
+        asked = {"from": start.isoformat(), "to": end.isoformat(), "format": "parquet"}
+        with open_client(self._connection, timeout_s=_TIMEOUT_S) as client:
+            try:
+                with client.stream("GET", "/api/v1/export/calls", params=asked) as answer:
+                    if not answer.is_success:
+                        answer.read()
+                        raise refusal(answer)
+                    for piece in answer.iter_bytes():
+                        out.write(piece)
+            except httpx.TransportError as error:
+                raise unreachable(self._connection, error) from None
 
     def coverage(self, limit: int) -> Answer:
         """Return the newest sessions, and who saw their calls."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.errors import InvalidRequest, TooLarge
 from tokentide_common.events import UsageEvent, decode_wire_event
-from tokentide_ingest.batch import MAX_EVENTS, Batch, read_batch
+from tokentide_ingest.batch import MAX_EVENTS, Batch, Machine, read_batch
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEY = KeyRecord(
@@ -206,7 +206,7 @@ def test_a_batch_has_at_most_a_thousand_events() -> None:
 
 
 def test_an_empty_batch_is_a_batch() -> None:
-    assert judged(body()) == Batch([], [], [])
+    assert judged(body()) == Batch([], [], [], machine=Machine("mac-1", "Laptop"))
 
 
 def many(value: bytes) -> bytes:

@@ -6,6 +6,7 @@ import json
 from io import StringIO
 
 import pytest
+import structlog
 
 from infra.taps import Tapped, ids, nowhere, seen, tapping
 from infra.waiting import until
@@ -34,7 +35,7 @@ def lines():
     yield lambda name: [
         line for line in map(json.loads, stream.getvalue().splitlines()) if line["event"] == name
     ]
-    logging.configure("json")
+    structlog.reset_defaults()
 
 
 def test_offering_cannot_wait():

@@ -112,6 +112,20 @@ def test_only_one_module_decides_what_a_caller_sees():
     assert made == {"visibility.py"}
 
 
+def test_the_store_is_asked_behind_its_wall_and_by_few_modules():
+    """The store itself is known where it is opened and walled; whoever reads has a walled one."""
+    folder = Path(tokentide_query_api.__file__).parent
+    asking, walling = set(), set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "tokentide_common.store":
+                asking |= {path.name for alias in node.names if alias.name == "rows"}
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "WalledStore":
+                walling.add(path.name)
+    assert asking == {"asking.py", "calls.py", "leaderboard.py", "rankings.py"}
+    assert walling == {"leaderboard.py", "routes.py"}
+
+
 def test_only_one_module_knows_the_names_of_the_tables():
     """Elsewhere no text has a FROM of its own but for `seen`, which is read by a hash of the organisation,
     and for the leaderboard, which spans organisations by its purpose.

@@ -19,7 +19,7 @@ _LAST_STATUS: Final = 599
 class Delivery:
     """Takes the pieces of one answer; `hiding` keeps from the client what it did not ask for."""
 
-    __slots__ = ("_client", "_ended", "_exchange", "_hiding", "_reader")
+    __slots__ = ("_client", "_ended", "_exchange", "_hiding", "_in_chunks", "_reader")
 
     def __init__(self, exchange: Exchange, client: Cycle, hiding: UsageChunkFilter | None) -> None:
         self._exchange = exchange
@@ -27,6 +27,8 @@ class Delivery:
         self._hiding = hiding
         self._reader = exchange.reader
         self._ended = False
+        self._in_chunks = False
+        """The head of the answer is out, and chunks can go as they come."""
 
     def take(self, piece: bytes, *, last: bool) -> bool:
         """Send a piece, note what it says, and return whether the client takes more."""
@@ -41,8 +43,19 @@ class Delivery:
             client.write(shown, last=False)
         if first:
             exchange.first_byte_sent_at = monotonic()
+            self._in_chunks = hiding is None and client.chunked_encoding is True
         if self._reader is not None:
             self._reader.feed(piece)  # after it has gone out: what is noted of an answer never delays it
+        return not client.flow.write_paused
+
+    def take_chunk(self, chunk: bytes, start: int) -> bool:
+        """Send a piece as it came, if the client's answer is in chunks as well, and note what it says."""
+        client, reader = self._client, self._reader
+        if not self._in_chunks or client.disconnected:
+            return self.take(chunk[start:-2], last=False)
+        client.transport.write(chunk)
+        if reader is not None:
+            reader.feed(chunk[start:-2])
         return not client.flow.write_paused
 
     def end_hiding(self) -> None:

@@ -6,6 +6,7 @@ A body may end where the connection ends; llhttp (as httptools gives it to us) d
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import httptools
@@ -17,6 +18,8 @@ from tokentide_proxy.upstream_limits import UpstreamLimits
 _MAX_INTERIM: Final = 32
 """Answers of status 1xx before the final one."""
 _NEVER_A_BODY: Final = frozenset({204, 304})
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
+_CHUNK_END: Final = b"\r\n"
 
 
 class _Distrusted(Exception):
@@ -36,6 +39,7 @@ class AnswerParser:
         "_limits",
         "_parser",
         "_unproductive_bytes",
+        "between_chunks",
         "complete",
         "continued",
         "has_head",
@@ -66,6 +70,8 @@ class AnswerParser:
         self._interim_headers: Headers = []
         self._fed_bytes = 0
         self._unproductive_bytes = 0
+        self.between_chunks = False
+        """All that was read ends with the end of a chunk: another one may be passed on without reading it."""
         self.has_head = False
         self.complete = False
         self.continued = False
@@ -90,6 +96,8 @@ class AnswerParser:
                 raise UpstreamBroken(f"not an answer: {error.__context__ or error}") from error
             # The answer itself is whole. What follows it belongs to nobody, and so does the connection.
             self.keep_alive = False
+        if self.between_chunks and not data.endswith(_CHUNK_END):
+            self.between_chunks = False  # the size of the next one has begun
         if self._unproductive_bytes > self._limits.max_head_bytes:
             raise UpstreamBroken("more bytes than a head may have, and nothing for the reader in them")
 
@@ -145,10 +153,19 @@ class AnswerParser:
         self._unproductive_bytes = 0
         self.pieces.append(piece)
 
+    def on_chunk_header(self) -> None:
+        """The size of a chunk, or of the last one, has been read."""
+        self.between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """A chunk has been read, with the line break at its end."""
+        self.between_chunks = True
+
     def on_message_complete(self) -> None:
         """End the answer, or only the interim one."""
         assert self._parser is not None
         self._unproductive_bytes = 0
+        self.between_chunks = False
         if self.trailers:
             self._bound_headers()
         if not self._interim and not self.complete:
@@ -186,3 +203,15 @@ class AnswerParser:
         repeated = [name for name, _ in self.headers].count(b"transfer-encoding") > 1
         if length is not None or repeated or version == "1.0" or coding.strip(b" \t").lower() != b"chunked":
             raise _Distrusted("a framing that has two meanings")
+
+
+def payload_start(chunk: bytes) -> int:
+    """Return where the payload begins of bytes that are one whole chunk; 0 if they are anything else.
+
+    The last chunk, which is empty, is none, nor is one with an extension: those are for llhttp.
+    """
+    size = _CHUNK_SIZE.match(chunk)
+    if size is None or not chunk.endswith(_CHUNK_END):
+        return 0
+    start, length = size.end(), int(size[1], 16)
+    return start if length and start + length + len(_CHUNK_END) == len(chunk) else 0

@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import Final, Protocol, cast
 
-from tokentide_proxy.answer_parser import AnswerParser
+from tokentide_proxy.answer_parser import AnswerParser, payload_start
 from tokentide_proxy.request_body import send_body
 from tokentide_proxy.response import Response
 from tokentide_proxy.upstream_errors import UpstreamBroken, UpstreamError, UpstreamTimeout
@@ -180,7 +180,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, and hand over at once what there is for the reader."""
-        parser = self._parser
+        parser, response = self._parser, self._response
+        if response is not None and parser.between_chunks and (start := payload_start(data)):
+            # The common case of a stream. To llhttp it is as if this chunk had never been there.
+            self._since = monotonic()
+            if response.pass_chunk(data, start):
+                return
         if self._asker is None and self._response is None:
             self.abort()  # nobody asked: this connection is not what we take it for
             return
@@ -191,7 +196,7 @@ class Connection(asyncio.Protocol):
             parser.feed(data)
         except UpstreamBroken as error:
             broken = error
-        response, pieces = self._response, parser.pieces
+        pieces = parser.pieces
         begins = response is None and parser.has_head
         if begins:
             response = self._begun()

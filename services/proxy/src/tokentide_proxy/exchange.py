@@ -78,7 +78,9 @@ class Observed(msgspec.Struct, gc=False):
 class UsageReader(Protocol):
     """Reads an answer beside the client: it is fed what has already been sent on, and can change nothing."""
 
-    observed: Observed
+    @property
+    def observed(self) -> Observed:
+        """What the answer has said so far."""
 
     def feed(self, body: bytes) -> None:
         """Take the next bytes of the body, as they came, still content-encoded. Never raises."""

@@ -77,25 +77,17 @@ class Forwarder:
         whole = client.arrived()
         if whole is None or len(whole) > self._max_body_bytes or client.flow.write_paused:
             return False
-        known = client.known
-        plan = known.plan if known is not None else None
-        if not isinstance(plan, Plan) or not self._gate.still_admits(plan.admission, plan.route.upstream):
-            plan = self._planned(client)
+        try:
+            plan = self._plan(client)
             if plan is None:
                 return False
-            if known is not None:
-                known.plan = plan
-        return self._forward(client, plan, whole)
-
-    def _forward(self, client: Cycle, plan: Plan, whole: bytes) -> bool:
-        exchange = Exchange(plan.route, client.method, client.headers)
+            exchange = Exchange(plan.route, client.method, client.headers)
+            request, hides_usage = plan.request(client, whole)
+        except Exception:
+            return False  # it happens again in the task, where it is told and noted
         exchange.key = plan.admission.key
         if len(whole) <= MAX_READ_BODY:
             exchange.whole = whole
-        try:
-            request, hides_usage = plan.request(client, whole)
-        except TokentideError:
-            return False  # to be refused, and noted, with the others
         passage = Passage(exchange, client, _broken, self._ended, hides_usage=hides_usage)
         exchange.handed_over_at = monotonic()
         connection = self._upstreams.at_once(plan.route.upstream, request, passage)
@@ -105,7 +97,11 @@ class Forwarder:
         passage.begun(connection)
         return True
 
-    def _planned(self, client: Cycle) -> Plan | None:
+    def _plan(self, client: Cycle) -> Plan | None:
+        known = client.known
+        plan = known.plan if known is not None else None
+        if isinstance(plan, Plan) and self._gate.still_admits(plan.admission, plan.route.upstream):
+            return plan
         route = self._routes.find(client.target)
         if route is None:
             return None
@@ -114,7 +110,10 @@ class Forwarder:
         if admission is None:
             return None
         asks = self._stream_usage and may_ask_for_usage(route, client.method, headers)
-        return Plan(route, admission, asks_for_usage=asks)
+        plan = Plan(route, admission, asks_for_usage=asks)
+        if known is not None:
+            known.plan = plan
+        return plan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward one request."""

@@ -24,10 +24,13 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where the body of an answer goes."""
+    """Where the body of an answer goes. Either way of taking returns False for: no more until `resume`."""
 
     def take(self, piece: bytes, *, last: bool) -> bool:
-        """Take a piece, the last one of a complete body or not; False: no more until `resume`."""
+        """Take a piece, the last one of a complete body or not."""
+
+    def take_chunk(self, chunk: bytes, start: int) -> bool:
+        """Take a piece as the chunk it came in; its payload begins at `start` and ends with the line."""
 
 
 Over = Callable[[BaseException | None], None]
@@ -145,6 +148,19 @@ class Response:
             # Raised where the connection is read, which is not at fault: whoever waits for the end is told.
             self._error = error
             self.abort()
+
+    def pass_chunk(self, chunk: bytes, start: int) -> bool:
+        """Pass a whole chunk on, framing and all; False: not now, it is to be taken as any other piece."""
+        sink = self._sink
+        if sink is None or self._paused:
+            return False
+        try:
+            if not sink.take_chunk(chunk, start):
+                self._pause()
+        except Exception as error:
+            self._error = error  # as in `take`
+            self.abort()
+        return True
 
     def end(self, trailers: Headers) -> None:
         """The answer is complete; its connection has no more to do with it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from tokentide_common.errors import NotFound
@@ -12,6 +12,7 @@ from tokentide_common.store import rows
 from tokentide_query_api.asking import Asking, Page
 from tokentide_query_api.dimensions import DAY_MS
 from tokentide_query_api.formats import Answer, Column, Kind
+from tokentide_query_api.periods import Period
 from tokentide_query_api.record import COLUMNS, live_rows, observations_of, record_of, select_list
 from tokentide_query_api.statement import Statement
 
@@ -50,6 +51,21 @@ async def call(ask: Asking, call_id: str) -> Answer:
         raise NotFound("there is no such call in your organisation")
     record = {**record_of(row), "observations": observations_of(row)}
     return Answer(record, (*COLUMNS, Column("observations", Kind.NESTED)), [record])
+
+
+async def call_slices(ask: Asking, period: Period, size: int) -> AsyncIterator[list[Row]]:
+    """Yield every live row of a period, newest first, in slices of about `size`: one of them is in memory."""
+    before = (period.end_ms, "")
+    while True:
+        raw = await _window(ask, period.start_ms, before, size)
+        whole = raw if len(raw) < size else _without_last_call(raw)
+        if whole:
+            before = (whole[-1]["at_ms"], whole[-1]["call_id"])
+            yield live_rows(whole)
+        if len(raw) < size:
+            return
+        if not whole:
+            size *= 2  # a call of many states filled the window
 
 
 async def _live(ask: Asking, call_id: str) -> Row | None:

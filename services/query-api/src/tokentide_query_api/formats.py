@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -35,6 +35,9 @@ _ACCEPTED: Final = {
     "text/*": "csv",
     "*/*": "json",
 }
+
+
+Row = Mapping[str, Any]
 
 
 class Kind(Enum):
@@ -114,11 +117,9 @@ def negotiated(format_text: str | None, accept: str) -> str:
 def rendered(answer: Answer, fmt: str) -> bytes:
     """Return an answer in a format."""
     if fmt == "csv":
-        return _csv(answer)
+        return csv_head(answer.columns) + csv_lines(answer.columns, answer.rows)
     if fmt == "ndjson":
-        names = [column.name for column in answer.columns]
-        lines = (msgspec.json.encode({name: row.get(name) for name in names}) for row in answer.rows)
-        return b"".join(line + b"\n" for line in lines)
+        return ndjson_lines(answer.columns, answer.rows)
     return _parquet(answer) if fmt == "parquet" else msgspec.json.encode(answer.body)
 
 
@@ -135,12 +136,40 @@ def _media_range(text: str) -> tuple[str, float]:
     return media.strip().lower(), quality
 
 
-def _csv(answer: Answer) -> bytes:
+def csv_head(columns: Sequence[Column]) -> bytes:
+    """Return the line of names."""
+    return _csv([[column.name for column in columns]])
+
+
+def csv_lines(columns: Sequence[Column], rows: Iterable[Row]) -> bytes:
+    """Return rows as CSV, without a head."""
+    return _csv([_cell(row.get(column.name)) for column in columns] for row in rows)
+
+
+def ndjson_lines(columns: Sequence[Column], rows: Iterable[Row]) -> bytes:
+    """Return rows as JSON, one a line."""
+    names = [column.name for column in columns]
+    lines = (msgspec.json.encode({name: row.get(name) for name in names}) for row in rows)
+    return b"".join(line + b"\n" for line in lines)
+
+
+def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
+    """Return the columns as Arrow knows them."""
+    return pa.schema([(column.name, _ARROW[column.kind]) for column in columns])
+
+
+def arrow_table(columns: Sequence[Column], rows: Sequence[Row]) -> pa.Table:
+    """Return rows as an Arrow table."""
+    arrays = [
+        pa.array([_typed(row.get(column.name), column.kind) for row in rows], type=_ARROW[column.kind])
+        for column in columns
+    ]
+    return pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
+
+
+def _csv(lines: Iterable[Sequence[object]]) -> bytes:
     out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerow([column.name for column in answer.columns])
-    for row in answer.rows:
-        writer.writerow([_cell(row.get(column.name)) for column in answer.columns])
+    csv.writer(out).writerows(lines)
     return out.getvalue().encode()
 
 
@@ -153,13 +182,8 @@ def _cell(value: object) -> object:
 
 
 def _parquet(answer: Answer) -> bytes:
-    arrays = [
-        pa.array([_typed(row.get(column.name), column.kind) for row in answer.rows], type=_ARROW[column.kind])
-        for column in answer.columns
-    ]
     out = pa.BufferOutputStream()
-    table = pa.Table.from_arrays(arrays, names=[column.name for column in answer.columns])
-    pq.write_table(table, out, compression="zstd")
+    pq.write_table(arrow_table(answer.columns, answer.rows), out, compression="zstd")
     written: bytes = out.getvalue().to_pybytes()
     return written
 

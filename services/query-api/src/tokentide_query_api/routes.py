@@ -19,6 +19,7 @@ from tokentide_query_api import leaderboard as board
 from tokentide_query_api import parameters as p
 from tokentide_query_api import rankings as ranked
 from tokentide_query_api.accounts.desk import Desk
+from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.activity import activity, activity_metrics_only
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.answer import blocks
@@ -206,15 +207,20 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
             require_people(sight)
         arguments = Arguments(request.scope["query_string"], route.parameters, sight)
         fmt = negotiated(arguments.one(p.FORMAT), request.headers.get("accept", ""))
-        store = WalledStore(at.store, [principal.org_id])
-        now, keys = at.desk.clock(), at.desk.keys
-        asking = Asking(store, principal, now, route.path, arguments, at.prices, keys, at.desk.engine)
+        asking = asking_of(at, principal, route.path, arguments)
         answer = await route.answer(asking, at, _call_id(request))
         return Response(
             rendered(answer, fmt), media_type=MEDIA_TYPES[fmt], headers={**_HEADERS, **_next(request, answer)}
         )
 
     return handle
+
+
+def asking_of(at: Sources, principal: Principal, path: str, arguments: Arguments) -> Asking:
+    """Return the question of a caller who was let in; no other organisation is within its reach."""
+    store = WalledStore(at.store, [principal.org_id])
+    now, keys = at.desk.clock(), at.desk.keys
+    return Asking(store, principal, now, path, arguments, at.prices, keys, at.desk.engine)
 
 
 def _of(answer: Callable[[Asking], Awaitable[Answer]]) -> Callable[[Asking, Sources, str], Awaitable[Answer]]:

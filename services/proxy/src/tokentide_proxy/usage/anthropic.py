@@ -103,7 +103,7 @@ _BUCKETS: Final = (
 class AnthropicAnswer:
     """An answer of the Messages API."""
 
-    markers: tuple[bytes, ...] = (b'"usage"', b'"error"', b"message_delta", b"message_stop")
+    markers: tuple[bytes, ...] = (b"message_", b'"error"')
     wanted: Wanted = _WANTED
 
     def __init__(self) -> None:

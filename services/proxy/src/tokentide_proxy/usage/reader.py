@@ -22,6 +22,8 @@ _GEMINI_CALL: Final = re.compile(
 )
 _ANTHROPIC_CALL: Final = re.compile(r"/v1/messages$")
 
+_MOST_UNREAD: Final = 16 * 1024
+
 
 class _Body(Protocol):
     def feed(self, data: bytes) -> None: ...
@@ -42,10 +44,17 @@ class _EventStream:
 
 
 class AnswerReader:
-    """Reads one answer. Whatever goes wrong ends the reading, never the answer."""
+    """Reads one answer. Whatever goes wrong ends the reading, never the answer.
+
+    What it is fed is read when it is much, or when it is asked for: many events take the time of a few then.
+    """
+
+    __slots__ = ("_answer", "_body", "_inflater", "_unread", "_unread_bytes")
 
     def __init__(self, answer: Answer, streamed: bool, content_encoding: str) -> None:
-        self.observed: Observed = answer.observed
+        self._answer = answer
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
         self._inflater: Inflater | None = None
         self._body: _Body | None = _EventStream(answer) if streamed else JsonBody(answer)
         try:
@@ -53,28 +62,44 @@ class AnswerReader:
         except ValueError:
             self._body = None
 
+    @property
+    def observed(self) -> Observed:
+        """What the answer has said so far."""
+        self._read()
+        return self._answer.observed
+
     def feed(self, body: bytes) -> None:
         """Take the next bytes of the body, as they came. Never raises."""
-        try:
-            if self._body is None:
-                return
-            if self._inflater is None:
-                self._body.feed(body)
-            else:
-                for piece in inflated(self._inflater, body):
-                    self._body.feed(piece)
-        except Exception:
-            # Nothing that an upstream sends may reach the traffic through its reader: what cannot be decoded
-            # is not read, and the observation stays what it was, a lower bound.
-            self._body = None
+        self._unread.append(body)
+        self._unread_bytes += len(body)
+        if self._unread_bytes > _MOST_UNREAD:
+            self._read()
 
     def end(self) -> None:
         """The body is complete. Never raises."""
+        self._read()
         try:
             if self._body is not None:
                 self._body.end()
         except Exception:
-            # As in `feed`.
+            # As in `_read`.
+            self._body = None
+
+    def _read(self) -> None:
+        if not self._unread:
+            return
+        unread, self._unread, self._unread_bytes = b"".join(self._unread), [], 0
+        try:
+            if self._body is None:
+                return
+            if self._inflater is None:
+                self._body.feed(unread)
+            else:
+                for piece in inflated(self._inflater, unread):
+                    self._body.feed(piece)
+        except Exception:
+            # Nothing that an upstream sends may reach the traffic through its reader: what cannot be decoded
+            # is not read, and the observation stays what it was, a lower bound.
             self._body = None
 
 

@@ -39,10 +39,10 @@ async def forgot_password(desk: Desk, email: str, visitor: Visitor) -> None:
         await count_attempt(desk, ("letters", email))
     except RateLimited:
         return
+    # Who has no password comes in by an identity provider alone, which a letter must not lead around.
+    known = sa.select(users.c.user_id).where(users.c.email == email, users.c.password_hash.is_not(None))
     async with writing_async(desk.engine) as connection:
-        user_id = (
-            await connection.execute(sa.select(users.c.user_id).where(users.c.email == email))
-        ).scalar_one_or_none()
+        user_id = (await connection.execute(known)).scalar_one_or_none()
         # The guarantee: for nobody the same is written, and taken back.
         written = await connection.begin_nested()
         secret = await issue_link(connection, "reset_password", user_id, now)

@@ -1,0 +1,63 @@
+"""`tokentide export`: calls as a folder of Parquet files by day or hour, brought up to date by each run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from tokentide.connection import find_connection
+from tokentide.failures import Exit, Failure
+from tokentide.lake import Lake, partitions_of
+from tokentide.options import DataDir, Json, Key, QueryUrl
+from tokentide.periods import period_parameters
+from tokentide.terminal import notes, write_json
+from tokentide.usage_queries import UsageQueries
+
+
+def export(
+    period: Annotated[
+        str, Parameter(help="Days in UTC: `30d`, `month`, or a range like `2026-10-01..2026-10-31`.")
+    ] = "30d",
+    /,
+    *,
+    to: Annotated[str, Parameter(help="Folder of the files.")],
+    partition: Annotated[Literal["day", "hour"], Parameter(help="One file for each.")] = "day",
+    again: Annotated[
+        bool, Parameter(negative="", help="Write every file anew, also where no sum has changed.")
+    ] = False,
+    as_json: Json = False,
+    url: QueryUrl = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Write calls as Parquet files under `year=/month=/day=/` that DuckDB, Athena and others read.
+
+    Run it again to bring the folder up to date: a file is written when the sums of its calls have changed,
+    and put in place in one step. The same calls are the same bytes.
+    """
+    if "://" in to:
+        raise Failure(
+            "only folders can be written to",
+            hint="write to a folder, then bring it there, for example with `aws s3 sync`",
+            code=Exit.USAGE,
+        )
+    queries = UsageQueries(find_connection("query", url, key, data_dir), period_parameters(period, "UTC"))
+    lake = Lake(Path(to), partition)
+    written = removed = 0
+    found = partitions_of(queries.buckets(partition), partition)
+    for part in found:
+        if not part.calls:
+            removed += lake.remove(part)
+        elif again or not lake.has(part):
+            with lake.writing(part) as out:
+                queries.export_calls(part.start, part.end, out)
+            lake.keep(part)
+            written += 1
+    told = {"written": written, "removed": removed, "unchanged": sum(bool(p.calls) for p in found) - written}
+    if as_json:
+        write_json(told)
+    else:
+        notes().print(f"{written} files written, {removed} removed, {told['unchanged']} unchanged in {to}")
+    return Exit.OK

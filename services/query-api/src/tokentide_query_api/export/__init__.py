@@ -1,0 +1,1 @@
+"""Exports: everything of a period in one answer, whatever its size."""

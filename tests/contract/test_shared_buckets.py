@@ -1,0 +1,75 @@
+"""Replicas count requests together, each in one statement, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+
+from tokentide_common.accounts_schema import token_buckets
+from tokentide_common.database import open_async, open_database, reading_async
+from tokentide_common.errors import RateLimited
+from tokentide_query_api.accounts.shared_buckets import SharedBuckets
+from tokentide_query_api.rate_limits import Pace
+
+PACE = Pace(per_minute=6)
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def replicas(database_url: str) -> AsyncIterator[tuple[SharedBuckets, SharedBuckets, Clock]]:
+    open_database(database_url).dispose()
+    clock, engines = Clock(), [open_async(database_url) for _ in range(2)]
+    one, other = (SharedBuckets(engine, clock=clock) for engine in engines)
+    yield one, other, clock
+    for engine in engines:
+        await engine.dispose()
+
+
+async def admitted(buckets: SharedBuckets, caller: str) -> bool:
+    try:
+        await buckets.admit(caller, PACE)
+    except RateLimited as error:
+        return not 1 <= error.retry_after_s <= 10  # a refusal that says when to come back
+    return True
+
+
+async def test_two_replicas_at_once_let_no_more_in_than_one_may(
+    replicas: tuple[SharedBuckets, SharedBuckets, Clock],
+) -> None:
+    one, other, clock = replicas
+    said = await asyncio.gather(*(admitted(r, "busy") for r in (one, other) for _ in range(8)))
+    assert sum(said) == PACE.per_minute
+    assert await admitted(other, "somebody else")
+    clock.now += 20  # two requests' worth of time
+    said = await asyncio.gather(*(admitted(r, "busy") for r in (one, other) for _ in range(3)))
+    assert sum(said) == 2
+    clock.now -= 300  # another replica's clock is behind: nothing is filled, and nothing breaks
+    assert not await admitted(one, "busy")
+
+
+async def test_full_buckets_are_forgotten(replicas: tuple[SharedBuckets, SharedBuckets, Clock]) -> None:
+    one, other, clock = replicas
+    await one.admit("gone", PACE)
+    clock.now += 4_000
+    await one.admit("here", PACE)
+    await other.forget_idle()
+    async with reading_async(one._engine) as connection:
+        left = (await connection.execute(sa.select(token_buckets.c.bucket))).scalars().all()
+    assert left == ["here"]
+
+
+async def test_with_the_database_away_each_replica_counts_for_itself() -> None:
+    engine = open_async("postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+    buckets = SharedBuckets(engine)
+    said = [await admitted(buckets, "busy") for _ in range(PACE.per_minute + 2)]
+    assert sum(said) == PACE.per_minute
+    await engine.dispose()
