@@ -86,8 +86,8 @@ def test_chats_read_an_alert_in_words_and_no_marks_of_theirs():
     at = datetime(2026, 11, 1, tzinfo=UTC)
     alert = Alert(
         alert_id="alert_1", budget_id="budget_1", budget="<!channel> & co", organisation="org_a",
-        scope="team", scope_value="@everyone", period="monthly", period_start=at, period_end=at, unit="usd", amount="100",
-        used="91.5", threshold=0.9, decided_at=at,
+        scope="team", scope_value="@everyone", period="monthly", period_start=at, period_end=at, unit="usd",
+        amount="100", used="91.5", threshold=0.9, decided_at=at,
     )  # fmt: skip
     assert wording(alert) == (
         "Budget <!channel> & co of team @everyone: 91.5 of 100 USD used in the month that began on"

@@ -61,25 +61,7 @@ def create_app(
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(live.stop)
-<<<<<<< HEAD
-            own_store = store or Store(settings.clickhouse_url, connections=_READS_AT_ONCE)
-            if store is None:
-                stack.push_async_callback(own_store.close)
-            own_engine = engine or open_database(settings.database_url)
-            if engine is None:
-                stack.callback(own_engine.dispose)
-            own_keys = keys or KeyDirectory(own_engine)
-            if keys is None:
-                stack.push_async_callback(own_keys.stop)
-                await own_keys.start()
-            desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
-            prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
-            await stack.enter_async_context(budgets_watched(desk, own_store, own_engine))
-            names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
-            opened.append(Sources(own_store, desk, names, board, prices))
-=======
             opened.append(await stack.enter_async_context(_sources(settings, store, engine, keys, clock)))
->>>>>>> main
             stack.callback(opened.clear)
             yield
 
@@ -98,11 +80,8 @@ def create_app(
             *PAGES,
             *reading_handlers(sources),
             *account_handlers(lambda: sources().desk),
-<<<<<<< HEAD
             *budget_handlers(lambda: Counter(sources().desk, sources().store)),
-=======
             *export_handlers(sources),
->>>>>>> main
             *live_handlers(lambda: sources().desk, live),
             *health_routes(recorded, checks),
         ],
@@ -139,6 +118,7 @@ async def _sources(
             stack.push_async_callback(own_keys.stop)
             await own_keys.start()
         desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
+        await stack.enter_async_context(budgets_watched(desk, own_store, own_engine))
         prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
         names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
         yield Sources(own_store, desk, names, board, prices)
