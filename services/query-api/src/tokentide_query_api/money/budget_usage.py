@@ -15,9 +15,10 @@ from tokentide_query_api.money.budget_words import Progress, text_of
 from tokentide_query_api.money.daily import daily
 from tokentide_query_api.money.trend import Expectation
 from tokentide_query_api.periods import Period, midnight
-from tokentide_query_api.scope import AnyOf, Condition, Filter, Scope, Sight
+from tokentide_query_api.scope import AnyOf, Condition, Filter, Scope
 from tokentide_query_api.statement import Statement
 from tokentide_query_api.store_wall import WalledStore
+from tokentide_query_api.visibility import whole_organization
 
 _COLUMNS: Final = {"usd": "cost_nano", "tokens": "total_tokens"}
 _DIMENSIONS: Final = {"team": "team", "project": "project", "key": "key_id"}
@@ -36,7 +37,7 @@ class _Reading(msgspec.Struct, frozen=True):
 
 async def used_by_day(store: Store, budget: Any, span: Period) -> Mapping[date, int]:  # noqa: ANN401 -- a row of the table
     """Return what a budget is about, by local day of a period."""
-    sight = Sight(budget.org_id, own=None, people=True)
+    sight = whole_organization(budget.org_id)
     scope = Scope(sight, span.start_ms, span.end_ms, conditions(budget.scope, budget.scope_value))
     reading = _Reading(WalledStore(store, [budget.org_id]))
     found = await daily(reading, scope, span, (), _COLUMNS[budget.unit])
