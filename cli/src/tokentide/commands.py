@@ -30,6 +30,7 @@ def build_app() -> App:
     app.command("tokentide.export:export", name="export", help="Write calls as a folder of Parquet files.")
     app.command("tokentide.statusline:statusline", name="statusline", help="Print Claude Code's status line.")
     app.command("tokentide.limits:limits", name="limits", help="Show how full providers' limits are.")
+    app.command("tokentide.doctor:doctor", name="doctor", help="Check what is set up, and say what to do.")
     app.command(_keys())
     app.command(_machines())
     app.command(_provider_keys())

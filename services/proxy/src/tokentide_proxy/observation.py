@@ -36,20 +36,14 @@ def usage_event(
     no id at all, as when it was never reached. What a finished answer says is final; a call that broke off
     says `aborted`, and its tokens are a lower bound, which any other source's may exceed.
     """
-    response_id, anthropic = _word(observed.response_id), upstream.dialect == "anthropic"
-    session_id = attribution.session_id or facts.session_id
-    call_id = call_id_for(
-        request_id=request_id if anthropic else "",
-        message_id=response_id if anthropic else "",
-        response_id="" if anthropic else response_id,
-        session_id=scope_of(response_id, session_id, key.key_id),
-        provider=upstream.provider,
-    )
+    response_id, session_id = _word(observed.response_id), attribution.session_id or facts.session_id
+    scope = scope_of(response_id, session_id, key.key_id)
     started = datetime.fromtimestamp(outcome.started_at, UTC)
     inputs, reads, writes, writes_5m, writes_1h, output, reasoning, searches = _counts(observed)
     # All at once: to set them one after the other takes three times as long.
     return UsageEvent(
-        call_id=call_id or derived_call_id("proxy", key.key_id, own_id),
+        call_id=_call_id(upstream, request_id, response_id, scope)
+        or derived_call_id("proxy", key.key_id, own_id),
         source="proxy",
         occurred_at=started,
         observed_at=started,
@@ -90,6 +84,17 @@ def usage_event(
         output_tokens=output,
         reasoning_tokens=min(reasoning, output),
         web_search_requests=min(searches, _MAX_WEB_SEARCHES),
+    )
+
+
+def _call_id(upstream: Upstream, request_id: str, response_id: str, scope: str) -> str:
+    anthropic = upstream.dialect == "anthropic"
+    return call_id_for(
+        request_id=request_id if anthropic else "",
+        message_id=response_id if anthropic else "",
+        response_id="" if anthropic else response_id,
+        session_id=scope,
+        provider=upstream.provider,
     )
 
 
