@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import os
+import signal
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,6 +30,7 @@ from tokentide_query_api.periods import Period, zone_named
 
 SECRET = "a secret of sixteen or more"
 USD = 10**9
+TESTS = Path(__file__).parents[1]
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NOVEMBER = span_at("monthly", NOW, zone_named("UTC"))
 DECEMBER = span_at("monthly", datetime(2026, 12, 5, tzinfo=UTC), zone_named("UTC"))
@@ -89,6 +94,42 @@ async def test_who_dies_before_the_end_has_decided_nothing_and_told_nobody(at):
         await dying()
     assert (stored(at, budget_alerts), stored(at, alert_deliveries)) == ([], [])
     assert await judged(at.desk, row, 95) == [0.9]
+
+
+_DYING = """
+import asyncio, os, signal, sys
+import sqlalchemy as sa
+from infra.account_desks import replica
+from tokentide_common.accounts_schema import budgets
+from tokentide_common.database import writing_async
+from tokentide_query_api.money.alerts import decide
+from tokentide_query_api.money.budget_spans import span_at
+from tokentide_query_api.periods import zone_named
+from datetime import UTC, datetime
+
+async def main(url, before):
+    async with replica(url) as desk:
+        async with writing_async(desk.engine) as connection:
+            row = (await connection.execute(sa.select(budgets))).one()
+            span = span_at("monthly", datetime(2026, 11, 22, 10, tzinfo=UTC), zone_named("UTC"))
+            assert await decide(desk, connection, row, span, 95 * 10**9)
+            if before:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(sys.argv[1], sys.argv[2] == "before"))
+"""
+
+
+async def test_who_is_killed_has_told_all_or_nothing(at, database_url):
+    row = await budget(at, Channel(kind="slack", url="https://x.example/hook"))
+    for when, told in (("before", 0), ("after", 2)):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _DYING, database_url, when, env={**os.environ, "PYTHONPATH": str(TESTS)}
+        )
+        assert await child.wait() == -signal.SIGKILL
+        assert len(stored(at, alert_deliveries)) == told, when
+    assert await judged(at.desk, row, 95) == []
 
 
 async def test_what_a_webhook_refuses_for_an_hour_is_told_when_it_is_back_once_and_signed(at):
