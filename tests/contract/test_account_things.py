@@ -13,7 +13,14 @@ from sqlalchemy.exc import DBAPIError
 
 from infra.account_desks import office, replica
 from infra.accounts_people import SECRET
-from tokentide_common.accounts_schema import audit_log, invitations, machines, outbox, provider_credentials
+from tokentide_common.accounts_schema import (
+    audit_log,
+    invitations,
+    machines,
+    memberships,
+    outbox,
+    provider_credentials,
+)
 from tokentide_common.database import reading, utc_now, writing
 from tokentide_common.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
 from tokentide_common.vault import Vault
@@ -171,6 +178,20 @@ async def test_a_closed_organisation_has_nobody_and_nothing_but_its_log(at):
     assert rows(at, sa.select(invitations.c.invitation_id).where(invitations.c.revoked_at.is_(None))) == []
     last = sa.select(audit_log.c.action).where(audit_log.c.action == "organisation.closed")
     assert rows(at, last) == [("organisation.closed",)]
+
+
+async def test_an_organisation_is_closed_by_who_is_an_owner_still_and_stays_closed(at):
+    second = at.by(at.people.join("org_a", "owner"))
+    with writing(at.people.engine) as connection:  # elsewhere, a moment ago
+        demoted = sa.update(memberships).where(memberships.c.user_id == second.principal.user_id)
+        connection.execute(demoted.values(role="admin"))
+    with pytest.raises(Unauthorized):
+        await organizations.close(at.desk, second, "org_a", 1)
+    assert at.desk.people.organization("org_a") is not None
+    await organizations.close(at.desk, at.by("owner"), "org_a", 1)
+    assert at.desk.people.organization("org_a") is None
+    with pytest.raises(NotFound):
+        await organizations.change(at.desk, at.by("owner"), "org_a", OrganizationChange(name="Again"), None)
 
 
 async def test_an_invitation_travels_by_letter_alone_and_replaces_the_one_before(at):

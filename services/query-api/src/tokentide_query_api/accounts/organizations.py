@@ -22,6 +22,7 @@ from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.people import Privacy
 from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.standing import still_may
 from tokentide_query_api.accounts.words import Label, Name
 
 _BY_NAME: Final = Order((organizations.c.name, organizations.c.org_id))
@@ -146,6 +147,7 @@ async def close(desk: Desk, by: Maker, org_id: str, version: int | None) -> None
     by.principal.require_user()
     async with changing_people(desk) as connection:
         row = await _found(connection, by.principal, org_id, lock=True)
+        await still_may(connection, by.principal)
         must_be(row.version, version)
         await close_organization(desk, connection, by)
 
@@ -155,7 +157,8 @@ async def _found(
 ) -> sa.Row[Any]:
     if org_id != principal.org_id:  # also another of the same user: they change over to it first
         raise missing()
-    query = sa.select(organizations).where(organizations.c.org_id == principal.org_id)
+    mine = (organizations.c.org_id == principal.org_id, organizations.c.closed_at.is_(None))
+    query = sa.select(organizations).where(*mine)
     row = (await connection.execute(query.with_for_update(key_share=True) if lock else query)).first()
     if row is None:
         raise missing()
