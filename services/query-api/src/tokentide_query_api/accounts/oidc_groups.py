@@ -57,8 +57,8 @@ def role_of(provider: OidcProvider, groups: Iterable[str]) -> Role | None:
 async def follow_role(connection: AsyncConnection, login: Login, user_id: str, groups: Iterable[str]) -> bool:
     """Give a user the role of their groups, or take it away; tell whether they are a member now.
 
-    It is the organisation's turn, as with members who are changed by hand: of two owners who lose their groups
-    at once one is the last.
+    It is the organisation's turn, as with members who are changed by hand: of two owners who lose their
+    groups at once one is the last.
     """
     provider = login.provider
     mine = (memberships.c.org_id == provider.organisation, memberships.c.user_id == user_id)

@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tokentide_common.accounts_schema import memberships, organizations
+from tokentide_common.accounts_schema import memberships, organizations, users
 from tokentide_common.database import reading_async
 from tokentide_common.errors import Conflict, InvalidRequest
 from tokentide_common.key_directory import Role
@@ -104,6 +104,9 @@ async def found(desk: Desk, by: Maker, wanted: NewOrganization) -> ShownOrganiza
     _must_be_zone(wanted.time_zone)
     org_id, now = f"org_{uuid.uuid4().hex}", desk.clock()
     async with changing_people(desk) as connection:
+        # Locked: of several that somebody founds at once each counts those before it.
+        founder = sa.select(users.c.user_id).where(users.c.user_id == user_id)
+        await connection.execute(founder.with_for_update(key_share=True))
         owned = sa.select(sa.func.count()).where(
             memberships.c.user_id == user_id, memberships.c.role == "owner"
         )
