@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import os
+import signal
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,6 +30,7 @@ from tokentide_query_api.periods import Period, zone_named
 
 SECRET = "a secret of sixteen or more"
 USD = 10**9
+TESTS = Path(__file__).parents[1]
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NOVEMBER = span_at("monthly", NOW, zone_named("UTC"))
 DECEMBER = span_at("monthly", datetime(2026, 12, 5, tzinfo=UTC), zone_named("UTC"))
@@ -64,11 +69,8 @@ async def test_each_threshold_is_told_once_in_a_period_however_often_it_is_cross
     assert told == [[], [0.9], [], [], [1.0], [], []]
     assert await judged(at.desk, row, 150, DECEMBER) == [0.9, 1.0]
     assert await judged(at.desk, row, 150) == []
-    assert (len(stored(at, budget_alerts)), len(stored(at, alert_deliveries)), len(stored(at, outbox))) == (
-        4,
-        4,
-        4,
-    )
+    counts = [len(stored(at, table)) for table in (budget_alerts, alert_deliveries, outbox)]
+    assert counts == [4, 8, 4], "each alert goes to the topic, the webhook and the mailbox"
 
 
 async def test_of_replicas_that_decide_at_once_one_does(at, database_url):
@@ -77,7 +79,7 @@ async def test_of_replicas_that_decide_at_once_one_does(at, database_url):
         desks = [at.desk, other] * 4
         told = await asyncio.gather(*(judged(desk, row, 95) for desk in desks))
     assert sorted(told) == [[]] * 7 + [[0.9]]
-    assert len(stored(at, alert_deliveries)) == 1
+    assert len(stored(at, alert_deliveries)) == 2, "to the topic and to the channel"
 
 
 async def test_who_dies_before_the_end_has_decided_nothing_and_told_nobody(at):
@@ -92,6 +94,42 @@ async def test_who_dies_before_the_end_has_decided_nothing_and_told_nobody(at):
         await dying()
     assert (stored(at, budget_alerts), stored(at, alert_deliveries)) == ([], [])
     assert await judged(at.desk, row, 95) == [0.9]
+
+
+_DYING = """
+import asyncio, os, signal, sys
+import sqlalchemy as sa
+from infra.account_desks import replica
+from tokentide_common.accounts_schema import budgets
+from tokentide_common.database import writing_async
+from tokentide_query_api.money.alerts import decide
+from tokentide_query_api.money.budget_spans import span_at
+from tokentide_query_api.periods import zone_named
+from datetime import UTC, datetime
+
+async def main(url, before):
+    async with replica(url) as desk:
+        async with writing_async(desk.engine) as connection:
+            row = (await connection.execute(sa.select(budgets))).one()
+            span = span_at("monthly", datetime(2026, 11, 22, 10, tzinfo=UTC), zone_named("UTC"))
+            assert await decide(desk, connection, row, span, 95 * 10**9)
+            if before:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(sys.argv[1], sys.argv[2] == "before"))
+"""
+
+
+async def test_who_is_killed_has_told_all_or_nothing(at, database_url):
+    row = await budget(at, Channel(kind="slack", url="https://x.example/hook"))
+    for when, told in (("before", 0), ("after", 2)):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _DYING, database_url, when, env={**os.environ, "PYTHONPATH": str(TESTS)}
+        )
+        assert await child.wait() == -signal.SIGKILL
+        assert len(stored(at, alert_deliveries)) == told, when
+    assert await judged(at.desk, row, 95) == []
 
 
 async def test_what_a_webhook_refuses_for_an_hour_is_told_when_it_is_back_once_and_signed(at):
@@ -119,8 +157,8 @@ async def test_what_a_webhook_refuses_for_an_hour_is_told_when_it_is_back_once_a
     told = msgspec.json.decode(body)
     assert (told["budget"], told["used"], told["amount"], told["threshold"]) == ("all", "95", "100", 0.9)
     assert told["period_start"].startswith("2026-11-01")
-    (sent,) = stored(at, alert_deliveries)
-    assert sent.sent_at == NOW + timedelta(hours=5)
+    (sent,) = [row.sent_at for row in stored(at, alert_deliveries) if row.sealed]
+    assert sent == NOW + timedelta(hours=5)
 
 
 async def test_of_replicas_that_send_at_once_one_does(at, database_url):

@@ -12,8 +12,11 @@ import sqlalchemy as sa
 from infra.account_desks import office
 from infra.ledger_rows import call, insert_calls, upgrade
 from infra.query_client import NOW, Caller, query_api
+from infra.topics import all_records
 from tokentide_common.accounts_schema import budget_alerts, outbox
+from tokentide_common.broker import Publisher, ensure_topics
 from tokentide_common.database import reading
+from tokentide_common.topics import ALERTS
 from tokentide_query_api.money import budgets
 from tokentide_query_api.money.budget_watch import BudgetWatch
 from tokentide_query_api.money.budget_words import Channel, NewBudget
@@ -120,6 +123,31 @@ async def test_a_period_that_is_over_is_still_watched_for_a_week(store, tmp_path
             with reading(at.people.engine) as connection:
                 found = [row.period_start for row in connection.execute(sa.select(budget_alerts))]
             assert found == [datetime(2026, 11, 1, tzinfo=UTC)]
+
+
+async def test_an_alert_waits_for_the_broker_and_is_on_the_topic_once(store, tmp_path, tansu):
+    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+        await insert_calls(store, [spent(95)])
+        await budgets.create(at.desk, at.by("admin"), NewBudget(name="all", amount="100"))
+        away = Publisher("kafka://127.0.0.1:1", deadline_s=0.2)
+        there = Publisher(tansu.url, deadline_s=15)
+        await ensure_topics(tansu.url, embedded=True)
+        for minutes, publisher in ((0, away), (2, there), (9, there)):
+            now = NOW + timedelta(minutes=minutes)
+            desk = msgspec.structs.replace(at.desk, clock=lambda now=now: now)
+            watch = BudgetWatch(desk, store, at.people.engine, publisher)
+            await watch.look()
+            await watch.stop()
+        for publisher in (away, there):
+            await publisher.stop()
+        (record,) = await all_records(tansu.url, ALERTS)
+    told = msgspec.json.decode(record.value)
+    assert (record.key, told["organisation"], told["used"], told["threshold"]) == (
+        b"org_a",
+        "org_a",
+        "95",
+        0.9,
+    )
 
 
 async def test_budgets_are_kept_by_admins_and_hide_what_is_secret_of_channels(api):

@@ -19,6 +19,8 @@ from tokentide_query_api.money.budget_words import Channel, text_of
 from tokentide_query_api.money.budgets import channels_of
 from tokentide_query_api.periods import Period
 
+TO_TOPIC: Final = b""
+"""Instead of a sealed address: the alert goes on the topic `tokentide.alerts`."""
 _PERIODS: Final = {"monthly": "month", "weekly": "week", "daily": "day"}
 
 
@@ -67,6 +69,8 @@ async def decide(
         # it is posted: after a crash at any moment there are both or neither.
         once = put.on_conflict_do_nothing().returning(budget_alerts.c.alert_id)
         if (await connection.execute(once)).first() is not None:
+            body = msgspec.json.encode(alert)
+            await _put(connection, alert, f"{alert.alert_id}_topic", body)
             for number, channel in enumerate(channels_of(desk.safe, budget)):
                 await _post(desk, connection, alert, channel, number)
             decided.append(alert)
@@ -104,11 +108,18 @@ async def _post(desk: Desk, connection: AsyncConnection, alert: Alert, channel: 
         )
         return
     delivery_id = f"{alert.alert_id}_{number}"
+    sealed = desk.safe.seal("alert channels", delivery_id, msgspec.json.encode(channel).decode())
+    await _put(connection, alert, delivery_id, body_of(alert, channel), sealed)
+
+
+async def _put(
+    connection: AsyncConnection, alert: Alert, delivery_id: str, body: bytes, sealed: bytes = TO_TOPIC
+) -> None:
     row = {
         "delivery_id": delivery_id,
         "org_id": alert.organisation,
-        "sealed": desk.safe.seal("alert channels", delivery_id, msgspec.json.encode(channel).decode()),
-        "body": body_of(alert, channel).decode(),
+        "sealed": sealed,
+        "body": body.decode(),
         "created_at": alert.decided_at,
         "next_attempt_at": alert.decided_at,
     }

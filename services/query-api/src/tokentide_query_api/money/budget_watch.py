@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import structlog
 
 from tokentide_common.accounts_schema import budget_alerts, budgets
+from tokentide_common.broker import Publisher
 from tokentide_common.database import Engine, reading_async, writing_async
 from tokentide_common.errors import TokentideError, Unavailable
 from tokentide_common.every import Every
@@ -43,11 +44,11 @@ class BudgetWatch:
     The lease only spares the others the work: were there two, each alert is still decided once.
     """
 
-    def __init__(self, desk: Desk, store: Store, engine: Engine) -> None:
+    def __init__(self, desk: Desk, store: Store, engine: Engine, publisher: Publisher | None = None) -> None:
         self._desk = desk
         self._store = store
         self._engine = engine
-        self._deliveries = Deliveries(desk)
+        self._deliveries = Deliveries(desk, publisher)
         self._holder = f"query-api-{uuid.uuid4().hex}"
         self._fence: int | None = None
 
@@ -118,7 +119,8 @@ class BudgetWatch:
 @asynccontextmanager
 async def budgets_watched(desk: Desk, store: Store, engine: Engine) -> AsyncIterator[None]:
     """Look after budgets meanwhile; `engine` is of the desk's database."""
-    watch = BudgetWatch(desk, store, engine)
+    publisher = Publisher(desk.settings.broker_url, deadline_s=10)
+    watch = BudgetWatch(desk, store, engine, publisher)
     again = Every("budgets", watch.look, seconds=EVERY_S, at_end=False)
     again.start()
     try:
@@ -127,3 +129,4 @@ async def budgets_watched(desk: Desk, store: Store, engine: Engine) -> AsyncIter
         await again.stop()
         with suppress(Unavailable):  # the lease ends by itself
             await watch.stop()
+        await publisher.stop()

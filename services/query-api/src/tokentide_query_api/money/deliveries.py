@@ -1,4 +1,4 @@
-"""Sends what alerts tell to webhooks, signed, again and again until they took it."""
+"""Sends what alerts tell to webhooks, signed, and to the topic, again and again until it was taken."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ import sqlalchemy as sa
 import structlog
 
 from tokentide_common.accounts_schema import alert_deliveries
+from tokentide_common.broker import Publisher
 from tokentide_common.database import reading_async, writing_async
+from tokentide_common.errors import Unavailable
+from tokentide_common.outbox import Record
+from tokentide_common.topics import ALERTS
 from tokentide_query_api.accounts.desk import Desk
+from tokentide_query_api.money.alerts import TO_TOPIC
 from tokentide_query_api.money.budget_words import Channel
 
 ATTEMPTS: Final = 30
@@ -36,8 +41,9 @@ def signature(secret: str, seconds: int, body: bytes) -> str:
 class Deliveries:
     """The outbox of alerts. Several replicas may send from it: each row is one's at a time."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, publisher: Publisher | None = None) -> None:
         self._desk = desk
+        self._publisher = publisher
 
     async def send_due(self) -> None:
         """Send what is due; what is refused waits: half a minute, doubled up to an hour, for a day."""
@@ -48,7 +54,13 @@ class Deliveries:
 
     async def _claim(self) -> Sequence[sa.Row[Any]]:
         now, columns = self._desk.clock(), alert_deliveries.c
-        due = (columns.sent_at.is_(None), columns.next_attempt_at <= now, columns.attempts < ATTEMPTS)
+        due: tuple[sa.ColumnElement[bool], ...] = (
+            columns.sent_at.is_(None),
+            columns.next_attempt_at <= now,
+            columns.attempts < ATTEMPTS,
+        )
+        if self._publisher is None:
+            due = (*due, columns.sealed != TO_TOPIC)
         query = sa.select(alert_deliveries).where(*due).order_by(columns.next_attempt_at).limit(_AT_ONCE)
         async with reading_async(self._desk.engine) as connection:
             if (await connection.execute(query)).first() is None:
@@ -76,6 +88,8 @@ class Deliveries:
 
     async def _refused(self, client: httpx.AsyncClient, row: sa.Row[Any]) -> str:
         """Try to deliver; return why it was not taken, never with a word of where it went."""
+        if row.sealed == TO_TOPIC:
+            return await self._published(row)
         text = self._desk.safe.open("alert channels", row.delivery_id, row.sealed)
         if text is None:
             return "sealed under another secret key"
@@ -90,3 +104,13 @@ class Deliveries:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
             return type(exc).__name__
         return "" if answer.is_success else f"status {answer.status_code}"
+
+    async def _published(self, row: sa.Row[Any]) -> str:
+        if self._publisher is None:
+            return "no broker"
+        record = Record(row.org_id.encode(), row.body.encode(), [("delivery", row.delivery_id.encode())])
+        try:
+            await self._publisher.publish(ALERTS, [record])
+        except Unavailable as exc:
+            return exc.stable_code
+        return ""
