@@ -21,7 +21,7 @@ from tokentide_query_api.leaderboard_statement import Shown
 Privacy = Literal["open", "pseudonymous", "private"]
 
 _NEWEST: Final = "SELECT revision FROM revisions WHERE name = 'people'"
-_ORGANIZATIONS: Final = "SELECT org_id, name, time_zone, privacy FROM organizations"
+_ORGANIZATIONS: Final = "SELECT org_id, name, time_zone, privacy FROM organizations WHERE closed_at IS NULL"
 _MEMBERS: Final = (
     "SELECT m.org_id, m.user_id, m.role, u.email, u.display_name,"
     " CASE WHEN u.on_leaderboard THEN coalesce(u.handle, '') ELSE '' END"

@@ -28,6 +28,7 @@ from tokentide_query_api.accounts.newcomers import (
 from tokentide_query_api.accounts.one_time import issue_link
 from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.accounts.sessions import open_session
+from tokentide_query_api.accounts.standing import still_may
 from tokentide_query_api.accounts.whoami import tokens_answer
 
 
@@ -136,6 +137,7 @@ async def _must_be_open(desk: Desk, connection: AsyncConnection, by: Principal |
 async def _must_be_unclaimed(connection: AsyncConnection, by: Principal) -> None:
     by.require("admin")
     by.require_scope("manage")
+    await still_may(connection, by)  # its organisation may have been closed a moment ago
     if by.kind != "key" or by.user_id or await has_people(connection, by.org_id):
         raise Forbidden("this organisation has people: they invite others", code="signup_closed")
 
