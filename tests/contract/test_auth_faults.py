@@ -46,7 +46,13 @@ async def ann(desk):
     return await sign_up(desk, SignUp(email=ANN, password=PASSWORD), VISITOR)
 
 
-def everything(desk, ann):
+@pytest.fixture
+async def link(desk, ann):
+    await recovery.forgot_password(desk, ANN, VISITOR)
+    return await mailed_secret(desk, ANN, "reset-password")
+
+
+def everything(desk, ann, link):
     """Return one of each thing that people do, under way."""
     bearer = {"authorization": f"Bearer {ann.access_token}"}
 
@@ -59,15 +65,15 @@ def everything(desk, ann):
         "sign up": sign_up(desk, SignUp(email="bob@example.com", password=PASSWORD), VISITOR),
         "refresh": rotate(desk, ann.refresh_token, VISITOR.actor()),
         "forgot": recovery.forgot_password(desk, ANN, VISITOR),
-        "reset": recovery.reset_password(desk, "made-up", NEW, VISITOR),
+        "reset": recovery.reset_password(desk, link, NEW, VISITOR),
         "device": device_login.begin(desk, LAPTOP, VISITOR),
         "log out": leave(),
     }
 
 
-async def all_unavailable(desk, ann, within_s: float) -> None:
+async def all_unavailable(desk, ann, link: str, within_s: float) -> None:
     began = time.monotonic()
-    work = everything(desk, ann)
+    work = everything(desk, ann, link)
     ended = await asyncio.gather(*work.values(), return_exceptions=True)
     assert time.monotonic() - began < within_s
     kinds = {name: type(one).__name__ for name, one in zip(work, ended, strict=True)}
@@ -105,12 +111,12 @@ def lock_all(engine: Engine) -> sa.Connection:
 
 
 async def test_with_the_database_locked_everything_is_told_to_come_back_and_then_works(
-    desk, ann, database_url
+    desk, ann, link, database_url
 ):
     hurried = impatient(desk)
     engine = open_database(database_url)
     with lock_all(engine) as lock:
-        await all_unavailable(hurried, ann, 20)
+        await all_unavailable(hurried, ann, link, 20)
         # Who has come in stays in.
         await desk.access.admit({"authorization": f"Bearer {ann.access_token}"})
         lock.rollback()
@@ -120,12 +126,12 @@ async def test_with_the_database_locked_everything_is_told_to_come_back_and_then
     await hurried.engine.dispose()
 
 
-async def test_with_the_database_away_everything_is_told_to_come_back(desk, ann, tmp_path):
+async def test_with_the_database_away_everything_is_told_to_come_back(desk, ann, link, tmp_path):
     url = f"sqlite:///{tmp_path}/nowhere/tokentide.db"
     if desk.engine.dialect.name == "postgresql":
         url = f"postgresql://tokentide@127.0.0.1:{free_port()}/tokentide"
     away = msgspec.structs.replace(desk, engine=open_async(url))
-    await all_unavailable(away, ann, 20)
+    await all_unavailable(away, ann, link, 20)
     await desk.access.admit({"authorization": f"Bearer {ann.access_token}"})
     await away.engine.dispose()
 
