@@ -12,7 +12,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-Purpose = Literal["letters", "device codes", "login failures", "pending logins"]
+Purpose = Literal["letters", "device codes", "login failures", "pending logins", "live places"]
 
 
 class Safe:
