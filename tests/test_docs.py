@@ -124,6 +124,8 @@ def test_the_handwritten_pages_name_every_route() -> None:
         "blocks",
         "statusline",
         "export",
+        "doctor",
+        "mcp",
         "coverage",
         "provider-key",
         "provider-key set",

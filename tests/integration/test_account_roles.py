@@ -16,7 +16,18 @@ from tokentide_common.database import utc_now, writing
 PAGE = (Path(__file__).parents[2] / "docs/reference/roles.md").read_text("utf-8")
 ROW = re.compile(r"^\| `([A-Z]+) (/[^`]+)` \| (\w+) \| (\w+) \| (\w+) \| (\w+) \|$", re.M)
 ROLES = ("viewer", "member", "admin", "owner")
-AREAS = ("keys", "machines", "users", "invitations", "teams", "organisations", "providers", "audit", "plans")
+AREAS = (
+    "keys",
+    "machines",
+    "users",
+    "invitations",
+    "teams",
+    "organisations",
+    "providers",
+    "audit",
+    "plans",
+    "budgets",
+)
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/keys"): {"kind": "m", "name": "x"},
     ("PATCH", "/keys/{key_id}"): {"name": "x"},
@@ -31,6 +42,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/providers/{name}"): {"secret": "sk-x"},
     ("POST", "/plans"): {"user": "x", "plan": "pro", "valid_from": "2026-11-01"},
     ("PATCH", "/plans/{plan_id}"): {"monthly_usd": "1"},
+    ("POST", "/budgets"): {"name": "x", "amount": "1"},
+    ("PATCH", "/budgets/{budget_id}"): {"amount": "2"},
 }
 
 
@@ -66,7 +79,11 @@ async def test_each_role_may_do_what_the_table_says(api):
     plan = await api.ask("POST", "/plans", colleague, body=held)
     theirs = {"key_id": key.json()["key_id"], "machine_id": "theirs", "user_id": colleague.user_id}
     theirs["plan_id"] = plan.json()["plan_id"]
-    none = dict.fromkeys(("key_id", "machine_id", "user_id", "team_id", "invitation_id", "plan_id"), "none")
+    budget = await api.ask("POST", "/budgets", colleague, body={"name": "theirs", "amount": "1"})
+    theirs["budget_id"] = budget.json()["budget_id"]
+    none = dict.fromkeys(
+        ("key_id", "machine_id", "user_id", "team_id", "invitation_id", "plan_id", "budget_id"), "none"
+    )
     known = {"org_id": "org_a", "name": "anthropic"}
     wrong = []
     for (method, path), cells in documented().items():

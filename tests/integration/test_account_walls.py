@@ -14,7 +14,18 @@ from tokentide_common.accounts_schema import api_keys, machines
 from tokentide_common.database import reading, utc_now, writing
 from tokentide_common.problem import MEDIA_TYPE
 
-AREAS = ("keys", "machines", "users", "invitations", "teams", "organisations", "providers", "audit", "plans")
+AREAS = (
+    "keys",
+    "machines",
+    "users",
+    "invitations",
+    "teams",
+    "organisations",
+    "providers",
+    "audit",
+    "plans",
+    "budgets",
+)
 BODIES: dict[str, Any] = {
     "keys": {"name": "x"},
     "machines": {"name": "x"},
@@ -23,6 +34,7 @@ BODIES: dict[str, Any] = {
     "organisations": {"name": "x"},
     "providers": {"secret": "sk-mine"},
     "plans": {"monthly_usd": "1"},
+    "budgets": {"amount": "2"},
 }
 HOSTILE = [
     "' OR '1'='1",
@@ -60,6 +72,8 @@ async def furnish(api: Caller, org: str) -> dict[str, str]:
     invited = await api.ask("POST", "/invitations", owner, body=letter)
     held = {"user": "x", "plan": "pro", "valid_from": "2026-11-01"}
     plan = await api.ask("POST", "/plans", owner, body=held)
+    budget = await api.ask("POST", "/budgets", owner, body={"name": "x", "amount": "1"})
+    assert budget.status_code == 201
     assert {key.status_code, team.status_code, invited.status_code, plan.status_code} == {201}
     seen = {"first_seen_at": utc_now(), "last_seen_at": utc_now()}
     with writing(api.people.engine) as connection:
@@ -71,6 +85,7 @@ async def furnish(api: Caller, org: str) -> dict[str, str]:
         "key_id": key.json()["key_id"],
         "team_id": team.json()["team_id"],
         "plan_id": plan.json()["plan_id"],
+        "budget_id": budget.json()["budget_id"],
         "invitation_id": invited.json()["invitation_id"],
         "machine_id": f"machine-of-{org}",
         "user_id": api.who("member", org).user_id,

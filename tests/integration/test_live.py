@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,13 +17,15 @@ from infra.waiting import until
 from tokentide_aggregator.app import running
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.accounts import create_organization, issue_key
-from tokentide_common.broker import Publisher, Record
+from tokentide_common.broker import Publisher, Record, ensure_topics
 from tokentide_common.database import open_database
+from tokentide_common.errors import Unavailable
 from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.metrics import Metrics
 from tokentide_common.serving import serving
-from tokentide_common.topics import USAGE
+from tokentide_common.topics import COUNTED, USAGE
 from tokentide_query_api.app import create_app
+from tokentide_query_api.live.hub import LiveHub
 from tokentide_query_api.settings import QuerySettings
 
 ORGANIZATIONS = ("org_a", "org_b")
@@ -135,3 +137,37 @@ async def test_who_comes_again_misses_nothing_and_sees_nothing_twice(live):
 async def test_a_stranger_sees_no_stream(live):
     answer = await live.client.get("/api/v1/live", headers={"authorization": "Bearer tt_a_wrong"})
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+
+
+async def test_a_broker_that_forgot_everything_begins_every_stream_anew(tansu):
+    hub = LiveHub(tansu.url)
+    publisher = Publisher(tansu.url, deadline_s=10)
+    row = b'{"org_id":"org_a","call_id":"c","occurred_at":"2026-11-22T10:30:00Z"}'
+
+    async def tell(key: bytes) -> None:
+        await ensure_topics(tansu.url, embedded=True)
+        await publisher.publish(COUNTED, [Record(key, row)])
+
+    await tell(b"before-1")
+    await tell(b"before-2")
+    await hub.open()
+    place, last_id = hub.newest, hub.newest_id
+    assert (place, hub.place_of(last_id)) == (1, 1)
+    tansu.kill()
+    tansu.restart()
+    await until(lambda: told(tell, b"after"), what="the broker is back")
+
+    async def cut() -> bool:
+        return await hub.after(place, wait_s=0.05) is None
+
+    await until(cut, what="streams are cut")
+    assert hub.place_of(last_id) is None
+    await publisher.stop()
+    await hub.stop()
+
+
+async def told(tell: Callable[[bytes], Awaitable[None]], key: bytes) -> bool:
+    with contextlib.suppress(Unavailable):
+        await tell(key)
+        return True
+    return False

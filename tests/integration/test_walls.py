@@ -25,7 +25,9 @@ from tokentide_query_api.dimensions import DIMENSIONS
 # In every name of the other organisation: wherever it shows, something has crossed.
 SECRET = "theirs-7f3a"
 CALLERS = ("owner", "admin", "member", "viewer", "key", "nobody")
-NUMBERS = count()
+NUMBERS = count(1000)
+# What a made-up body needs beside what its schema demands.
+NEEDED_TOO = {"/api/v1/plans": {"monthly_usd": "20"}}
 METHODS = ("get", "post", "put", "patch", "delete")
 # What a caller does to themselves, and no other organisation can have a part in.
 LEFT_OUT = {("get", "/api/v1/auth/oidc/{provider}/start"), ("get", "/api/v1/auth/oidc/{provider}/callback")}
@@ -40,7 +42,7 @@ class Twin:
         self.nothing["org_id"] = self.nothing["organisation_id"] = "org_x"
 
 
-async def twin(api: Caller) -> Twin:
+async def twin(api: Caller, document: Mapping[str, Any]) -> Twin:
     """Fill the other organisation as its owner would, and give the first one things of the same kinds."""
     ids: dict[str, str] = {}
     for org in ("org_a", "org_b"):
@@ -63,6 +65,17 @@ async def twin(api: Caller) -> Twin:
             "call_id": f"{name}-call-abcdef",
             "name": "anthropic",
         }
+        for method, path, operation in operations(document):
+            # Whatever else can be made and asked for by its id.
+            one = next((each for each in document["paths"] if re.fullmatch(rf"{path}/{{\w+}}", each)), "")
+            id_name = one.rpartition("{")[2].rstrip("}")
+            if method == "post" and id_name and id_name not in ids:
+                schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                needed = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["required"]
+                body = {n: v for n, v in filled(document, schema, ids).items() if n in needed}
+                body |= {n: name for n in ("name", "label") if n in body} | NEEDED_TOO.get(path, {})
+                new = await made(api, owner, path.removeprefix("/api/v1"), body)
+                ids[id_name] = new[id_name]
     return Twin(ids)
 
 
@@ -96,20 +109,23 @@ def filled(
     if "$ref" in schema:
         return filled(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], ids)
     if "oneOf" in schema:
-        return filled(document, schema["oneOf"][0], ids, name)
+        rest = {word: rule for word, rule in schema.items() if word != "oneOf"}
+        return filled(document, {**rest, **schema["oneOf"][0]}, ids, name)
     if name in ids and name != "name":
         return ids[name]
     if "enum" in schema:
         return schema["enum"][-1] or schema["enum"][0]
     known: dict[str, Any] = {
         "object": {n: filled(document, s, ids, n) for n, s in schema.get("properties", {}).items()},
-        "array": [], "boolean": False, "integer": 1, "date-time": "2030-01-01T00:00:00Z", "time_zone": "UTC",
+        "array": [], "boolean": False, "integer": 1, "time_zone": "UTC",
+        "date-time": "2030-01-01T00:00:00Z", "date": "2030-01-01",
         "currency": "EUR", "email": f"new{next(NUMBERS)}@x.example", "user_email": "new@x.example",
     }  # fmt: skip
     for word in (schema.get("type"), schema.get("format"), name):
         if word in known:
             return known[word]
-    return f"new {name} {next(NUMBERS)}"[: schema.get("maxLength", 99)]
+    invented = f"new {name} {next(NUMBERS)}"[: schema.get("maxLength", 99)]
+    return invented if re.search(schema.get("pattern", ""), invented) else f"{next(NUMBERS)}"
 
 
 async def answers(
@@ -150,7 +166,7 @@ def normal(answer: Any, ids: Mapping[str, str]) -> str:
 @pytest.mark.parametrize("who", CALLERS)
 async def test_what_another_organisation_has_answers_like_what_nobody_has(api, who):
     document = (await api.client.get("/schema")).json()
-    other = await twin(api)
+    other = await twin(api, document)
     before = await inventory(api)
     theirs = await answers(api, document, who, other.ids)
     nothing = await answers(api, document, who, other.nothing)

@@ -40,8 +40,8 @@ def blocks(
         write_json(answer)
         return Exit.OK
     active = [account for account in answer["accounts"] if account["active"]]
-    if active or not history:
-        results().print(active_table(active, answer["as_of"]))
+    for account in active:
+        results().print(active_table(account, answer["as_of"]))
     if not active:
         notes().print("no account has an active block: its next call begins one")
     for account in answer["accounts"] if history else ():

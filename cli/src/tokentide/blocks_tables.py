@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,32 +13,28 @@ from tokentide.limits_table import span
 from tokentide.stats_tables import cost
 
 Block = dict[str, Any]
-_BAR_WIDTH: Final = 20
+_BAR_WIDTH: Final = 40
 
 
-def active_table(accounts: Sequence[dict[str, Any]], as_of: str) -> Table:
-    """Return a row for each account's active block; the bar is how much of its time has passed."""
-    table = Table(title="active 5-hour blocks", title_justify="left")
-    table.add_column("account", overflow="fold")
-    table.add_column("time", width=_BAR_WIDTH)
-    for name in ("left", "ends", "tokens", "cost", "pace", "at its end", "week"):
-        table.add_column(name, justify="right", overflow="fold")
-    now = datetime.fromisoformat(as_of)
-    for account in accounts:
-        block: Block = account["active"]
-        start, end = (datetime.fromisoformat(block[name]) for name in ("start", "end"))
-        lasted, length = (now - start).total_seconds(), (end - start).total_seconds()
-        table.add_row(
-            escape(account["account"]),
-            ProgressBar(length, min(max(lasted, 0.0), length), width=_BAR_WIDTH),
-            span(end - now),
-            f"{end:%H:%M}{' told' if block['pinned'] else ''}",
-            f"{block['total_tokens']:,}",
-            cost(block),
-            _pace(block["burn_rate"]),
-            _projected(block["projection"]),
-            cost(account["week"]),
-        )
+def active_table(account: dict[str, Any], as_of: str) -> Table:
+    """Return what there is to say of an active block; the bar is how much of its time has passed."""
+    block: Block = account["active"]
+    start, end, now = (datetime.fromisoformat(text) for text in (block["start"], block["end"], as_of))
+    lasted, length = (now - start).total_seconds(), (end - start).total_seconds()
+    table = Table(title=escape(account["account"]), title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = (
+        ("time", ProgressBar(length, min(max(lasted, 0.0), length), width=_BAR_WIDTH)),
+        ("left", f"{span(end - now)}, until {end:%H:%M}{' (told)' if block['pinned'] else ''}"),
+        ("used", f"{block['total_tokens']:,} tokens, {cost(block)}"),
+        ("pace", _pace(block["burn_rate"])),
+        ("at its end", _projected(block["projection"])),
+        ("week", cost(account["week"])),
+    )
+    for name, value in rows:
+        if value:
+            table.add_row(name, value)
     return table
 
 

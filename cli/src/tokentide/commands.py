@@ -31,6 +31,8 @@ def build_app() -> App:
     app.command("tokentide.statusline:statusline", name="statusline", help="Print Claude Code's status line.")
     app.command("tokentide.limits:limits", name="limits", help="Show how full providers' limits are.")
     app.command("tokentide.doctor:doctor", name="doctor", help="Check what is set up, and say what to do.")
+    mcp = "tokentide.mcp_server:serve" if find_spec("mcp") else "tokentide.light:no_mcp"
+    app.command(mcp, name="mcp", help="Answer questions of models about usage, over MCP.")
     app.command(_keys())
     app.command(_machines())
     app.command(_provider_keys())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, BinaryIO, Final
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -71,17 +72,21 @@ class UsageQueries:
         """Return the 5-hour and weekly windows of accounts."""
         return self._get("blocks", {})
 
+    def ask(self, question: str, **parameters: str) -> Answer:
+        """Return the answer of any reading route by its path."""
+        return self._get(question, parameters)
+
     def reports(self) -> Answer:
         """Return which named reports there are."""
         return self._get("reports", {})
 
     def report(self, name: str, parameters: Sequence[tuple[str, str]]) -> Answer:
         """Return a named report."""
-        return _decoded(self._connection, self._asked(f"reports/{name}", parameters))
+        return _decoded(self._connection, self._asked(f"reports/{quote(name, safe='')}", parameters))
 
     def report_as_csv(self, name: str, parameters: Sequence[tuple[str, str]]) -> bytes:
         """Return a named report as the server writes it in CSV."""
-        return self._asked(f"reports/{name}", (*parameters, ("format", "csv")))
+        return self._asked(f"reports/{quote(name, safe='')}", (*parameters, ("format", "csv")))
 
     def _get(self, question: str, parameters: dict[str, str]) -> Answer:
         return _decoded(self._connection, self._asked(question, tuple(parameters.items())))

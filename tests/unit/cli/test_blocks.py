@@ -44,7 +44,7 @@ def test_the_active_block_says_what_is_used_how_fast_and_where_it_leads(
     ended = tokentide("blocks", "--tz", "Europe/Berlin")
     assert ended.code == 0
     assert query_stub.asked == [("blocks", {"from": ["7d"], "tz": ["Europe/Berlin"]})]
-    for text in ("acc-[1]", "3 h 30 min", "14:00 told", "1,234,567", "$12.50", "1,500 a minute", "$99.00"):
+    for text in ("acc-[1]", "3 h 30 min", "14:00 (told)", "1,234,567", "$12.50", "1,500 a minute", "$99.00"):
         assert text in ended.out, text
     assert "2,000,000 tokens, $20.25" in ended.out
     assert "━" in ended.out

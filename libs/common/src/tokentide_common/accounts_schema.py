@@ -309,3 +309,48 @@ user_plans = sa.Table(
     _version(),
     sa.Index("user_plans_by_subject", "org_id", "subject", "plan_id"),
 )
+
+# How much an organisation, or a part of it, means to use in a period.
+budgets = sa.Table(
+    "budgets",
+    metadata,
+    _key("budget_id"),
+    _ref("org_id", "organizations.org_id", index=True),
+    sa.Column("name", _NAME, nullable=False),
+    sa.Column("scope", sa.String(20), nullable=False),
+    _text("scope_value", sa.String(1000)),
+    sa.Column("period", sa.String(20), nullable=False),
+    sa.Column("unit", sa.String(20), nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),  # nano-dollars or tokens
+    sa.Column("thresholds", sa.Text, nullable=False),  # thousandths, as JSON
+    sa.Column("channels", sa.LargeBinary, nullable=False),  # sealed: the addresses of webhooks are secrets
+    _time("created_at"),
+    _version(),
+)
+
+# Which thresholds were crossed: a row is there once, whoever looks, and however often the numbers cross it.
+budget_alerts = sa.Table(
+    "budget_alerts",
+    metadata,
+    _ref("budget_id", "budgets.budget_id", primary_key=True),
+    sa.Column("period_start", UtcTime, primary_key=True),
+    sa.Column("threshold", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("alert_id", _ID, nullable=False, unique=True),
+    sa.Column("used", sa.BigInteger, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    _time("decided_at"),
+)
+
+# What is to be told to webhooks; it waits here until they took it.
+alert_deliveries = sa.Table(
+    "alert_deliveries",
+    metadata,
+    _key("delivery_id"),
+    _ref("org_id", "organizations.org_id", index=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # where to, and signed with what
+    sa.Column("body", sa.Text, nullable=False),
+    _time("created_at"),
+    _time("sent_at", optional=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    _time("next_attempt_at"),
+)

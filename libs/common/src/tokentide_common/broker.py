@@ -293,7 +293,8 @@ class Tail:
             bootstrap_servers=bootstrap_servers(self._url),
             group_id=None,
             enable_auto_commit=False,
-            auto_offset_reset="latest",
+            # A place that is gone is an error: to go on elsewhere in silence would be a gap.
+            auto_offset_reset="none",
             request_timeout_ms=10_000,
         )
         try:
@@ -316,8 +317,12 @@ class Tail:
         assert self._consumer is not None
         try:
             got = await self._consumer.getmany(self._partition, timeout_ms=1000)
+            place = await self._consumer.position(self._partition)
         except (KafkaError, OSError) as exc:
             raise Unavailable("the broker does not answer", code="broker_unavailable") from exc
+        end = self._consumer.highwater(self._partition)
+        if end is not None and end < place:  # one in memory that has begun anew, and says nothing of it
+            raise Unavailable("the broker has forgotten what was read", code="broker_unavailable")
         return list(got.get(self._partition, ()))
 
     async def stop(self) -> None:

@@ -10,6 +10,7 @@ USAGE: Final = "tokentide.usage"
 ACTIVITY: Final = "tokentide.activity"
 LIMITS: Final = "tokentide.limits"
 RANKINGS: Final = "tokentide.rankings"
+ALERTS: Final = "tokentide.alerts"
 DEAD_LETTERS: Final = "tokentide.dead-letters"
 PERIODS: Final = "tokentide.periods"
 VERDICTS: Final = "tokentide.verdicts"
@@ -35,6 +36,7 @@ TOPICS: Final = (
     Topic(ACTIVITY, "activity facts: sessions, lines of code, commits", 12, 7 * _DAY_MS),
     Topic(LIMITS, "rate-limit facts, keyed by account", 3, 7 * _DAY_MS),
     Topic(RANKINGS, "rankings as they change, keyed by organisation", 3, 7 * _DAY_MS),
+    Topic(ALERTS, "alerts of budgets, keyed by organisation", 1, 30 * _DAY_MS),
     Topic(
         DEAD_LETTERS,
         "what could not be read: reason, source, offset and hash, never the content",

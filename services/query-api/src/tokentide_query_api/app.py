@@ -29,6 +29,8 @@ from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.live.hub import LiveHub
 from tokentide_query_api.live.stream import live_handlers
 from tokentide_query_api.metering import Metering
+from tokentide_query_api.money.budget_routes import Counter, budget_handlers
+from tokentide_query_api.money.budget_watch import budgets_watched
 from tokentide_query_api.openapi import document
 from tokentide_query_api.pseudonyms import Pseudonyms
 from tokentide_query_api.routes import Sources, reading_handlers
@@ -78,6 +80,7 @@ def create_app(
             *PAGES,
             *reading_handlers(sources),
             *account_handlers(lambda: sources().desk),
+            *budget_handlers(lambda: Counter(sources().desk, sources().store)),
             *export_handlers(sources),
             *live_handlers(lambda: sources().desk, live),
             *health_routes(recorded, checks),
@@ -115,6 +118,7 @@ async def _sources(
             stack.push_async_callback(own_keys.stop)
             await own_keys.start()
         desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
+        await stack.enter_async_context(budgets_watched(desk, own_store, own_engine))
         prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
         names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
         yield Sources(own_store, desk, names, board, prices)

@@ -42,6 +42,11 @@ def sight_of(principal: Principal) -> Sight:
     return Sight(principal.org_id, own=None, people=False)
 
 
+def whole_organization(org_id: str) -> Sight:
+    """Return what a budget counts: it is the organisation's, whoever looks at it."""
+    return Sight(org_id, own=None, people=True)
+
+
 def own_calls(user_id: str, email: str) -> AnyOf:
     """Return the condition of a person's own calls; what is not known of either side never matches.
 

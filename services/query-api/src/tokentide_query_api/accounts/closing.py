@@ -6,6 +6,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.accounts_schema import (
+    alert_deliveries,
+    budget_alerts,
+    budgets,
     device_logins,
     invitations,
     machines,
@@ -25,6 +28,7 @@ from tokentide_query_api.accounts.keys import revoke_all
 async def close_organization(desk: Desk, connection: AsyncConnection, by: Maker) -> None:
     """Take everything from an organisation whose row the caller has locked, but its name and audit log."""
     org_id, now = by.org_id, desk.clock()
+    its_budgets = sa.select(budgets.c.budget_id).where(budgets.c.org_id == org_id)
     its_teams = sa.select(teams.c.team_id).where(teams.c.org_id == org_id)
     for forgotten in (
         sa.delete(team_members).where(team_members.c.team_id.in_(its_teams)),
@@ -39,6 +43,9 @@ async def close_organization(desk: Desk, connection: AsyncConnection, by: Maker)
         sa.delete(teams).where(teams.c.org_id == org_id),
         sa.delete(machines).where(machines.c.org_id == org_id),
         sa.delete(provider_credentials).where(provider_credentials.c.org_id == org_id),
+        sa.delete(budget_alerts).where(budget_alerts.c.budget_id.in_(its_budgets)),
+        sa.delete(budgets).where(budgets.c.org_id == org_id),
+        sa.delete(alert_deliveries).where(alert_deliveries.c.org_id == org_id),
         sa.delete(user_plans).where(user_plans.c.org_id == org_id),
         sa.delete(memberships).where(memberships.c.org_id == org_id),
         sa.update(device_logins)

@@ -116,8 +116,9 @@ async def events(
                     yield told
                     told_at = time.monotonic()
             if time.monotonic() - told_at >= beat_s:
-                await sight_now()
-                yield _beat(ids.sealed(entries[-1].event_id if entries else hub.newest_id))
+                beat = _beat(ids.sealed(entries[-1].event_id if entries else hub.newest_id))
+                await sight_now()  # only now: what comes meanwhile was not told
+                yield beat
                 told_at = time.monotonic()
         except TokentideError:
             return  # the key was revoked or the session has ended

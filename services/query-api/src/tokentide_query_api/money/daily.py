@@ -10,12 +10,11 @@ from typing import Any
 import msgspec
 
 from tokentide_common.errors import InvalidRequest
-from tokentide_query_api.asking import Asking
 from tokentide_query_api.buckets import bucket_starts
 from tokentide_query_api.dimensions import Dimension
 from tokentide_query_api.measures import metric_value
 from tokentide_query_api.periods import Period
-from tokentide_query_api.reports.grouped import Key, key_values, sums_by
+from tokentide_query_api.reports.grouped import Key, Reader, key_values, sums_by
 from tokentide_query_api.scope import Scope
 
 
@@ -26,7 +25,7 @@ class Daily(msgspec.Struct, frozen=True):
     values: Mapping[Key, Mapping[date, int]]
 
 
-async def daily(ask: Asking, scope: Scope, period: Period, by: Sequence[Dimension], column: str) -> Daily:
+async def daily(ask: Reader, scope: Scope, period: Period, by: Sequence[Dimension], column: str) -> Daily:
     """Return the values of a measure by local day of a period, which is what `scope` spans."""
     starts = [int(start.timestamp()) for start in bucket_starts(period, "day")]
     days = {start: _day(start, period) for start in starts}

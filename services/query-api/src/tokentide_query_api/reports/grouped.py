@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -16,13 +16,20 @@ from tokentide_query_api.statement import Statement, over
 Key = tuple[str, ...]
 
 
+class Reader(Protocol):
+    """Whoever may ask the store, as far as a statement goes."""
+
+    async def rows(self, statement: Statement, sql: str) -> list[dict[str, Any]]:
+        """Return the rows of a finished statement."""
+
+
 def narrowed(scope: Scope, dimension: Dimension, values: Sequence[str]) -> Scope:
     """Return a scope whose calls have one of these values besides."""
     return msgspec.structs.replace(scope, filters=(*scope.filters, Filter(dimension, tuple(values))))
 
 
 async def sums_by(
-    ask: Asking,
+    ask: Reader,
     scope: Scope,
     by: Sequence[Dimension],
     *,
