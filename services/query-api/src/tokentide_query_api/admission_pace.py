@@ -30,7 +30,9 @@ class AdmissionPace(ASGIMiddleware):
         http = cast("HTTPScope", scope)  # see `scopes`
         headers = Headers.from_scope(http)
         host, port = http["client"] or ("", 0)
-        address = client_address(host, headers.get("x-forwarded-for", ""), self._trusted_proxies)
+        # A proxy may add a line of its own instead of going on with the client's: they are one list.
+        forwarded = ", ".join(headers.getall("x-forwarded-for", []))
+        address = client_address(host, forwarded, self._trusted_proxies)
         http["client"] = (address, port)
         if http["path"].startswith(_LIMITED):
             query = http["query_string"].decode("latin-1")
