@@ -8,9 +8,7 @@ from typing import Final
 import msgspec
 
 # What holds an address together, also dots that browsers take for dots; "Acme Inc." stays as it is.
-_JOINTS: Final = re.compile(
-    r"[.:/\\@\u3002\uff0e\uff61\u2024]+(?=\S)"
-)
+_JOINTS: Final = re.compile(r"[.:/\\@\u3002\uff0e\uff61\u2024]+(?=\S)")
 _HOURS_OF_RESET: Final = 1
 _DAYS_OF_VERIFYING: Final = 3
 
