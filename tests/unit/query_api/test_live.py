@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,9 +12,11 @@ import msgspec
 import pytest
 
 from tokentide_common.errors import Unauthorized
+from tokentide_query_api.accounts.safe import Safe
 from tokentide_query_api.live.changes import change_seen, read_changes
+from tokentide_query_api.live.event_ids import EventIds
 from tokentide_query_api.live.hub import LiveHub
-from tokentide_query_api.live.stream import events
+from tokentide_query_api.live.stream import FreshSight, events
 from tokentide_query_api.scope import Sight
 from tokentide_query_api.visibility import own_calls
 
@@ -20,6 +24,8 @@ ADMIN = Sight("org_a", own=None, people=True)
 MEMBER = Sight("org_a", own=own_calls("ann", "Ann@acme.example"), people=True)
 VIEWER = Sight("org_a", own=None, people=False)
 OTHER = Sight("org_b", own=None, people=True)
+SAFE = Safe("0123456789abcdef0123456789abcdef")
+IDS = EventIds(SAFE, "org_a")
 
 
 def row(call_id: str, **fields: Any) -> bytes:
@@ -44,7 +50,12 @@ async def same(sight: Sight) -> Sight:
 
 
 def stream(hub: LiveHub, sight: Sight = ADMIN, last_id: str = "") -> AsyncIterator[bytes]:
-    return events(hub, sight, last_id, lambda: same(sight), beat_s=0.01)
+    return events(hub, IDS, told_id(last_id), lambda: same(sight), beat_s=0.01)
+
+
+def told_id(place: str) -> str:
+    """Return the id of an offset and a time, as a stream of org_a tells it."""
+    return IDS.sealed("-".join(part.zfill(15) for part in place.split("-"))) if place else ""
 
 
 def test_an_upgrade_adds_what_it_changed_and_shows_the_call_as_it_is():
@@ -80,7 +91,12 @@ def test_many_calls_at_once_are_all_in_the_sums():
 
 
 async def first(stream: AsyncIterator[bytes], count: int) -> list[bytes]:
-    return [await anext(stream) for _ in range(count)]
+    """Return the next events with their ids opened."""
+    return [re.sub(rb"(?<=id: )\S+", opened, await anext(stream)) for _ in range(count)]
+
+
+def opened(told: re.Match[bytes]) -> bytes:
+    return b"-".join(b"%d" % int(part) for part in IDS.opened(told[0].decode()).encode().split(b"-"))
 
 
 async def test_a_stream_goes_on_after_the_event_that_was_seen_last():
@@ -97,7 +113,9 @@ async def test_a_stream_goes_on_after_the_event_that_was_seen_last():
 @pytest.mark.parametrize("unknown", ["9-999", "12-7", "99-1", "nonsense", "-1-1"])
 async def test_who_was_away_too_long_hears_that_some_was_missed(unknown: str):
     hub = hub_with(row("a"), row("b"), row("c"))
-    assert await first(stream(hub, last_id=unknown), 1) == [b"id: 12-1002\nevent: reset\ndata: {}\n\n"]
+    for last_id in (told_id(unknown), unknown):
+        answer = events(hub, IDS, last_id, lambda: same(ADMIN))
+        assert await first(answer, 1) == [b"id: 12-1002\nevent: reset\ndata: {}\n\n"]
 
 
 async def test_a_new_stream_begins_with_what_comes():
@@ -133,15 +151,16 @@ async def test_a_slow_reader_is_cut_and_memory_stays_bounded():
     for offset in range(11, 5000):
         hub.take(offset, offset, b"%d" % offset, row("b"))
     assert [event async for event in slow] == []
-    assert hub.place_of("10-1000") is None
+    assert hub.place_of(IDS.opened(told_id("10-1000"))) is None
+
+
+async def revoked() -> Sight:
+    raise Unauthorized("the key was revoked")
 
 
 async def test_a_revoked_key_and_a_stopping_service_end_the_stream():
-    async def revoked() -> Sight:
-        raise Unauthorized("the key was revoked")
-
     hub = hub_with(row("a"))
-    ended = [event async for event in events(hub, ADMIN, "10-1000", revoked, beat_s=0.01)]
+    ended = [event async for event in events(hub, IDS, told_id("10-1000"), revoked, beat_s=0.01)]
     assert ended == []
     hub.close()
     assert [event async for event in stream(hub, last_id="10-1000")] == []
@@ -153,3 +172,58 @@ async def test_a_hub_that_lost_its_place_does_not_spin():
     assert await first(opened, 2) == [b"event: hello\ndata: {}\n\n", b": still here\n\n"]
     after: Sequence[object] | None = await hub.after(5, wait_s=0.01)
     assert after is None
+
+
+async def test_however_much_there_is_to_tell_nothing_is_told_to_a_revoked_key():
+    hub = hub_with(row("a"), row("b"), row("c"))
+    sights = [ADMIN]
+
+    async def sight() -> Sight:
+        return sights[0] if sights else await revoked()
+
+    busy = events(hub, IDS, told_id("10-1000"), sight)
+    assert b'"call_id":"b"' in (await first(busy, 1))[0]
+    sights.clear()
+    hub.take(13, 1003, b"new", row("d"))
+    assert [event async for event in busy] == []
+
+
+async def test_who_may_see_is_looked_up_again_by_the_clock():
+    now, asked = 0.0, 0
+
+    async def ask() -> Sight:
+        nonlocal asked
+        asked += 1
+        return await same(ADMIN)
+
+    sight = FreshSight(ask, clock=lambda: now)
+    for now in (0.0, 1.9, 2.1, 3.9, 4.2):  # noqa: B007 -- the clock reads it
+        assert await sight.now() is ADMIN
+    assert asked == 3
+
+
+async def test_ids_tell_nothing_of_what_others_do():
+    hub = hub_with(row("a"))
+    opened = stream(hub)
+    ids = {(await anext(opened)).split(b"\n")[0]}
+    for offset in range(11, 14):
+        hub.take(offset, offset, b"theirs %d" % offset, row("x", org_id="org_b"))
+        ids.add((await anext(opened)).split(b"\n")[1])
+    # Of one length and sealed anew even where nothing came: they can be neither read nor compared.
+    ids.add((await anext(opened)).split(b"\n")[1])
+    assert (len(ids), len({len(each) for each in ids})) == (5, 1)
+    assert EventIds(SAFE, "org_b").opened(told_id("10-1000")) == ""
+
+
+async def test_a_beat_comes_by_the_clock_while_others_are_busy():
+    hub = hub_with(row("a"))
+    opened = stream(hub)
+    await first(opened, 1)
+    waiting = asyncio.ensure_future(anext(opened))
+    for offset in range(11, 2000):
+        hub.take(offset, offset, b"theirs %d" % offset, row("x", org_id="org_b"))
+        await asyncio.sleep(0.001)
+        if waiting.done():
+            break
+    assert (await waiting).startswith(b": still here")
+    assert offset < 500

@@ -10,9 +10,10 @@ from litestar.testing import TestClient
 from tokentide_common.accounts import KeyDirectory, create_organization, issue_key
 from tokentide_common.database import open_database
 from tokentide_common.store import Store
+from tokentide_query_api.admission_pace import AdmissionPace
 from tokentide_query_api.app import create_app
 from tokentide_query_api.client_address import client_address, neighbourhood
-from tokentide_query_api.rate_limits import kind_of
+from tokentide_query_api.rate_limits import LocalBuckets, RateLimits, kind_of
 from tokentide_query_api.settings import QuerySettings
 
 
@@ -92,6 +93,23 @@ def test_an_address_is_the_connections_or_what_our_own_proxies_say_of_it():
     assert client_address("10.0.0.1", "<script>", 1) == "10.0.0.1"
     assert neighbourhood("2001:db8:1:2:3::4") == neighbourhood("2001:db8:1:2::1") == "2001:db8:1:2::/64"
     assert neighbourhood("::ffff:192.0.2.1") == "192.0.2.1"
+
+
+async def test_a_clients_own_line_of_forwarded_addresses_is_not_taken_for_our_proxys():
+    limits = RateLimits(QuerySettings(), LocalBuckets())
+    taken_for = []
+
+    async def note(scope: Any, _receive: Any, _send: Any) -> None:
+        taken_for.append(scope["client"][0])
+
+    scope: Any = {
+        **{"type": "http", "method": "POST", "path": "/api/v1/auth/login", "query_string": b""},
+        "client": ("10.0.0.1", 1),
+        "headers": [(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-for", b"192.0.2.1")],
+    }
+    nothing: Any = None
+    await AdmissionPace(lambda: limits, 1).handle(scope, nothing, nothing, note)
+    assert taken_for == ["192.0.2.1"]
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/no/such/page", "/api/v1/usage/summary", "/schema"])

@@ -26,7 +26,8 @@ from tokentide_ingest.body import read_body
 from tokentide_ingest.dispatch import Dispatch
 from tokentide_ingest.limits import ByteBudget
 from tokentide_ingest.receiver import seen_machine
-from tokentide_ingest.routes import KINDS, joined_headers, refusal
+from tokentide_ingest.routes import joined_headers, refusal
+from tokentide_ingest.who_sends import admit_sender
 
 LIMIT_REPORTS: Final = "/api/v1/cli/limits"
 _MAX_BODY_BYTES: Final = 64 * 1024
@@ -104,7 +105,7 @@ def limit_routes(
         headers = joined_headers(request.scope["headers"])
         try:
             # Who it is comes before what it says: a stranger's body is never read.
-            key = await keys().admit(headers, KINDS)
+            key = await admit_sender(keys(), headers)
             rate.admit(key.key_id)
             answer = await reports.receive(key, headers, request.receive)
             response = Response(msgspec.json.encode(answer), status_code=202, media_type="application/json")

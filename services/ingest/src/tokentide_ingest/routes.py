@@ -13,7 +13,6 @@ from litestar.handlers import HTTPRouteHandler
 
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.errors import TokentideError, UnsupportedEncoding
-from tokentide_common.keys import KeyKind
 from tokentide_common.metrics import Metrics
 from tokentide_common.problem_answers import answer_problem
 from tokentide_common.token_bucket import TokenBuckets
@@ -22,10 +21,10 @@ from tokentide_ingest.body import MAX_BODY_BYTES
 from tokentide_ingest.decompress import ENCODINGS
 from tokentide_ingest.prefer import MAX_WAIT_S
 from tokentide_ingest.receiver import BatchReceiver
+from tokentide_ingest.who_sends import admit_sender
 
 BATCHES: Final = "/api/v1/cli/batches"
 HEALTH: Final = "/api/v1/cli/health"
-KINDS: Final[tuple[KeyKind, ...]] = ("m", "a")
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -59,7 +58,7 @@ def batch_routes(
         headers = joined_headers(request.scope["headers"])
         try:
             # Who it is comes before what it says: a stranger's body is never read.
-            key = await keys().admit(headers, KINDS)
+            key = await admit_sender(keys(), headers)
             rate.admit(key.key_id)
             answer = await receiver.receive(key, headers, request.receive)
             response = Response(

@@ -33,10 +33,12 @@ class AdmissionPace(ASGIMiddleware):
         http = cast("HTTPScope", scope)  # see `scopes`
         headers = Headers.from_scope(http)
         host, port = http["client"] or ("", 0)
-        if "x-forwarded-for" in headers and not self._trusted_proxies and not self._warned:
+        # A proxy may add a line of its own instead of going on with the client's: they are one list.
+        forwarded = ", ".join(headers.getall("x-forwarded-for", []))
+        if forwarded and not self._trusted_proxies and not self._warned:
             self._warned = True
             _log.warning("forwarded_header_ignored", setting="TOKENTIDE_TRUSTED_PROXIES")
-        address = client_address(host, headers.get("x-forwarded-for", ""), self._trusted_proxies)
+        address = client_address(host, forwarded, self._trusted_proxies)
         http["client"] = (address, port)
         if http["path"].startswith(_LIMITED):
             query = http["query_string"].decode("latin-1")

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from tokentide_common.errors import (
+    Forbidden,
     InvalidRequest,
     Retryable,
     TokentideError,
@@ -29,6 +30,7 @@ _RETRY_AFTER_TIMEOUT_S: Final = 1
 _GRPC_CODES: Final = (
     (TooLarge, code_pb2.RESOURCE_EXHAUSTED),
     (Unauthorized, code_pb2.UNAUTHENTICATED),
+    (Forbidden, code_pb2.PERMISSION_DENIED),
     (InvalidRequest, code_pb2.INVALID_ARGUMENT),
 )
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from tokentide_common.accounts import KeyDirectory, KeyRecord, secret_from
-from tokentide_common.keys import KEY_PREFIX, KeyKind
+from tokentide_common.keys import KEY_PREFIX
 from tokentide_common.local_peer import is_local
 from tokentide_common.token_bucket import TokenBuckets
-
-_KINDS: Final[tuple[KeyKind, ...]] = ("m", "a")
+from tokentide_ingest.who_sends import admit_sender
 
 
 class Senders:
@@ -22,14 +20,14 @@ class Senders:
         self._loopback_key = loopback_key
 
     async def admit(self, headers: Mapping[str, str], peer: str) -> KeyRecord:
-        """Return whom a request speaks for; raises `Unauthorized`, `RateLimited` or `Unavailable`.
+        """Return whom a request speaks for; raises what `admit_sender` does, and `RateLimited`.
 
         `peer` is the address of the connection itself, and no header's word for it.
         """
         credentials: str | Mapping[str, str] = headers
         if self._loopback_key and not _names_a_key(headers) and is_local(headers, peer):
             credentials = self._loopback_key
-        key = await self._keys().admit(credentials, _KINDS)
+        key = await admit_sender(self._keys(), credentials)
         self._rate.admit(key.key_id)
         return key
 

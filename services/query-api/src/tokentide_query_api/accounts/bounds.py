@@ -33,12 +33,12 @@ async def keys_within_bounds(
         sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
     ]
     if await _count(connection, *live) > KEYS_OF_ALL:
-        raise _too_many(KEYS_OF_ALL, "keys")
+        raise _too_many(KEYS_OF_ALL, "keys", code="too_many_keys")
     if (
         owner_id is not None
         and await _count(connection, *live, api_keys.c.owner_id == owner_id) > KEYS_OF_ONE
     ):
-        raise _too_many(KEYS_OF_ONE, "keys")
+        raise _too_many(KEYS_OF_ONE, "keys", code="too_many_keys")
 
 
 async def room_for_invitation(connection: AsyncConnection, org_id: str, now: datetime) -> None:
@@ -53,18 +53,18 @@ async def room_for_invitation(connection: AsyncConnection, org_id: str, now: dat
         )
     open_ones = (invitations.c.accepted_at.is_(None), invitations.c.revoked_at.is_(None))
     if await _count(connection, mine, *open_ones, invitations.c.expires_at > now) >= OPEN_INVITATIONS:
-        raise _too_many(OPEN_INVITATIONS, "invitations")
+        raise _too_many(OPEN_INVITATIONS, "invitations", code="too_many_invitations")
 
 
 async def room_for_team(connection: AsyncConnection, org_id: str) -> None:
     """Raise `Conflict` when an organisation has as many teams as it may. It is our turn."""
     if await _count(connection, teams.c.org_id == org_id) >= TEAMS:
-        raise _too_many(TEAMS, "teams")
+        raise _too_many(TEAMS, "teams", code="too_many_teams")
 
 
 async def _count(connection: AsyncConnection, *which: sa.ColumnElement[Any]) -> int:
     return int((await connection.execute(sa.select(sa.func.count()).where(*which))).scalar_one())
 
 
-def _too_many(most: int, things: str) -> Conflict:
-    return Conflict(f"there may be no more than {most} {things} at once", code=f"too_many_{things}")
+def _too_many(most: int, things: str, *, code: str) -> Conflict:
+    return Conflict(f"there may be no more than {most} {things} at once", code=code)

@@ -26,6 +26,7 @@ _MEMBERS: Final = (
     "SELECT m.org_id, m.user_id, m.role, u.email, u.display_name,"
     " CASE WHEN u.on_leaderboard THEN coalesce(u.handle, '') ELSE '' END"
     " FROM memberships m JOIN users u ON u.user_id = m.user_id"
+    " JOIN organizations o ON o.org_id = m.org_id WHERE o.closed_at IS NULL"
 )
 # The access tokens of a session that ended earlier are over by themselves; the clocks of replicas may differ.
 _ENDED: Final = "SELECT session_id FROM sessions WHERE revoked_at > '{since:%Y-%m-%d %H:%M:%S}+00'"

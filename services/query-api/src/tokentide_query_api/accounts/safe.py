@@ -12,7 +12,9 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-Purpose = Literal["letters", "device codes", "login failures", "pending logins", "alert channels"]
+Purpose = Literal[
+    "letters", "device codes", "login failures", "pending logins", "live places", "alert channels"
+]
 
 
 class Safe:
