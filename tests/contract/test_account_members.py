@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -17,11 +18,16 @@ from tokentide_common.accounts_schema import (
     sessions,
     team_members,
 )
+from tokentide_common.accounts_schema import invitations as open_invitations
 from tokentide_common.database import reading, utc_now, writing
-from tokentide_common.errors import Conflict, Forbidden, NotFound, Unauthorized, Unavailable
+from tokentide_common.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized, Unavailable
 from tokentide_query_api.accounts import invitations, keys, members, teams
+from tokentide_query_api.accounts.audit import Actor
+from tokentide_query_api.accounts.changes import changing_people
 from tokentide_query_api.accounts.invitations import NewInvitation
+from tokentide_query_api.accounts.invitees import accept_invitation
 from tokentide_query_api.accounts.key_shapes import NewKey
+from tokentide_query_api.accounts.one_time import link_digest
 from tokentide_query_api.accounts.pages import Page
 from tokentide_query_api.accounts.teams import NewTeam
 
@@ -152,6 +158,53 @@ async def test_a_key_made_while_its_owner_is_removed_does_not_stay(at, database_
     assert {type(error) for error in done if isinstance(error, Exception)} <= {Unauthorized}
     live = sa.select(api_keys.c.key_id).where(api_keys.c.revoked_at.is_(None))
     assert rows(at, live) == []
+
+
+def invited_by(at, maker, email: str, role: str, secret: str) -> None:
+    now = utc_now()
+    row = {"invitation_id": f"inv_{secret}", "org_id": "org_a", "email": email, "role": role}
+    row |= {"digest": link_digest(secret), "invited_by": maker, "created_at": now}
+    with writing(at.people.engine) as connection:
+        row |= {"expires_at": now + timedelta(days=1)}
+        connection.execute(sa.insert(open_invitations).values(row))
+
+
+async def accept(at, person, secret: str) -> None:
+    actor = Actor("user", person.user_id, person.email)
+    async with changing_people(at.desk) as connection:
+        await accept_invitation(connection, secret, person.user_id, actor, utc_now())
+
+
+async def test_invitations_end_with_who_made_them_and_give_no_more_than_they_have(at):
+    admin = at.by("admin").principal.user_id
+    friend, other = at.who("member", "org_b"), at.who("viewer", "org_b")
+    invited_by(at, admin, friend.email, "admin", "one")
+    invited_by(at, admin, other.email, "admin", "two")
+    await members.change_role(at.desk, at.by("owner"), admin, "viewer", None)
+    await accept(at, friend, "one")
+    assert at.desk.people.member("org_a", friend.user_id).role == "viewer"
+    await members.remove(at.desk, at.by("owner"), admin)
+    with pytest.raises(InvalidRequest):
+        await accept(at, other, "two")
+    # Also one of somebody who went before invitations ended with them.
+    invited_by(at, admin, other.email, "member", "three")
+    with pytest.raises(InvalidRequest):
+        await accept(at, other, "three")
+    assert at.desk.people.member("org_a", other.user_id) is None
+
+
+async def test_accepting_while_who_invited_is_removed_leaves_no_deadlock(at, database_url):
+    gone, friends = at.who("admin"), [at.people.join("org_b", "member") for _ in range(3)]
+    for number, friend in enumerate(friends):
+        invited_by(at, gone.user_id, friend.email, "member", f"s{number}")
+    done = await asyncio.gather(
+        *(accept(at, friend, f"s{number}") for number, friend in enumerate(friends)),
+        members.remove(at.desk, at.by("owner"), gone.user_id),
+        return_exceptions=True,
+    )
+    assert {type(error) for error in done if isinstance(error, Exception)} <= {InvalidRequest}
+    still_open = sa.select(open_invitations.c.email).where(open_invitations.c.revoked_at.is_(None))
+    assert rows(at, still_open.where(open_invitations.c.accepted_at.is_(None))) == []
 
 
 async def test_when_the_log_cannot_be_written_nothing_is_changed(at):

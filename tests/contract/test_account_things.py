@@ -13,9 +13,18 @@ from sqlalchemy.exc import DBAPIError
 
 from infra.account_desks import office, replica
 from infra.accounts_people import SECRET
-from tokentide_common.accounts_schema import audit_log, invitations, machines, outbox, provider_credentials
+from tokentide_common import accounts_schema as tables
+from tokentide_common.accounts_schema import (
+    api_keys,
+    audit_log,
+    invitations,
+    machines,
+    memberships,
+    outbox,
+    provider_credentials,
+)
 from tokentide_common.database import reading, utc_now, writing
-from tokentide_common.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
+from tokentide_common.errors import Conflict, Forbidden, InvalidRequest, NotFound, RateLimited, Unauthorized
 from tokentide_common.vault import Vault
 from tokentide_query_api.accounts import audit_pages, keys, organizations, providers, teams
 from tokentide_query_api.accounts import invitations as inviting
@@ -171,6 +180,86 @@ async def test_a_closed_organisation_has_nobody_and_nothing_but_its_log(at):
     assert rows(at, sa.select(invitations.c.invitation_id).where(invitations.c.revoked_at.is_(None))) == []
     last = sa.select(audit_log.c.action).where(audit_log.c.action == "organisation.closed")
     assert rows(at, last) == [("organisation.closed",)]
+
+
+async def test_an_organisation_is_closed_by_who_is_an_owner_still_and_stays_closed(at):
+    second = at.by(at.people.join("org_a", "owner"))
+    with writing(at.people.engine) as connection:  # elsewhere, a moment ago
+        demoted = sa.update(memberships).where(memberships.c.user_id == second.principal.user_id)
+        connection.execute(demoted.values(role="admin"))
+    with pytest.raises(Unauthorized):
+        await organizations.close(at.desk, second, "org_a", 1)
+    assert at.desk.people.organization("org_a") is not None
+    await organizations.close(at.desk, at.by("owner"), "org_a", 1)
+    assert at.desk.people.organization("org_a") is None
+    with pytest.raises(NotFound):
+        await organizations.change(at.desk, at.by("owner"), "org_a", OrganizationChange(name="Again"), None)
+
+
+async def test_of_invitations_at_once_to_one_address_one_stays_open(at, database_url):
+    async with replica(database_url) as other:
+        wanted = NewInvitation("new@org_a.example")
+        await asyncio.gather(
+            *(inviting.invite(desk, at.by("admin"), wanted) for desk in (at.desk, other, other)),
+            return_exceptions=True,
+        )
+    open_ones = sa.select(invitations.c.email).where(invitations.c.revoked_at.is_(None))
+    assert rows(at, open_ones) == [("new@org_a.example",)]
+
+
+async def test_nobody_founds_more_organisations_at_once_than_one_by_one(at, database_url):
+    async with replica(database_url) as other:
+        done = await asyncio.gather(
+            *(
+                organizations.found(desk, at.by("viewer"), NewOrganization(f"Mine {n}"))
+                for n, desk in enumerate([at.desk, other] * 12)
+            ),
+            return_exceptions=True,
+        )
+    assert [type(answer) for answer in done if isinstance(answer, Exception)] == [Conflict] * 4
+
+
+async def test_invitations_fill_neither_one_mailbox_nor_the_table(at):
+    admin, now = at.by("admin"), utc_now()
+    for _ in range(3):
+        await inviting.invite(at.desk, admin, NewInvitation("new@org_a.example"))
+    with pytest.raises(RateLimited):
+        await inviting.invite(at.desk, at.by("admin", "org_b"), NewInvitation("New@org_a.example"))
+    row = {"org_id": "org_a", "email": "x@y.example", "role": "viewer"}
+    row |= {"created_at": now - timedelta(days=2), "expires_at": now + timedelta(days=2)}
+    many = [row | {"invitation_id": f"inv_{n}", "digest": str(n)} for n in range(500)]
+    with writing(at.people.engine) as connection:
+        connection.execute(sa.insert(invitations), many)
+    with pytest.raises(Conflict) as full:
+        await inviting.invite(at.desk, admin, NewInvitation("a@b.example"))
+    assert full.value.stable_code == "too_many_invitations"
+    with writing(at.people.engine) as connection:
+        connection.execute(sa.update(invitations).values(revoked_at=now, created_at=now))
+    with pytest.raises(RateLimited) as sent:
+        await inviting.invite(at.desk, admin, NewInvitation("c@d.example"))
+    assert sent.value.stable_code == "too_many_letters"
+
+
+async def test_nobody_keeps_more_keys_or_teams_than_every_replica_can_hold(at):
+    member, now = at.by("member"), utc_now()
+    row = {"org_id": "org_a", "kind": "p", "owner_id": member.principal.user_id, "created_at": now}
+    many = [row | {"key_id": f"key_{n}", "digest": str(n)} for n in range(999)]
+    team = {"org_id": "org_a", "created_at": now}
+    with writing(at.people.engine) as connection:
+        connection.execute(sa.insert(api_keys), many)
+        connection.execute(
+            sa.insert(tables.teams), [team | {"team_id": f"team_{n}", "name": str(n)} for n in range(1000)]
+        )
+    done = await asyncio.gather(
+        *(keys.issue(at.desk, member, NewKey(kind="m", name="late")) for _ in range(3)),
+        return_exceptions=True,
+    )
+    refused = [answer.stable_code for answer in done if isinstance(answer, Conflict)]
+    assert refused == ["too_many_keys"] * 2
+    await keys.issue(at.desk, at.by("admin"), NewKey(kind="m", name="another's"))
+    with pytest.raises(Conflict) as full:
+        await teams.create(at.desk, at.by("admin"), NewTeam("Tide"))
+    assert full.value.stable_code == "too_many_teams"
 
 
 async def test_an_invitation_travels_by_letter_alone_and_replaces_the_one_before(at):

@@ -26,6 +26,7 @@ from tokentide_common.accounts_schema import (
     identities,
     memberships,
     one_time_secrets,
+    organizations,
     team_members,
     teams,
     users,
@@ -196,6 +197,30 @@ async def test_a_stranger_without_verified_address_or_group_leaves_no_trace(url:
             answer = await at.log_in()
             assert (answer.status_code, answer.json()["code"]) == (403, code), claims
         assert at.rows(sa.select(users.c.user_id)) + at.rows(sa.select(identities.c.subject)) == []
+
+
+async def test_who_was_known_and_is_no_member_any_more_is_judged_as_a_stranger(url: str) -> None:
+    async with door(url, **GROUPS, domains=["example.com"]) as at:
+        usual = {**at.stub.person, "groups": ["staff"]}
+        at.stub.person = usual
+        assert (await at.log_in()).status_code == 200
+        with writing(at.engine) as connection:
+            connection.execute(sa.delete(memberships))
+        for claims in ({"email_verified": False}, {"email": "ada@elsewhere.example"}):
+            at.stub.person = usual | claims
+            answer = await at.log_in()
+            assert (answer.status_code, answer.json()["code"]) == (403, "oidc_email_not_verified"), claims
+        assert at.roles() == []
+
+
+async def test_no_login_opens_an_organisation_that_was_closed(url: str) -> None:
+    async with door(url, default_role="member") as at:
+        with writing(at.engine) as connection:
+            connection.execute(sa.update(organizations).values(closed_at=sa.func.current_timestamp()))
+        # The directory in memory does not know it yet.
+        answer = await at.log_in()
+        assert (answer.status_code, answer.json()["code"]) == (503, "oidc_unavailable")
+        assert at.roles() == at.rows(sa.select(users.c.user_id)) == []
 
 
 async def test_somebody_known_by_e_mail_is_linked_only_where_the_setting_allows(url: str) -> None:

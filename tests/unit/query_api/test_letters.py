@@ -28,6 +28,21 @@ def test_names_that_somebody_chose_end_no_line(organisation, inviter):
     assert "#token=the-secret" in letter.text
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Acme Inc.", "Acme Inc."),
+        ("pay at https://evil.example/login now", "pay at https evil example login now"),
+        ("www.evil.example", "www evil example"),
+        ("ann@evil\u3002example", "ann evil example"),
+    ],
+)
+def test_the_name_of_an_organisation_is_no_link_in_a_letter(name, shown):
+    letter = letters.invitation("bob@example.com", "https://t.example", "s", organisation=name, inviter="")
+    assert letter.subject == f"Invitation to {shown}"
+    assert f"invited to {shown} on Tokentide" in letter.text
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_what_is_sealed_is_opened_by_the_same_key_for_the_same_owner(text):
     safe = Safe(SECRET)

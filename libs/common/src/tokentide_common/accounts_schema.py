@@ -60,6 +60,7 @@ organizations = sa.Table(
     _text("plan", sa.String(40)),
     _one_of("privacy", PRIVACY, "open"),
     _version(),
+    _time("closed_at", optional=True),
 )
 
 users = sa.Table(

@@ -13,6 +13,7 @@ from tokentide_common.accounts_schema import (
     invitations,
     machines,
     memberships,
+    organizations,
     provider_credentials,
     sessions,
     team_members,
@@ -31,6 +32,8 @@ async def close_organization(desk: Desk, connection: AsyncConnection, by: Maker)
     its_budgets = sa.select(budgets.c.budget_id).where(budgets.c.org_id == org_id)
     its_teams = sa.select(teams.c.team_id).where(teams.c.org_id == org_id)
     for forgotten in (
+        # For good: no directory has it any more, and no login makes members of it.
+        sa.update(organizations).where(organizations.c.org_id == org_id).values(closed_at=now),
         sa.delete(team_members).where(team_members.c.team_id.in_(its_teams)),
         sa.update(invitations)
         .where(invitations.c.org_id == org_id)

@@ -29,7 +29,7 @@ async def take_leave(desk: Desk, connection: AsyncConnection, by: Maker, user_id
     await connection.execute(sa.delete(team_members).where(*in_teams))
     mine = (memberships.c.org_id == org_id, memberships.c.user_id == user_id)
     await connection.execute(sa.delete(memberships).where(*mine))
-    # What would let them in again, or give them a key, a moment later.
+    # What would let them in again, or whom they like, or give them a key, a moment later.
     await connection.execute(
         sa.update(device_logins)
         .where(device_logins.c.org_id == org_id, device_logins.c.user_id == user_id)
@@ -39,7 +39,8 @@ async def take_leave(desk: Desk, connection: AsyncConnection, by: Maker, user_id
     email = sa.select(users.c.email).where(users.c.user_id == user_id).scalar_subquery()
     await connection.execute(
         sa.update(invitations)
-        .where(invitations.c.org_id == org_id, invitations.c.email == email)
+        .where(invitations.c.org_id == org_id)
+        .where(sa.or_(invitations.c.email == email, invitations.c.invited_by == user_id))
         .where(invitations.c.accepted_at.is_(None), invitations.c.revoked_at.is_(None))
         .values(revoked_at=now)
     )

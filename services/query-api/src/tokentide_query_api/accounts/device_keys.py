@@ -17,6 +17,7 @@ from tokentide_common.key_directory import KeyRecord
 from tokentide_common.keys import KeyKind, mint_key
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.auth_shapes import DeviceKeys, ShownOrganisation
+from tokentide_query_api.accounts.bounds import keys_within_bounds
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.login import Visitor
 from tokentide_query_api.accounts.whoami import shown_user
@@ -43,6 +44,7 @@ async def device_keys(
         actor, on = visitor.actor(login.user_id, owner.email), ("key", record.key_id)
         facts = {"kind": kind, "name": record.name, "role": record.role, "machine_id": login.machine_id}
         await audit.record(connection, login.org_id, actor, "key.issued", on, **facts)
+    await keys_within_bounds(connection, login.org_id, login.user_id, now)
     return DeviceKeys(
         machine_key=secrets["m"],
         api_key=secrets["a"],

@@ -49,7 +49,7 @@ def device_handlers(desk: Opened) -> Sequence[HTTPRouteHandler]:
         tags=["auth"],
         security=PUBLIC,
         status_code=200,
-        responses=problems(),
+        responses=problems(409),
         response_headers=PRIVATE,
     )
     async def token(request: Request[Any, Any, Any], data: JSONBody[shapes.DeviceCode]) -> shapes.DeviceKeys:

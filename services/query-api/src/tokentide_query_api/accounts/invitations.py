@@ -16,13 +16,15 @@ from tokentide_common.database import reading_async, writing_async
 from tokentide_common.errors import Conflict, InvalidRequest
 from tokentide_common.key_directory import Role
 from tokentide_query_api.accounts import audit, letters
+from tokentide_query_api.accounts.bounds import room_for_invitation
 from tokentide_query_api.accounts.changes import Maker, checked_id, missing
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.key_rules import not_above
+from tokentide_query_api.accounts.lockout import count_attempt
 from tokentide_query_api.accounts.one_time import link_digest
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.principal import Principal
-from tokentide_query_api.accounts.standing import still_may
+from tokentide_query_api.accounts.standing import its_turn, still_may
 from tokentide_query_api.accounts.words import Email, Id
 
 _LIFETIME: Final = timedelta(days=7)
@@ -75,6 +77,8 @@ async def invite(desk: Desk, by: Maker, wanted: NewInvitation) -> ShownInvitatio
     by.principal.require("admin")
     not_above(by.principal, wanted.role)
     now, secret, email = desk.clock(), secrets.token_urlsafe(32), wanted.email.lower()
+    # Nobody's mailbox is filled from here, whoever invites. Apart from the letters of a lost password.
+    await count_attempt(desk, ("letters", f"invitation:{email}"))
     row: dict[str, Any] = {
         "invitation_id": f"inv_{uuid.uuid4().hex}",
         "org_id": by.org_id,
@@ -87,6 +91,7 @@ async def invite(desk: Desk, by: Maker, wanted: NewInvitation) -> ShownInvitatio
         "expires_at": now + _LIFETIME,
     }
     async with writing_async(desk.engine) as connection:
+        await its_turn(connection, by.org_id)  # of two invitations to one address the later one counts
         await still_may(connection, by.principal)
         await _must_be_new(connection, by.org_id, email)
         await _must_be_team(connection, by.org_id, wanted.team_id)
@@ -94,6 +99,7 @@ async def invite(desk: Desk, by: Maker, wanted: NewInvitation) -> ShownInvitatio
             invitations.c.org_id == by.org_id, invitations.c.email == email, *_OPEN
         )
         await connection.execute(earlier.values(revoked_at=now))
+        await room_for_invitation(connection, by.org_id, now)
         await connection.execute(sa.insert(invitations).values(row))
         letter = letters.invitation(
             email,

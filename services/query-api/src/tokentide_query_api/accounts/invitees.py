@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.accounts_schema import invitations, memberships, team_members, users
 from tokentide_common.errors import InvalidRequest
+from tokentide_common.key_directory import Role
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.audit import Actor
 from tokentide_query_api.accounts.one_time import link_digest
+from tokentide_query_api.accounts.principal import lower
+from tokentide_query_api.accounts.standing import its_turn
 
 
 async def must_be_invited(connection: AsyncConnection, secret: str, email: str, now: datetime) -> None:
@@ -29,6 +32,7 @@ async def accept_invitation(
 
     Who is a member already keeps their role. The transaction is one of `changing_people`.
     """
+    await invitation_turn(connection, secret)
     # One statement finds it open and closes it: it is good once, also at two replicas.
     taken = sa.update(invitations).where(*_good(secret, actor.name, now)).values(accepted_at=now)
     found = await connection.execute(taken.returning(*invitations.c))
@@ -36,8 +40,9 @@ async def accept_invitation(
     if invited is None:
         raise _refused()
     org_id = str(invited.org_id)
+    role = await _role_given(connection, invited)
     if not await is_member(connection, org_id, user_id):
-        member = {"org_id": org_id, "user_id": user_id, "role": invited.role, "created_at": now}
+        member = {"org_id": org_id, "user_id": user_id, "role": role, "created_at": now}
         await connection.execute(sa.insert(memberships).values(member))
     if invited.team_id is not None:
         await _join_team(connection, invited.team_id, user_id)
@@ -45,8 +50,31 @@ async def accept_invitation(
     unverified = (users.c.user_id == user_id, users.c.email_verified_at.is_(None))
     await connection.execute(sa.update(users).where(*unverified).values(email_verified_at=now))
     on = ("invitation", invited.invitation_id)
-    await audit.record(connection, org_id, actor, "invitation.accepted", on, role=invited.role)
+    await audit.record(connection, org_id, actor, "invitation.accepted", on, role=role)
     return org_id
+
+
+async def invitation_turn(connection: AsyncConnection, secret: str) -> None:
+    """Have the acceptance of an invitation wait for who changes the organisation's members, and they for it.
+
+    Called first in the transaction; raises `InvalidRequest` for an organisation that was closed.
+    """
+    whose = sa.select(invitations.c.org_id).where(invitations.c.digest == link_digest(secret))
+    org_id = (await connection.execute(whose)).scalar_one_or_none()
+    if org_id is None or not await its_turn(connection, org_id):
+        raise _refused()
+
+
+async def _role_given(connection: AsyncConnection, invited: sa.Row[Any]) -> Role:
+    """Return the role that an invitation gives: none above what who invited has by now."""
+    if invited.invited_by is None:  # by the organisation itself, with a key that is nobody's
+        return cast("Role", invited.role)
+    theirs = (memberships.c.org_id == invited.org_id, memberships.c.user_id == invited.invited_by)
+    found = await connection.execute(sa.select(memberships.c.role).where(*theirs))
+    role = found.scalar_one_or_none()
+    if role is None:
+        raise _refused()
+    return lower(invited.role, role)
 
 
 async def is_member(connection: AsyncConnection, org_id: str, user_id: str) -> bool:

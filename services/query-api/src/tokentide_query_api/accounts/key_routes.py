@@ -61,7 +61,7 @@ def _changing(desk: Callable[[], Desk]) -> Sequence[HTTPRouteHandler]:
         _KEYS,
         summary="Issue a key, shown once",
         tags=["keys"],
-        responses=problems(),
+        responses=problems(409),
         response_headers=PRIVATE,
     )
     async def issue_key(request: Request[Any, Any, Any], data: JSONBody[NewKey]) -> Response[IssuedKey]:

@@ -15,6 +15,7 @@ from tokentide_common.errors import Conflict, Forbidden, InvalidRequest
 from tokentide_common.key_directory import Role
 from tokentide_common.keys import KeyKind, mint_key
 from tokentide_query_api.accounts import audit, key_rules
+from tokentide_query_api.accounts.bounds import keys_within_bounds
 from tokentide_query_api.accounts.changes import (
     Maker,
     changing_keys,
@@ -62,6 +63,7 @@ async def issue(desk: Desk, by: Maker, wanted: NewKey) -> IssuedKey:
         await _not_of_another(connection, principal, wanted.machine_id)
         row["revision"] = await keys_revision(connection)
         await connection.execute(sa.insert(api_keys).values(row))
+        await keys_within_bounds(connection, by.org_id, owner, now)
         facts = {name: row[name] for name in ("kind", "name", "role", "scopes", "owner_id", "expires_at")}
         await audit.record(connection, by.org_id, by.actor, "key.issued", ("key", row["key_id"]), **facts)
         shown = shown_key(await _found(connection, principal, row["key_id"]))

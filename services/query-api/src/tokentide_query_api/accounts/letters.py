@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
 
+# What holds an address together, also dots that browsers take for dots; "Acme Inc." stays as it is.
+_JOINTS: Final = re.compile(r"[.:/\\@\u3002\uff0e\uff61\u2024]+(?=\S)")
 _HOURS_OF_RESET: Final = 1
 _DAYS_OF_VERIFYING: Final = 3
 
@@ -55,8 +58,8 @@ def invitation(recipient: str, public_url: str, secret: str, *, organisation: st
     by = f"{_line(inviter)} invites you" if inviter else "You are invited"
     return Letter(
         recipient,
-        f"Invitation to {_line(organisation)}",
-        f"{by} to {_line(organisation)} on Tokentide. Accept here:\n\n"
+        f"Invitation to {_no_link(organisation)}",
+        f"{by} to {_no_link(organisation)} on Tokentide. Accept here:\n\n"
         f"{_link(public_url, 'accept-invitation', secret)}\n\n"
         "If you did not expect this, there is nothing to do.\n",
     )
@@ -65,6 +68,11 @@ def invitation(recipient: str, public_url: str, secret: str, *, organisation: st
 def _link(public_url: str, page: str, secret: str) -> str:
     # Behind the hash: browsers send that to no server, so that no log and no `Referer` shows it.
     return f"{public_url.rstrip('/')}/{page}#token={secret}"
+
+
+def _no_link(text: str) -> str:
+    """Return a name as one line in which no mail program finds an address to click on."""
+    return _line(_JOINTS.sub(" ", text))
 
 
 def _line(text: str) -> str:

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tokentide_common.accounts_schema import memberships, organizations, users
+from tokentide_common.accounts_schema import memberships, users
 from tokentide_common.database import reading_async
 from tokentide_common.errors import Conflict
 from tokentide_common.key_directory import Role
@@ -20,7 +20,7 @@ from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.key_rules import not_above
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.principal import Principal
-from tokentide_query_api.accounts.standing import still_may
+from tokentide_query_api.accounts.standing import its_turn, still_may
 
 # By what every caller sees: a cursor tells its last row's place.
 BY_NAME: Final = Order((users.c.display_name, memberships.c.user_id))
@@ -137,8 +137,7 @@ def _shown(principal: Principal, row: sa.Row[Any]) -> ShownMember:
 async def _locked(connection: AsyncConnection, org_id: str, user_id: str) -> sa.Row[Any]:
     """Return a membership that only this transaction changes."""
     # An organisation's members change one after another: of two owners who go at once one is the last.
-    turn = sa.select(organizations.c.org_id).where(organizations.c.org_id == org_id)
-    await connection.execute(turn.with_for_update(key_share=True))
+    await its_turn(connection, org_id)
     mine = (memberships.c.org_id == org_id, memberships.c.user_id == checked_id(user_id))
     row = (await connection.execute(sa.select(memberships).where(*mine).with_for_update())).first()
     if row is None:

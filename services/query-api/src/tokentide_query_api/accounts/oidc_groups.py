@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tokentide_common.accounts_schema import memberships, organizations, team_members, teams
+from tokentide_common.accounts_schema import memberships, team_members, teams
 from tokentide_common.key_directory import Role
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.audit import Actor
@@ -55,11 +55,12 @@ def role_of(provider: OidcProvider, groups: Iterable[str]) -> Role | None:
 
 
 async def follow_role(connection: AsyncConnection, login: Login, user_id: str, groups: Iterable[str]) -> bool:
-    """Give a user the role of their groups, or take it away; tell whether they are a member now."""
+    """Give a user the role of their groups, or take it away; tell whether they are a member now.
+
+    It is the organisation's turn, as with members who are changed by hand: of two owners who lose their
+    groups at once one is the last.
+    """
     provider = login.provider
-    # As whoever changes members by hand: of two owners who lose their groups at once one is the last.
-    turn = sa.select(organizations.c.org_id).where(organizations.c.org_id == provider.organisation)
-    await connection.execute(turn.with_for_update(key_share=True))
     mine = (memberships.c.org_id == provider.organisation, memberships.c.user_id == user_id)
     current = (await connection.execute(sa.select(memberships.c.role).where(*mine))).scalar_one_or_none()
     if not provider.gives_roles:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.database import writing_async
-from tokentide_common.errors import InvalidRequest, NotFound, Unavailable
+from tokentide_common.errors import InvalidRequest, NotFound
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.auth_shapes import Tokens
 from tokentide_query_api.accounts.changes import changing_people
@@ -28,7 +28,7 @@ from tokentide_query_api.accounts.oidc_attempts import (
     take_ticket,
 )
 from tokentide_query_api.accounts.oidc_groups import Login
-from tokentide_query_api.accounts.oidc_people import arrive
+from tokentide_query_api.accounts.oidc_people import arrive, no_organization
 from tokentide_query_api.accounts.oidc_provider_side import Attempt, ProviderSide
 from tokentide_query_api.accounts.oidc_settings import OidcProvider, oidc_providers
 from tokentide_query_api.accounts.oidc_token import Person, refused
@@ -93,7 +93,7 @@ class OidcLogins:
         attempt = Attempt(came.state, begun.nonce, begun.verifier)
         person = await side.person(came.code, _redirect_uri(desk, name), attempt)
         if desk.people.organization(side.provider.organisation) is None:
-            raise Unavailable("the organisation of this provider does not exist", code="oidc_unavailable")
+            raise no_organization()
         try:
             return await _enter(desk, side.provider, person, begun, visitor)
         except IntegrityError:  # the same person at the same moment in two browsers: one made them known

@@ -9,10 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.accounts_schema import identities, memberships, users
-from tokentide_common.errors import Forbidden
+from tokentide_common.errors import Forbidden, Unavailable
+from tokentide_query_api.accounts.invitees import is_member
 from tokentide_query_api.accounts.oidc_groups import Login, follow_role, follow_teams, role_of
 from tokentide_query_api.accounts.oidc_settings import OidcProvider
 from tokentide_query_api.accounts.oidc_token import Person
+from tokentide_query_api.accounts.standing import its_turn
 
 
 class Arrived(msgspec.Struct, frozen=True):
@@ -25,13 +27,20 @@ class Arrived(msgspec.Struct, frozen=True):
 async def arrive(connection: AsyncConnection, login: Login, person: Person) -> Arrived:
     """Find or make the user of a person, and let role and teams follow their groups.
 
-    A refusal is returned, not raised: that somebody is no member any more is to be committed.
+    A refusal is returned, not raised: that somebody is no member any more is to be committed. Raises
+    `Unavailable` when the organisation was closed, which no login opens again.
     """
+    org_id = login.provider.organisation
+    if not await its_turn(connection, org_id):
+        raise no_organization()
     user_id = await _known(connection, person)
-    if user_id is None:
+    if user_id is None or not await is_member(connection, org_id, user_id):
+        # Also whom another provider, or an earlier membership, has made known: each organisation says itself
+        # whose word it takes for an address.
         refusal = _refused_at_first(login.provider, person)
         if refusal is not None:
             return Arrived("", refusal)
+    if user_id is None:
         user_id = await _first_seen(connection, login, person)
         if user_id is None:
             return Arrived("", _not_linked())
@@ -90,6 +99,11 @@ async def _first_seen(connection: AsyncConnection, login: Login, person: Person)
 async def _belongs_elsewhere(connection: AsyncConnection, provider: OidcProvider, user_id: str) -> bool:
     others = (memberships.c.user_id == user_id, memberships.c.org_id != provider.organisation)
     return (await connection.execute(sa.select(memberships.c.org_id).where(*others))).first() is not None
+
+
+def no_organization() -> Unavailable:
+    """Return the refusal of a provider whose organisation is not there, or not any more."""
+    return Unavailable("the organisation of this provider does not exist", code="oidc_unavailable")
 
 
 def _not_linked() -> Forbidden:

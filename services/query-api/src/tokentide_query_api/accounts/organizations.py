@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tokentide_common.accounts_schema import memberships, organizations
+from tokentide_common.accounts_schema import memberships, organizations, users
 from tokentide_common.database import reading_async
 from tokentide_common.errors import Conflict, InvalidRequest
 from tokentide_common.key_directory import Role
@@ -22,6 +22,7 @@ from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.people import Privacy
 from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.standing import still_may
 from tokentide_query_api.accounts.words import Label, Name
 
 _BY_NAME: Final = Order((organizations.c.name, organizations.c.org_id))
@@ -103,6 +104,9 @@ async def found(desk: Desk, by: Maker, wanted: NewOrganization) -> ShownOrganiza
     _must_be_zone(wanted.time_zone)
     org_id, now = f"org_{uuid.uuid4().hex}", desk.clock()
     async with changing_people(desk) as connection:
+        # Locked: of several that somebody founds at once each counts those before it.
+        founder = sa.select(users.c.user_id).where(users.c.user_id == user_id)
+        await connection.execute(founder.with_for_update(key_share=True))
         owned = sa.select(sa.func.count()).where(
             memberships.c.user_id == user_id, memberships.c.role == "owner"
         )
@@ -146,6 +150,7 @@ async def close(desk: Desk, by: Maker, org_id: str, version: int | None) -> None
     by.principal.require_user()
     async with changing_people(desk) as connection:
         row = await _found(connection, by.principal, org_id, lock=True)
+        await still_may(connection, by.principal)
         must_be(row.version, version)
         await close_organization(desk, connection, by)
 
@@ -155,7 +160,8 @@ async def _found(
 ) -> sa.Row[Any]:
     if org_id != principal.org_id:  # also another of the same user: they change over to it first
         raise missing()
-    query = sa.select(organizations).where(organizations.c.org_id == principal.org_id)
+    mine = (organizations.c.org_id == principal.org_id, organizations.c.closed_at.is_(None))
+    query = sa.select(organizations).where(*mine)
     row = (await connection.execute(query.with_for_update(key_share=True) if lock else query)).first()
     if row is None:
         raise missing()

@@ -21,11 +21,12 @@ from tokentide_query_api.leaderboard_statement import Shown
 Privacy = Literal["open", "pseudonymous", "private"]
 
 _NEWEST: Final = "SELECT revision FROM revisions WHERE name = 'people'"
-_ORGANIZATIONS: Final = "SELECT org_id, name, time_zone, privacy FROM organizations"
+_ORGANIZATIONS: Final = "SELECT org_id, name, time_zone, privacy FROM organizations WHERE closed_at IS NULL"
 _MEMBERS: Final = (
     "SELECT m.org_id, m.user_id, m.role, u.email,"
     " CASE WHEN u.on_leaderboard THEN coalesce(u.handle, '') ELSE '' END"
     " FROM memberships m JOIN users u ON u.user_id = m.user_id"
+    " JOIN organizations o ON o.org_id = m.org_id WHERE o.closed_at IS NULL"
 )
 # The access tokens of a session that ended earlier are over by themselves; the clocks of replicas may differ.
 _ENDED: Final = "SELECT session_id FROM sessions WHERE revoked_at > '{since:%Y-%m-%d %H:%M:%S}+00'"

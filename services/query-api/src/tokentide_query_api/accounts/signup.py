@@ -14,7 +14,7 @@ from tokentide_query_api.accounts import audit, letters
 from tokentide_query_api.accounts.auth_shapes import SignUp, Tokens
 from tokentide_query_api.accounts.changes import changing_people
 from tokentide_query_api.accounts.desk import Desk, people_changed
-from tokentide_query_api.accounts.invitees import accept_invitation, must_be_invited
+from tokentide_query_api.accounts.invitees import accept_invitation, invitation_turn, must_be_invited
 from tokentide_query_api.accounts.lockout import count_attempt, forgive
 from tokentide_query_api.accounts.login import Visitor, canonical, replace_hash, right_user
 from tokentide_query_api.accounts.newcomers import (
@@ -28,6 +28,7 @@ from tokentide_query_api.accounts.newcomers import (
 from tokentide_query_api.accounts.one_time import issue_link
 from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.accounts.sessions import open_session
+from tokentide_query_api.accounts.standing import its_turn
 from tokentide_query_api.accounts.whoami import tokens_answer
 
 
@@ -58,6 +59,8 @@ async def _uninvited(desk: Desk, said: SignUp, visitor: Visitor, by: Principal |
     newcomer = await _newcomer(desk, said, verified=False)
     now = desk.clock()
     async with changing_people(desk) as connection:
+        if by is not None and not await its_turn(connection, by.org_id):
+            raise _closed()  # its organisation was closed a moment ago
         # Takes the lock that all changes of people end with: of two first ones only one is the first.
         await people_changed(connection)
         if by is not None:
@@ -81,6 +84,7 @@ async def _new_invited(desk: Desk, said: SignUp, secret: str, visitor: Visitor) 
     newcomer = await _newcomer(desk, said, verified=True)
     now = desk.clock()
     async with changing_people(desk) as connection:
+        await invitation_turn(connection, secret)  # first: whoever has the last lock waits for nobody
         await add_user(connection, newcomer, now)
         actor = visitor.actor(newcomer.user_id, newcomer.email)
         org_id = await accept_invitation(connection, secret, newcomer.user_id, actor, now)

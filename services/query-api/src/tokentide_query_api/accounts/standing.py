@@ -12,7 +12,7 @@ from typing import Final, cast
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tokentide_common.accounts_schema import api_keys, memberships
+from tokentide_common.accounts_schema import api_keys, memberships, organizations
 from tokentide_common.errors import Unauthorized
 from tokentide_query_api.accounts.principal import RANK, Principal
 
@@ -38,3 +38,13 @@ async def still_may(connection: AsyncConnection, principal: Principal) -> dateti
     if row is None or RANK[row.role] < RANK[principal.role]:
         raise Unauthorized(_LOST)
     return cast("datetime | None", row.expires_at)
+
+
+async def its_turn(connection: AsyncConnection, org_id: str) -> bool:
+    """Have changes of who belongs to an organisation happen one after another; tell whether it is open.
+
+    Taken before any other row of the organisation, so that no two transactions wait for each other.
+    """
+    open_one = (organizations.c.org_id == org_id, organizations.c.closed_at.is_(None))
+    turn = sa.select(organizations.c.org_id).where(*open_one).with_for_update(key_share=True)
+    return (await connection.execute(turn)).first() is not None

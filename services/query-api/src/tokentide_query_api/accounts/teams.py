@@ -15,10 +15,12 @@ from tokentide_common.accounts_schema import invitations, memberships, team_memb
 from tokentide_common.database import insert_or, reading_async, writing_async
 from tokentide_common.errors import Conflict
 from tokentide_query_api.accounts import audit, members
+from tokentide_query_api.accounts.bounds import room_for_team
 from tokentide_query_api.accounts.changes import Maker, checked_id, missing, must_be
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.principal import Principal
+from tokentide_query_api.accounts.standing import its_turn
 from tokentide_query_api.accounts.words import Label, Name
 
 _BY_NAME: Final = Order((teams.c.name, teams.c.team_id))
@@ -78,6 +80,9 @@ async def create(desk: Desk, by: Maker, wanted: NewTeam) -> ShownTeam:
     row = {"team_id": team_id, "org_id": by.org_id, "created_at": desk.clock()}
     try:
         async with writing_async(desk.engine) as connection:
+            if not await its_turn(connection, by.org_id):
+                raise missing()
+            await room_for_team(connection, by.org_id)
             await connection.execute(sa.insert(teams).values(row | msgspec.structs.asdict(wanted)))
             on = ("team", team_id)
             await audit.record(connection, by.org_id, by.actor, "team.created", on, name=wanted.name)
