@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from infra.accounts_people import People, Person
 from infra.waiting import until
-from tokentide_common.accounts import create_organization, issue_key, revoke_key
+from tokentide_common.accounts import create_organization, issue_key, next_revision, revoke_key
+from tokentide_common.accounts_schema import api_keys
 from tokentide_common.database import Engine, open_database, selected, writing
 from tokentide_common.errors import Unauthorized, Unavailable
 from tokentide_common.key_directory import LiveKeys
@@ -148,6 +149,22 @@ async def test_tables_that_are_locked_and_changed_meanwhile_cost_nobody_an_answe
     await world.refresh()
     with pytest.raises(Unauthorized):
         world.keys.resolve(world.secret, "a")
+
+
+async def test_whose_keys_are_whose_follows_every_change(world: World) -> None:
+    people = People(world.engine)
+    ann, bob = (people.join(world.org_id, "member", name=name).user_id for name in ("ann", "bob"))
+    issued = [issue_key(world.engine, world.org_id, "m", owner_id=owner)[1] for owner in (ann, ann, bob)]
+    first, second, bobs = (record.key_id for record in issued)
+    await world.refresh()
+    assert (world.keys.of_owner(ann), world.keys.of_owner(bob)) == ({first, second}, {bobs})
+    with writing(world.engine) as connection:  # a key changes hands
+        change = sa.update(api_keys).where(api_keys.c.key_id == second)
+        connection.execute(change.values(owner_id=bob, revision=next_revision(connection, "keys")))
+    revoke_key(world.engine, world.org_id, first)
+    await world.refresh()
+    assert (world.keys.of_owner(ann), world.keys.of_owner(bob)) == (set(), {second, bobs})
+    assert world.keys.of_owner("") == set()
 
 
 async def test_two_replicas_that_issue_and_revoke_at_once_both_end_up_right(world: World) -> None:

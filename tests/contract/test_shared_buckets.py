@@ -20,15 +20,21 @@ PACE = Pace(per_minute=6)
 class Clock:
     now = 1_000_000.0
 
+    furthest = now
+
     def __call__(self) -> float:
         return self.now
+
+    def steady(self) -> float:
+        self.furthest = max(self.furthest, self.now)
+        return self.furthest
 
 
 @pytest.fixture
 async def replicas(database_url: str) -> AsyncIterator[tuple[SharedBuckets, SharedBuckets, Clock]]:
     open_database(database_url).dispose()
     clock, engines = Clock(), [open_async(database_url) for _ in range(2)]
-    one, other = (SharedBuckets(engine, clock=clock) for engine in engines)
+    one, other = (SharedBuckets(engine, clock=clock, steady=clock.steady) for engine in engines)
     yield one, other, clock
     for engine in engines:
         await engine.dispose()
@@ -54,6 +60,19 @@ async def test_two_replicas_at_once_let_no_more_in_than_one_may(
     assert sum(said) == 2
     clock.now -= 300  # another replica's clock is behind: nothing is filled, and nothing breaks
     assert not await admitted(one, "busy")
+
+
+async def test_a_flood_is_no_flood_of_writes(
+    replicas: tuple[SharedBuckets, SharedBuckets, Clock],
+) -> None:
+    one, _, _ = replicas
+    written: list[str] = []
+    sa.event.listen(
+        one._engine.sync_engine, "before_cursor_execute", lambda _c, _k, sql, *_: written.append(sql)
+    )
+    said = [await admitted(one, "flood") for _ in range(50)]
+    assert sum(said) == PACE.per_minute
+    assert len([sql for sql in written if "token_buckets" in sql]) == PACE.per_minute
 
 
 async def test_full_buckets_are_forgotten(replicas: tuple[SharedBuckets, SharedBuckets, Clock]) -> None:

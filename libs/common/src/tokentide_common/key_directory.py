@@ -92,6 +92,7 @@ class LiveKeys:
         self._clock = clock
         self._wall_clock = wall_clock
         self._keys: dict[str, _Known] = {}
+        self._of_owner: dict[str, set[str]] = {}
         self._used: list[_Known] = []
         self._revision = -1
         self._fresh_at: float | None = None
@@ -143,11 +144,7 @@ class LiveKeys:
 
     def of_owner(self, user_id: str) -> frozenset[str]:
         """Return the ids of a user's keys, in whatever organisation."""
-        return frozenset(
-            known.record.key_id
-            for known in self._keys.values()
-            if user_id and known.record.owner_id == user_id
-        )
+        return frozenset(self._of_owner.get(user_id, ()))
 
     async def admit(self, credentials: str | Mapping[str, str], kinds: Collection[KeyKind]) -> KeyRecord:
         """Resolve like `resolve`, but look once more before a well-formed key is refused: it may be new.
@@ -172,10 +169,28 @@ class LiveKeys:
             read = await asyncio.to_thread(_read, self._select, self._revision)
             if read is not None:
                 self._revision, changed, gone = read
+                for known in changed.values():
+                    self._disown(known.digest)
+                    self._own(known.record)
                 self._keys.update(changed)
                 for digest in gone:
+                    self._disown(digest)
                     self._keys.pop(digest, None)
             self._fresh_at = asked_at  # as old as the question, not as the answer
+
+    def _own(self, record: KeyRecord) -> None:
+        if record.owner_id:
+            self._of_owner.setdefault(record.owner_id, set()).add(record.key_id)
+
+    def _disown(self, digest: str) -> None:
+        """Forget whose a key was; keys change hands."""
+        known = self._keys.get(digest)
+        if known is None or not known.record.owner_id:
+            return
+        mine = self._of_owner[known.record.owner_id]
+        mine.discard(known.record.key_id)
+        if not mine:
+            del self._of_owner[known.record.owner_id]
 
     async def _keep_fresh(self) -> None:
         while True:

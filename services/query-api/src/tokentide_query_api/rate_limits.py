@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, Protocol
 from urllib.parse import parse_qs
 
@@ -44,13 +45,14 @@ class Buckets(Protocol):
 class LocalBuckets:
     """Buckets in the memory of this process: each replica counts for itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._by_pace: dict[Pace, TokenBuckets] = {}
 
     async def admit(self, caller: str, pace: Pace) -> None:
         """Take one request; raises `RateLimited`."""
         if pace not in self._by_pace:  # as many as the settings name
-            self._by_pace[pace] = TokenBuckets(pace.per_s, pace.per_minute)
+            self._by_pace[pace] = TokenBuckets(pace.per_s, pace.per_minute, clock=self._clock)
         self._by_pace[pace].admit(caller)
 
 

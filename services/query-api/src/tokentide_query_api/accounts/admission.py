@@ -45,10 +45,11 @@ class Access:
     async def _look_for(self, org_id: str, user_id: str) -> None:
         """Look once more before somebody is refused: another replica may have just made them a member.
 
-        Only tokens of ours and known keys get here: no flood of invented ones becomes a flood of queries.
+        Only tokens of ours and known keys get here, and who was removed asks in vain as often as they like:
+        no flood of either becomes a flood of queries.
         """
         if self._people.member(org_id, user_id) is None:
-            await self._people.refresh()
+            await self._people.look_again()
 
     def _user(self, claims: Claims) -> Principal:
         member = self._people.member(claims.org_id, claims.user_id)

@@ -23,7 +23,7 @@ Privacy = Literal["open", "pseudonymous", "private"]
 _NEWEST: Final = "SELECT revision FROM revisions WHERE name = 'people'"
 _ORGANIZATIONS: Final = "SELECT org_id, name, time_zone, privacy FROM organizations WHERE closed_at IS NULL"
 _MEMBERS: Final = (
-    "SELECT m.org_id, m.user_id, m.role, u.email, u.display_name,"
+    "SELECT m.org_id, m.user_id, m.role, u.email,"
     " CASE WHEN u.on_leaderboard THEN coalesce(u.handle, '') ELSE '' END"
     " FROM memberships m JOIN users u ON u.user_id = m.user_id"
     " JOIN organizations o ON o.org_id = m.org_id WHERE o.closed_at IS NULL"
@@ -31,10 +31,11 @@ _MEMBERS: Final = (
 # The access tokens of a session that ended earlier are over by themselves; the clocks of replicas may differ.
 _ENDED: Final = "SELECT session_id FROM sessions WHERE revoked_at > '{since:%Y-%m-%d %H:%M:%S}+00'"
 _ENDED_SINCE: Final = 2 * LIFETIME
+_PAUSE_S: Final = 0.1
 _log = structlog.get_logger(__name__)
 
 
-class Organization(msgspec.Struct, frozen=True):
+class Organization(msgspec.Struct, frozen=True, gc=False):
     """What a request needs to know of its organisation."""
 
     name: str
@@ -42,14 +43,23 @@ class Organization(msgspec.Struct, frozen=True):
     privacy: Privacy
 
 
-class Member(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True, gc=False):
     """A user in an organisation."""
 
     role: Role
     email: str
-    display_name: str
     handle: str = ""
     """Under which the leaderboard shows them; empty: it does not."""
+
+
+class _Read(msgspec.Struct, gc=False):
+    """All that was read at one time."""
+
+    revision: int = -1
+    organizations: dict[str, Organization] = {}
+    members: dict[tuple[str, str], Member] = {}
+    ended: frozenset[str] = frozenset()
+    shown: tuple[Shown, ...] = ()
 
 
 class LivePeople:
@@ -73,11 +83,7 @@ class LivePeople:
         self._refresh_s = refresh_s
         self._stale_after_s = stale_after_s
         self._clock = clock
-        self._organizations: dict[str, Organization] = {}
-        self._members: dict[tuple[str, str], Member] = {}
-        self._ended: set[str] = set()
-        self._shown: tuple[Shown, ...] = ()
-        self._revision = -1
+        self._known = _Read()
         self._fresh_at: float | None = None
         self._refreshing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -98,38 +104,44 @@ class LivePeople:
     def organization(self, org_id: str) -> Organization | None:
         """Return an organisation's facts."""
         self._must_be_fresh()
-        return self._organizations.get(org_id)
+        return self._known.organizations.get(org_id)
 
     def member(self, org_id: str, user_id: str) -> Member | None:
         """Return a user's membership of an organisation, None without one."""
         self._must_be_fresh()
-        return self._members.get((org_id, user_id))
+        return self._known.members.get((org_id, user_id))
 
     def on_leaderboard(self) -> Sequence[Shown]:
         """Return who chose to be shown to everybody; the same object until people change."""
         self._must_be_fresh()
-        return self._shown
+        return self._known.shown
 
     def has_ended(self, session_id: str) -> bool:
         """Tell whether a session was logged out or revoked."""
         self._must_be_fresh()
-        return session_id in self._ended
+        return session_id in self._known.ended
 
-    async def refresh(self) -> None:
+    async def look_again(self) -> None:
+        """Read what changed before this call, at most ten times a second. Raises `Unavailable`."""
+        came_at = self._clock()
+        if self._fresh_at is not None and (early_s := self._fresh_at + _PAUSE_S - came_at) > 0:
+            await asyncio.sleep(early_s)
+        await self.refresh(since=came_at)
+
+    async def refresh(self, *, since: float | None = None) -> None:
         """Read all anew if anything changed. Raises `Unavailable`.
 
-        Called after each change as well, so that who made it sees it at once.
+        Called after each change as well, so that who made it sees it at once; of many who wait for a read,
+        all are served by the first one that begins after they came.
         """
+        since = self._clock() if since is None else since
         async with self._refreshing:
+            if self._fresh_at is not None and self._fresh_at > since:
+                return
             asked_at = self._clock()
-            read = await asyncio.to_thread(_read, self._select, self._revision, self._now())
-            if read is not None:
-                self._revision, self._organizations, self._members, self._ended = read
-                self._shown = tuple(
-                    Shown(org, user, member.email, member.handle)
-                    for (org, user), member in sorted(self._members.items())
-                    if member.handle
-                )
+            # With very many people even sorting takes long: nothing of it is done on the loop.
+            read = await asyncio.to_thread(_read, self._select, self._known.revision, self._now())
+            self._known = read or self._known
             self._fresh_at = asked_at
 
     def _must_be_fresh(self) -> None:
@@ -145,19 +157,17 @@ class LivePeople:
                 _log.warning("people_refresh_failed", fresh_at=self._fresh_at)
 
 
-_Read = tuple[int, dict[str, Organization], dict[tuple[str, str], Member], set[str]]
-
-
 def _read(select: Select, known: int, now: datetime) -> _Read | None:
     # Read first: what changes in between is read once more, never missed.
     newest = max((int(revision) for (revision,) in select(_NEWEST)), default=0)
     if newest == known:
         return None
-    organizations = {org: Organization(*facts) for org, *facts in select(_ORGANIZATIONS)}
     members = {(org, user): Member(*facts) for org, user, *facts in select(_MEMBERS)}
-    return (
+    shown = sorted((key, member) for key, member in members.items() if member.handle)
+    return _Read(
         newest,
-        organizations,
+        {org: Organization(*facts) for org, *facts in select(_ORGANIZATIONS)},
         members,
-        {session for (session,) in select(_ENDED.format(since=now - _ENDED_SINCE))},
+        frozenset(session for (session,) in select(_ENDED.format(since=now - _ENDED_SINCE))),
+        tuple(Shown(org, user, member.email, member.handle) for (org, user), member in shown),
     )

@@ -72,7 +72,9 @@ async def change_me(
     checked = await _who_knows(desk, principal, new.old, visitor) if new else None
     hashed = await desk.passwords.hashed(new.new) if new else ""
     try:
-        async with changing_people(desk) as connection:
+        # A new name alone is of no concern to requests: no replica need read all people anew for it.
+        unheard = not new and values.keys() <= {"display_name"}
+        async with writing_async(desk.engine) if unheard else changing_people(desk) as connection:
             row = await _own_row(connection, user_id, lock=True)
             must_be(row.version, wanted)
             _must_have_handle(row, values)

@@ -19,21 +19,30 @@ _KEPT_S: Final = 3600
 
 
 class SharedBuckets:
-    """Buckets in the database, each taken from in one statement. With the database away each replica counts
-    for itself: being unable to count is no reason to answer nobody, nor everybody.
+    """Buckets in the database, each taken from in one statement, behind one of each replica's own.
+
+    Whom the own one refuses is too fast whatever the others counted: so a flood is no flood of writes. With
+    the database away each replica counts for itself: being unable to count is no reason to answer nobody, nor
+    everybody.
     """
 
-    def __init__(self, engine: AsyncEngine, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._clock = clock
-        self._meanwhile = LocalBuckets()
+        self._own = LocalBuckets(clock=steady)
 
     async def admit(self, caller: str, pace: Pace) -> None:
         """Take one request; raises `RateLimited`."""
+        await self._own.admit(caller, pace)
         try:
             admitted = await self._take(caller, pace)
         except Unavailable:
-            await self._meanwhile.admit(caller, pace)
             return
         if not admitted:
             raise too_fast(1 / pace.per_s)
