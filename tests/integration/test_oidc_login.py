@@ -299,6 +299,16 @@ async def test_a_page_of_ours_gets_a_ticket_that_is_good_once(url: str) -> None:
         assert (again.status_code, again.json()["code"]) == (401, "oidc_refused")
 
 
+async def test_a_ticket_is_good_in_no_other_browser(url: str) -> None:
+    async with door(url, default_role="member") as at:
+        back = await at.callback(*await at.start(return_to="/dashboard"))
+        ticket = back.headers["location"].partition("#ticket=")[2]
+        for cookies in ({}, {"tokentide_oidc": "of-another-browser"}):
+            async with httpx.AsyncClient(base_url=at.public, trust_env=False, cookies=cookies) as other:
+                answer = await other.post(f"{BASE}/token", json={"ticket": ticket})
+            assert (answer.status_code, answer.json()["code"]) == (401, "oidc_refused")
+
+
 async def test_a_login_leads_to_no_page_but_ours(url: str) -> None:
     pages = [
         "https://elsewhere.example/",

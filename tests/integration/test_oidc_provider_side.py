@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
@@ -163,6 +164,34 @@ async def test_a_provider_that_would_lead_secrets_astray_is_not_used(stub: OidcP
         with pytest.raises(Unavailable) as caught:
             await side_of(stub).authorization_url(REDIRECT, new_attempt())
         assert caught.value.stable_code == "oidc_unavailable"
+
+
+def test_a_provider_elsewhere_sends_nobody_to_services_of_this_machine() -> None:
+    issuer = "https://login.example"
+    told = {"issuer": issuer, "authorization_endpoint": f"{issuer}/a", "token_endpoint": f"{issuer}/t"}
+    told |= {"jwks_uri": f"{issuer}/j"}
+    stub = OidcProviderStub()
+    stub.url = issuer
+    side = side_of(stub)
+    assert side.judged(told).issuer == issuer
+    for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+        for place in ("http://127.0.0.1:9000/", "https://localhost/", "http://[::1]/"):
+            with pytest.raises(ValueError, match="this machine"):
+                side.judged(told | {name: place})
+
+
+async def test_an_answer_of_a_provider_is_read_no_further_than_it_may_be_long(stub: OidcProviderStub) -> None:
+    stub.document = {"more": "x" * 1_000_000}
+    with pytest.raises(Unavailable):
+        await side_of(stub).authorization_url(REDIRECT, new_attempt())
+    stub.document = {"more": "x" * 900_000}
+    await side_of(stub).authorization_url(REDIRECT, new_attempt())
+
+
+async def test_a_provider_is_asked_once_for_all_who_come_at_once(stub: OidcProviderStub) -> None:
+    side = side_of(stub)
+    await asyncio.gather(*(side.authorization_url(REDIRECT, new_attempt()) for _ in range(8)))
+    assert stub.asked == ["discovery", "jwks"]
 
 
 async def test_redirects_of_a_provider_are_not_followed(stub: OidcProviderStub) -> None:

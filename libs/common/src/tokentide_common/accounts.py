@@ -10,13 +10,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from tokentide_common import time_zones
 from tokentide_common.accounts_schema import api_keys, organizations, revisions
 from tokentide_common.database import Engine, reading, selected, utc_now, writing
 from tokentide_common.errors import InvalidRequest, NotFound
@@ -42,8 +42,8 @@ _ORG_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def create_organization(engine: Engine, name: str, *, time_zone: str = "UTC", org_id: str = "") -> str:
     """Create an organisation whose days and rankings are in `time_zone` (IANA), and return its id."""
     try:
-        ZoneInfo(time_zone)
-    except (KeyError, ValueError, OSError) as exc:
+        time_zones.time_zone(time_zone)
+    except ValueError as exc:
         raise InvalidRequest("unknown time zone", fields={"time_zone": "not an IANA time zone"}) from exc
     org_id = org_id or f"org_{uuid.uuid4().hex}"
     if not _ORG_ID.fullmatch(org_id):

@@ -11,6 +11,7 @@ import msgspec
 
 from tokentide_common.errors import InvalidRequest
 from tokentide_common.events import EARLIEST, MAX_CLOCK_AHEAD
+from tokentide_common.time_zones import time_zone
 
 DEFAULT_PERIOD: Final = "30d"
 NAMED_PERIODS: Final = (
@@ -49,8 +50,8 @@ def ceil_ms(instant: datetime) -> int:
 def zone_named(name: str) -> ZoneInfo:
     """Return an IANA time zone. Raises `InvalidRequest`."""
     try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
+        return time_zone(name)
+    except ValueError:
         raise InvalidRequest(
             "tz is not an IANA time zone",
             code="unknown_time_zone",

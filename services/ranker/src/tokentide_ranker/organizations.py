@@ -11,6 +11,7 @@ from tokentide_common.accounts import organization_time_zone
 from tokentide_common.database import Engine
 from tokentide_common.errors import NotFound
 from tokentide_common.store import Store, rows
+from tokentide_common.time_zones import time_zone
 from tokentide_ranker.periods import Period, containing, touched
 
 _ORGANIZATIONS: Final = "SELECT DISTINCT org_id FROM usage_day"
@@ -26,10 +27,13 @@ async def organizations(store: Store) -> list[str]:
 
 
 async def zone_of(engine: Engine, org_id: str) -> ZoneInfo:
-    """Return an organisation's time zone: UTC for one that is no longer known. Raises `Unavailable`."""
+    """Return an organisation's time zone; raises `Unavailable`.
+
+    UTC for an organisation, or a zone, that is not known here: the others are ranked all the same.
+    """
     try:
-        return ZoneInfo(await asyncio.to_thread(organization_time_zone, engine, org_id))
-    except NotFound:
+        return time_zone(await asyncio.to_thread(organization_time_zone, engine, org_id))
+    except (NotFound, ValueError):
         return ZoneInfo("UTC")
 
 

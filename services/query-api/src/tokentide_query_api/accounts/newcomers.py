@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import msgspec
 import sqlalchemy as sa
@@ -13,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.accounts_schema import memberships, organizations, users
 from tokentide_common.errors import Conflict, InvalidRequest
+from tokentide_common.time_zones import time_zone
 from tokentide_query_api.accounts.auth_shapes import NewOrganisation
 
 
@@ -79,8 +79,8 @@ async def has_people(connection: AsyncConnection, org_id: str = "") -> bool:
 def must_be_zone(name: str) -> None:
     """Raise `InvalidRequest` for what is no IANA time zone."""
     try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as exc:
+        time_zone(name)
+    except ValueError as exc:
         raise InvalidRequest(
             "unknown time zone",
             code="unknown_time_zone",

@@ -39,6 +39,8 @@ class Ticket(msgspec.Struct, frozen=True):
 
     user_id: str
     org_id: str
+    browser: str
+    """The digest of what its browser holds in a cookie."""
 
 
 _Kept = TypeVar("_Kept", Begun, Ticket)
@@ -81,9 +83,13 @@ async def issue_ticket(connection: AsyncConnection, ticket: Ticket, now: datetim
     return secret
 
 
-async def take_ticket(connection: AsyncConnection, secret: str, now: datetime) -> Ticket | None:
-    """Return what a secret stands for, and never again."""
-    return await _take(connection, _TICKET, secret, Ticket, now)
+async def take_ticket(
+    connection: AsyncConnection, secret: str, *, browser: str, now: datetime
+) -> Ticket | None:
+    """Return what a secret stands for, and never again; None in another browser than it was issued for."""
+    ticket = await _take(connection, _TICKET, secret, Ticket, now)
+    # Nobody is logged in as somebody else by a page's address that they were sent.
+    return ticket if ticket is not None and hmac.compare_digest(ticket.browser, digest(browser)) else None
 
 
 def digest(secret: str) -> str:

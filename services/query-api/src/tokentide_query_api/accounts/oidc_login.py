@@ -112,10 +112,12 @@ class OidcLogins:
         return self._sides
 
 
-async def redeem(desk: Desk, secret: str, visitor: Visitor) -> Tokens:
-    """Return the tokens of whoever came back with a ticket, which is good once. Raises `Unauthorized`."""
+async def redeem(desk: Desk, secret: str, browser: str, visitor: Visitor) -> Tokens:
+    """Return the tokens of whoever came back with a ticket, which is good once and in the browser that began
+    the login. Raises `Unauthorized`.
+    """
     async with writing_async(desk.engine) as connection:
-        ticket = await take_ticket(connection, secret, desk.clock())
+        ticket = await take_ticket(connection, secret, browser=browser, now=desk.clock())
         if ticket is not None:
             return await _opened(desk, connection, ticket, visitor)
     raise refused()
@@ -128,7 +130,7 @@ async def _enter(
     answer: Tokens | str = ""
     async with changing_people(desk) as connection:
         arrived = await arrive(connection, login, person)
-        ticket = Ticket(arrived.user_id, provider.organisation)
+        ticket = Ticket(arrived.user_id, provider.organisation, begun.browser)
         if arrived.refusal is None and begun.return_to:
             # In the fragment, which no server and no log sees; good once and for a minute.
             answer = f"{begun.return_to}#ticket={await issue_ticket(connection, ticket, desk.clock())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from tokentide_common.errors import Unauthorized, Unavailable
+from tokentide_query_api.accounts.bounded_answers import BOUNDED
 from tokentide_query_api.accounts.oidc_settings import OidcProvider, is_loopback, is_safe
 from tokentide_query_api.accounts.oidc_token import (
     ALGORITHMS,
@@ -42,7 +44,7 @@ class Attempt(msgspec.Struct, frozen=True):
     verifier: str
 
 
-class _Discovered(msgspec.Struct, frozen=True):
+class Discovered(msgspec.Struct, frozen=True):
     """What a discovery document says, as far as it is needed."""
 
     issuer: str
@@ -64,8 +66,9 @@ class ProviderSide:
     def __init__(self, provider: OidcProvider, clock: Callable[[], datetime]) -> None:
         self.provider = provider
         self._clock = clock
-        self._known: tuple[_Discovered, KeySet] | None = None
+        self._known: tuple[Discovered, KeySet] | None = None
         self._known_at = 0.0
+        self._looking: asyncio.Task[tuple[Discovered, KeySet]] | None = None
         self._tls: ssl.SSLContext | None = None
 
     async def authorization_url(self, redirect_uri: str, attempt: Attempt) -> str:
@@ -115,7 +118,7 @@ class ProviderSide:
             raise refused() from exc
 
     async def _exchanged(
-        self, discovered: _Discovered, code: str, redirect_uri: str, attempt: Attempt
+        self, discovered: Discovered, code: str, redirect_uri: str, attempt: Attempt
     ) -> _Tokens:
         try:
             async with self._client(discovered, redirect_uri) as client:
@@ -130,33 +133,43 @@ class ProviderSide:
             _log.warning("oidc_code_refused", provider=self.provider.name, error=type(exc).__name__)
             raise refused() from None
 
-    async def _about(self, *, anew: bool = False) -> tuple[_Discovered, KeySet]:
+    async def _about(self, *, anew: bool = False) -> tuple[Discovered, KeySet]:
         known = self._known
         if known is not None and not anew and time.monotonic() - self._known_at < _BELIEVED_S:
             return known
+        # One at a time: whoever comes meanwhile waits for the same answer, or the same failure.
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), name="oidc-discovery")
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> tuple[Discovered, KeySet]:
         asked_at = time.monotonic()
         try:
             async with httpx2.AsyncClient(**self._options()) as client:
-                discovered = self._judged(await _json(client, self.provider.discovery_url))
+                discovered = self.judged(await _json(client, self.provider.discovery_url))
                 keys = KeySet.import_key_set(await _json(client, discovered.jwks_uri))
         except (httpx2.HTTPError, JoseError, ValueError, TypeError, KeyError) as exc:
             raise self._away(exc) from exc
         self._known, self._known_at = (discovered, keys), asked_at
         return discovered, keys
 
-    def _judged(self, document: dict[str, Any]) -> _Discovered:
-        found = msgspec.convert(document, _Discovered)
+    def judged(self, document: dict[str, Any]) -> Discovered:
+        """Return what a discovery document says; raises `ValueError` for what is not to be believed."""
+        found = msgspec.convert(document, Discovered)
         # Who answers at this address speaks for no other issuer.
         if found.issuer.rstrip("/") != self.provider.issuer.rstrip("/"):
             raise ValueError("another issuer")
         places = (found.authorization_endpoint, found.token_endpoint, found.jwks_uri)
         if not all(map(is_safe, places)):
             raise ValueError("an address without https")
+        # Nobody outside sends us to the services of this machine.
+        if not self._is_here and any(is_loopback(urlsplit(place).hostname or "") for place in places):
+            raise ValueError("an address of this machine")
         if not ALGORITHMS.intersection(found.id_token_signing_alg_values_supported):
             raise ValueError("no algorithm that we take")
         return found
 
-    def _client(self, discovered: _Discovered, redirect_uri: str) -> AsyncOAuth2Client:
+    def _client(self, discovered: Discovered, redirect_uri: str) -> AsyncOAuth2Client:
         methods = discovered.token_endpoint_auth_methods_supported
         by_header = "client_secret_basic" in methods or "client_secret_post" not in methods
         secret_by = "client_secret_basic" if by_header else "client_secret_post"
@@ -179,8 +192,13 @@ class ProviderSide:
             # A secret goes to the address that was configured or discovered, and nowhere that points to.
             "follow_redirects": False,
             # A proxy for the outside world cannot reach this machine.
-            "trust_env": not is_loopback(urlsplit(self.provider.discovery_url).hostname or ""),
+            "trust_env": not self._is_here,
+            **BOUNDED,
         }
+
+    @property
+    def _is_here(self) -> bool:
+        return is_loopback(urlsplit(self.provider.discovery_url).hostname or "")
 
     def _away(self, error: Exception) -> Unavailable:
         _log.warning("oidc_provider_failed", provider=self.provider.name, error=type(error).__name__)

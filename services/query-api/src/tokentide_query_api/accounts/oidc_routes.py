@@ -103,10 +103,10 @@ def _ending(desk: Callable[[], Desk], logins: OidcLogins) -> Sequence[HTTPRouteH
     ) -> Response[Tokens | None]:
         came = Callback(code, returned_state, request.cookies.get(_COOKIE, ""))
         ended = await logins.end(desk(), provider, came, visitor_of(request))
-        used = [_cookie(desk(), "", 0)]
         if isinstance(ended, Tokens):
-            return Response(ended, cookies=used)
-        return Response(None, status_code=303, headers={"location": ended}, cookies=used)
+            return Response(ended, cookies=[_cookie(desk(), "", 0)])
+        kept = [_cookie(desk(), came.browser, _COOKIE_S)]  # the ticket is good in this browser alone
+        return Response(None, status_code=303, headers={"location": ended}, cookies=kept)
 
     @post(
         f"{PATH}/token",
@@ -117,8 +117,12 @@ def _ending(desk: Callable[[], Desk], logins: OidcLogins) -> Sequence[HTTPRouteH
         responses=problems(),
         response_headers=PRIVATE,
     )
-    async def redeem_ticket(request: Request[Any, Any, Any], data: JSONBody[RedeemedTicket]) -> Tokens:
-        return await redeem(desk(), data.ticket, visitor_of(request))
+    async def redeem_ticket(
+        request: Request[Any, Any, Any], data: JSONBody[RedeemedTicket]
+    ) -> Response[Tokens]:
+        browser = request.cookies.get(_COOKIE, "")
+        told = await redeem(desk(), data.ticket, browser, visitor_of(request))
+        return Response(told, status_code=200, cookies=[_cookie(desk(), "", 0)])
 
     return [end_login, redeem_ticket]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeAlias
-from zoneinfo import ZoneInfo
 
 import msgspec
 import sqlalchemy as sa
@@ -15,6 +14,7 @@ from tokentide_common.accounts_schema import memberships, organizations, users
 from tokentide_common.database import reading_async
 from tokentide_common.errors import Conflict, InvalidRequest
 from tokentide_common.key_directory import Role
+from tokentide_common.time_zones import time_zone
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.changes import Maker, changing_people, missing, must_be
 from tokentide_query_api.accounts.closing import close_organization
@@ -174,8 +174,8 @@ def _shown(row: sa.Row[Any]) -> ShownOrganization:
 
 def _must_be_zone(name: str) -> None:
     try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as exc:
+        time_zone(name)
+    except ValueError as exc:
         raise InvalidRequest(
             "unknown time zone", code="unknown_time_zone", fields={"time_zone": "not an IANA time zone"}
         ) from exc
