@@ -114,6 +114,8 @@ def test_every_answer_is_as_the_document_says(served: Served) -> None:
     asked = 0
     for found in schema.get_all_operations():
         operation = found.ok()
+        if operation.path == "/api/v1/live":
+            continue  # a stream of events has no end to be held against the document
         asked += 1
         try:
             _hold(served, operation)

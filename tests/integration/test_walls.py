@@ -98,7 +98,9 @@ async def api(store, tmp_path):
 def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     for path, methods in sorted(document["paths"].items()):
         for method in METHODS:
-            if method in methods and (method, path) not in LEFT_OUT:
+            # A stream has no end to wait for: what it shows to whom is held in test_live.py.
+            endless = "text/event-stream" in str(methods.get(method))
+            if method in methods and (method, path) not in LEFT_OUT and not endless:
                 yield method, path, methods[method]
 
 
@@ -117,7 +119,8 @@ def filled(
         return schema["enum"][-1] or schema["enum"][0]
     known: dict[str, Any] = {
         "object": {n: filled(document, s, ids, n) for n, s in schema.get("properties", {}).items()},
-        "array": [], "boolean": False, "integer": 1, "time_zone": "UTC",
+        "array": [filled(document, schema["items"], ids) for _ in range(schema.get("minItems", 0))],
+        "boolean": False, "integer": 1, "number": 1, "time_zone": "UTC",
         "date-time": "2030-01-01T00:00:00Z", "date": "2030-01-01",
         "currency": "EUR", "email": f"new{next(NUMBERS)}@x.example", "user_email": "new@x.example",
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -48,12 +49,24 @@ def document() -> OpenAPIConfig:
 def operation_of(parameters: tuple[Parameter, ...], answer: Schema, *, path_id: str = "") -> type[Operation]:
     """Return the operation class of a reading route: Litestar fills in the rest."""
     declared = [_parameter(p) for p in parameters]
-    if path_id:
-        declared.insert(0, SpecParameter(path_id, "path", schema=Schema(type=_TEXT), required=True))
     responses = {"200": _answers(answer), **{status: _problem(text) for status, text in _PROBLEMS.items()}}
     if path_id:
+        declared.insert(0, SpecParameter(path_id, "path", schema=Schema(type=_TEXT), required=True))
         responses["404"] = _problem("There is no such thing in the caller's organisation.")
+    return _declared(declared, responses)
 
+
+def stream_operation(
+    parameters: tuple[Parameter, ...], media_types: Iterable[str], description: str
+) -> type[Operation]:
+    """Return the operation class of a route whose answer is made while it is read."""
+    content = {media.partition(";")[0]: OpenAPIMediaType(schema=Schema(type=_TEXT)) for media in media_types}
+    responses = {status: _problem(text) for status, text in _PROBLEMS.items()}
+    responses["200"] = OpenAPIResponse(description=description, content=content)
+    return _declared([_parameter(p) for p in parameters], responses)
+
+
+def _declared(declared: list[SpecParameter], responses: dict[str, OpenAPIResponse]) -> type[Operation]:
     @dataclass
     class ReadingOperation(Operation):
         """An operation whose parameters and answers are declared, not read off a signature."""

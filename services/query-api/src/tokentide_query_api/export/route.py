@@ -14,6 +14,7 @@ from tokentide_query_api import parameters as p
 from tokentide_query_api.calls import Row, call_slices
 from tokentide_query_api.export.encoders import ENCODERS, Encoder
 from tokentide_query_api.formats import MEDIA_TYPES
+from tokentide_query_api.openapi import stream_operation
 from tokentide_query_api.parameters import Arguments, Parameter
 from tokentide_query_api.record import COLUMNS, record_of
 from tokentide_query_api.routes import Sources, asking_of
@@ -29,8 +30,14 @@ _HEADERS: Final = {"cache-control": "private, no-store", "vary": "authorization,
 def export_handlers(sources: Callable[[], Sources]) -> list[HTTPRouteHandler]:
     """Return the handler of the export."""
 
-    # Not in the OpenAPI document, which describes answers that are made as a whole.
-    @get(ROUTE, summary="Every call of a period as a file", include_in_schema=False)
+    @get(
+        ROUTE,
+        operation_id="export_calls",
+        summary="Every call of a period as a file",
+        operation_class=stream_operation(
+            PARAMETERS, [MEDIA_TYPES[name] for name in ENCODERS], "A row for each call, oldest first."
+        ),
+    )
     async def export_calls(request: Request[Any, Any, Any]) -> Stream:
         at = sources()
         principal = await at.desk.admit_reader(request)

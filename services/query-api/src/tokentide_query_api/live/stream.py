@@ -16,6 +16,7 @@ from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.live.changes import change_seen
 from tokentide_query_api.live.event_ids import EventIds
 from tokentide_query_api.live.hub import Entry, LiveHub
+from tokentide_query_api.openapi import stream_operation
 from tokentide_query_api.scope import Sight
 from tokentide_query_api.visibility import sight_of
 
@@ -35,8 +36,12 @@ def live_handlers(desk: Callable[[], Desk], hub: LiveHub) -> list[HTTPRouteHandl
     """Return the handler of the live stream."""
     open_streams: Counter[str] = Counter()
 
-    # Not in the OpenAPI document, which knows answers that end.
-    @get(ROUTE, summary="What is counted, as it is counted", include_in_schema=False)
+    @get(
+        ROUTE,
+        operation_id="live",
+        summary="What is counted, as it is counted",
+        operation_class=stream_operation((), ["text/event-stream"], "Events, until the caller leaves."),
+    )
     async def live(request: Request[Any, Any, Any]) -> Stream:
         principal = await desk().admit_reader(request)
         if open_streams[principal.org_id] >= _STREAMS_OF_ORG:
