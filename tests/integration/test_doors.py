@@ -43,6 +43,11 @@ KINDS: dict[str, tuple[KeyKind, ...]] = {
 }
 
 
+def changed(key: str) -> str:
+    """Return a key with another character in its middle."""
+    return key[:-10] + ("1" if key[-10] == "0" else "0") + key[-9:]
+
+
 class Keys:
     """Good keys of each kind, and everything that is none, by what is wrong with it."""
 
@@ -70,7 +75,7 @@ class Keys:
             "unknown": mint_key(kind)[0],
             "malformed": "tt_" + "x" * 50,
             "truncated": self.good[kind][:-1],
-            "a character changed": self.good[kind][:-10] + "0" + self.good[kind][-9:],
+            "a character changed": changed(self.good[kind]),
             "other case": self.good[kind].swapcase(),
             "revoked": self.revoked[kind],
             "expired": self.expired[kind],
