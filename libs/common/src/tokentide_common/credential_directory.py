@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
 
-from tokentide_common.errors import Unavailable
+from tokentide_common.every import Every
 from tokentide_common.key_directory import Select
 from tokentide_common.vault import Vault
 
@@ -23,25 +22,26 @@ class LiveCredentials:
     def __init__(self, select: Select, vault: Vault | None, refresh_s: float = 2.0) -> None:
         self._select = select
         self._vault = vault
-        self._refresh_s = refresh_s
         self._sealed: dict[tuple[str, str], bytes] = {}
         self._secrets: dict[tuple[str, str], str] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._freshening = Every(
+            "provider-credentials",
+            self.refresh,
+            seconds=refresh_s,
+            at_end=False,
+            failed="provider_credentials_refresh_failed",
+        )
 
     async def start(self) -> None:
         """Read all once, then keep them fresh until `stop`. Raises `Unavailable`."""
         if self._vault is None:
             return
         await self.refresh()
-        self._task = asyncio.create_task(self._keep_fresh(), name="provider-credentials")
+        self._freshening.start()
 
     async def stop(self) -> None:
         """Stop refreshing, and forget everything."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._freshening.stop()
         self._sealed, self._secrets = {}, {}
 
     def secret_for(self, org_id: str, upstream: str) -> str | None:
@@ -63,14 +63,6 @@ class LiveCredentials:
             elif self._sealed.get(owner) != sealed:
                 _log.warning("provider_key_cannot_be_opened", org_id=owner[0], upstream=owner[1])
         self._sealed, self._secrets = kept, secrets
-
-    async def _keep_fresh(self) -> None:
-        while True:
-            await asyncio.sleep(self._refresh_s)
-            try:
-                await self.refresh()
-            except Unavailable:
-                _log.warning("provider_credentials_refresh_failed")
 
 
 def _read(select: Select) -> dict[tuple[str, str], bytes]:

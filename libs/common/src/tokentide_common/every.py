@@ -16,7 +16,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Every:
-    """Does `work` every `seconds`, and once more `at_end`; what is away then is tried again next time."""
+    """Does `work` every `seconds`, and once more `at_end`; what is away then is tried again next time.
+
+    `failed` is the event by which the log tells of that.
+    """
 
     def __init__(
         self,
@@ -25,9 +28,11 @@ class Every:
         *,
         seconds: float = MINUTE_S,
         at_end: bool = True,
+        failed: str = "background_work_failed",
     ) -> None:
         self._what = what
         self._at_end = at_end
+        self._failed = failed
         self._work = work
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
@@ -56,4 +61,4 @@ class Every:
         try:
             await self._work()
         except Unavailable as error:
-            _log.warning("background_work_failed", what=self._what, code=error.stable_code)
+            _log.warning(self._failed, what=self._what, code=error.stable_code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,9 +11,9 @@ from hmac import compare_digest
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
-import structlog
 
 from tokentide_common.errors import Unauthorized, Unavailable
+from tokentide_common.every import Every
 from tokentide_common.keys import KeyKind, key_digest, looks_like_key
 
 Role = Literal["owner", "admin", "member", "viewer"]
@@ -23,7 +22,6 @@ Select = Callable[[str], Sequence[Sequence[Any]]]
 """Returns the rows of a query of the accounts database; blocks; raises `Unavailable`."""
 
 _UNAUTHORIZED: Final = "a valid key of the right kind is needed: Authorization: Bearer … or x-tokentide-key"
-_log = structlog.get_logger(__name__)
 
 
 class KeyRecord(msgspec.Struct, frozen=True, gc=False):
@@ -97,20 +95,18 @@ class LiveKeys:
         self._revision = -1
         self._fresh_at: float | None = None
         self._refreshing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._freshening = Every(
+            "key-directory", self.refresh, seconds=refresh_s, at_end=False, failed="key_refresh_failed"
+        )
 
     async def start(self) -> None:
         """Read all keys once, then keep them fresh until `stop`. Raises `Unavailable`."""
         await self.refresh()
-        self._task = asyncio.create_task(self._keep_fresh(), name="key-directory")
+        self._freshening.start()
 
     async def stop(self) -> None:
         """Stop refreshing."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._freshening.stop()
 
     def resolve(self, credentials: str | Mapping[str, str], kinds: Collection[KeyKind]) -> KeyRecord:
         """Return whom a key or a request's headers speak for, without waiting for anything.
@@ -191,14 +187,6 @@ class LiveKeys:
         mine.discard(known.record.key_id)
         if not mine:
             del self._of_owner[known.record.owner_id]
-
-    async def _keep_fresh(self) -> None:
-        while True:
-            await asyncio.sleep(self._refresh_s)
-            try:
-                await self.refresh()
-            except Unavailable:
-                _log.warning("key_refresh_failed", fresh_at=self._fresh_at)
 
 
 class _Known(msgspec.Struct, gc=False):

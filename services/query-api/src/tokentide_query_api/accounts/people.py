@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
-import structlog
 
 from tokentide_common.database import utc_now
 from tokentide_common.errors import Unavailable
+from tokentide_common.every import Every
 from tokentide_common.key_directory import Role, Select
 from tokentide_query_api.accounts.access_tokens import LIFETIME
 from tokentide_query_api.leaderboard_statement import Shown
@@ -32,7 +31,6 @@ _MEMBERS: Final = (
 _ENDED: Final = "SELECT session_id FROM sessions WHERE revoked_at > '{since:%Y-%m-%d %H:%M:%S}+00'"
 _ENDED_SINCE: Final = 2 * LIFETIME
 _PAUSE_S: Final = 0.1
-_log = structlog.get_logger(__name__)
 
 
 class Organization(msgspec.Struct, frozen=True, gc=False):
@@ -80,26 +78,23 @@ class LivePeople:
     ) -> None:
         self._select = select
         self._now = now
-        self._refresh_s = refresh_s
         self._stale_after_s = stale_after_s
         self._clock = clock
         self._known = _Read()
         self._fresh_at: float | None = None
         self._refreshing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._freshening = Every(
+            "people-directory", self.refresh, seconds=refresh_s, at_end=False, failed="people_refresh_failed"
+        )
 
     async def start(self) -> None:
         """Read all once, then keep it fresh until `stop`. Raises `Unavailable`."""
         await self.refresh()
-        self._task = asyncio.create_task(self._keep_fresh(), name="people-directory")
+        self._freshening.start()
 
     async def stop(self) -> None:
         """Stop refreshing."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._freshening.stop()
 
     def organization(self, org_id: str) -> Organization | None:
         """Return an organisation's facts."""
@@ -147,14 +142,6 @@ class LivePeople:
     def _must_be_fresh(self) -> None:
         if self._fresh_at is None or self._clock() - self._fresh_at > self._stale_after_s:
             raise Unavailable("accounts cannot be checked: their database is away", code="keys_unavailable")
-
-    async def _keep_fresh(self) -> None:
-        while True:
-            await asyncio.sleep(self._refresh_s)
-            try:
-                await self.refresh()
-            except Unavailable:
-                _log.warning("people_refresh_failed", fresh_at=self._fresh_at)
 
 
 def _read(select: Select, known: int, now: datetime) -> _Read | None:
