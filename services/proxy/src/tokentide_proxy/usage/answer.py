@@ -11,6 +11,7 @@ import msgspec
 from tokentide_common.events import MAX_COUNT
 from tokentide_proxy.exchange import Observed
 from tokentide_proxy.usage.excerpt import Wanted
+from tokentide_proxy.usage.what_fits import what_fits
 
 # An error type, a stop reason or a tier is a word of a closed list; anything else could be content.
 _WORD: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
@@ -44,8 +45,18 @@ def decoded(decoder: msgspec.json.Decoder[_Said], data: bytes) -> _Said | None:
     """Return what a document says, None if it is garbage: one broken event leaves the others readable."""
     try:
         return decoder.decode(data)
+    except msgspec.ValidationError:
+        return _what_fits(decoder, data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _what_fits(decoder: msgspec.json.Decoder[_Said], data: bytes) -> _Said | None:
+    try:
+        fitting: _Said | None = what_fits(decoder.type, data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return fitting
 
 
 def count(value: int | None) -> int:
