@@ -87,11 +87,11 @@ def attribution_of(headers: Headers) -> Attribution:
 def _attribution(headers: tuple[tuple[bytes, bytes], ...]) -> Attribution:
     named = dict(headers)
     said = {what: _first(named, names) for what, names in _OURS.items()}
-    user = said[b"user"]
+    user, person = said[b"user"], _bounded(said[b"user"].casefold())  # folded, some letters are two
     retry = said[b"retry"]
     return Attribution(
-        user_id=user.casefold() if "@" in user else user,
-        user_email=user.casefold() if "@" in user else "",
+        user_id=person if "@" in user else user,
+        user_email=person if "@" in user else "",
         session_id=said[b"session"],
         project=said[b"project"],
         team=said[b"team"],

@@ -17,6 +17,7 @@ from tokentide_proxy.usage.what_fits import what_fits
 _WORD: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _MAX_WORD: Final = 64
 _REMEMBERED: Final = 1024
+_TOO_LONG: Final = 257
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/@+=\[\]-]{1,256}", re.ASCII)
 
 _Said = TypeVar("_Said")
@@ -53,10 +54,10 @@ def decoded(decoder: msgspec.json.Decoder[_Said], data: bytes) -> _Said | None:
 
 def _what_fits(decoder: msgspec.json.Decoder[_Said], data: bytes) -> _Said | None:
     try:
-        fitting: _Said | None = what_fits(decoder.type, data)
+        kind: type[_Said] = decoder.type
+        return what_fits(kind, data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return fitting
 
 
 def count(value: int | None) -> int:
@@ -80,3 +81,14 @@ def _known_word(value: str) -> str:
 def name(value: str | None) -> str:
     """Return an id or the name of a model; "" if it is none."""
     return value if value and _NAME.fullmatch(value) else ""
+
+
+def model(answered: str, asked: str) -> str:
+    """Return the name of a model as the answer tells it, else as the request does; "" if neither is one."""
+    return _model(answered[:_TOO_LONG], asked[:_TOO_LONG])
+
+
+@lru_cache(_REMEMBERED)
+def _model(answered: str, asked: str) -> str:
+    # What somebody calls their own model may have spaces; what an answer says with spaces may be content.
+    return name(answered) or (asked if name(asked.replace(" ", "_")) else "")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import UnionType
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import msgspec
+
+_Said = TypeVar("_Said")
 
 _MOST_LEVELS: Final = 8
 _USAGE: Final = frozenset({"usage", "usage_metadata"})
 
 
-def what_fits(kind: type[Any], data: bytes) -> Any:
+def what_fits(kind: type[_Said], data: bytes) -> _Said | None:
     """Return a document as a struct, without the members that have another type; None if it is no object.
 
     One odd member, a gateway's `"error": ""` say, costs nothing but itself: the usage beside it stands. It
@@ -22,7 +24,7 @@ def what_fits(kind: type[Any], data: bytes) -> Any:
     return _fitting(kind, msgspec.json.decode(data), _MOST_LEVELS)
 
 
-def _fitting(kind: type[Any], said: object, levels: int) -> Any:
+def _fitting(kind: type[_Said], said: object, levels: int) -> _Said | None:
     if not isinstance(said, dict) or not levels:
         return None
     fits, told = {}, 0
@@ -39,15 +41,16 @@ def _fitting(kind: type[Any], said: object, levels: int) -> Any:
     return kind(**fits) if fits or not told else None
 
 
-def _member(type_: Any, value: object, levels: int) -> Any:
+def _member(type_: object, value: object, levels: int) -> object:
     try:
-        return msgspec.convert(value, type_, strict=False)
+        fitting: object = msgspec.convert(value, type_, strict=False)
     except msgspec.ValidationError:
         inner = _struct_in(type_)
-        return None if inner is None else _fitting(inner, value, levels - 1)
+        fitting = None if inner is None else _fitting(inner, value, levels - 1)
+    return fitting
 
 
 @lru_cache(maxsize=64)
-def _struct_in(type_: Any) -> type[Any] | None:
+def _struct_in(type_: object) -> type[Any] | None:
     options = get_args(type_) if isinstance(type_, UnionType) else (type_,)
     return next((one for one in options if isinstance(one, type) and issubclass(one, msgspec.Struct)), None)
