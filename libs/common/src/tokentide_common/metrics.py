@@ -35,6 +35,7 @@ CounterName = Literal[
     "tokentide_ingest_requests_total",
     "tokentide_proxy_events_dropped_total",
     "tokentide_proxy_requests_total",
+    "tokentide_proxy_upstream_repeats_total",
     "tokentide_proxy_usage_unread_total",
     "tokentide_query_rate_limits_alone_total",
     "tokentide_query_requests_total",
@@ -142,6 +143,11 @@ METRICS: Final = (
     _counter(
         "tokentide_proxy_usage_unread_total",
         "Answers of models whose usage could not be read: an encoding or a form that is not known.",
+        "upstream",
+    ),
+    _counter(
+        "tokentide_proxy_upstream_repeats_total",
+        "Requests sent once more over another connection, since the provider had closed the one at rest.",
         "upstream",
     ),
     _gauge("tokentide_proxy_streams_in_flight", "Requests that are being answered."),

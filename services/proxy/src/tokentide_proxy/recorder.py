@@ -72,6 +72,10 @@ class Recorder:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._linger_s, self.flush)
 
+    def repeated(self, upstream: Upstream) -> None:
+        """Count a request that is sent once more, since its connection had been closed before."""
+        self._metrics.counter("tokentide_proxy_upstream_repeats_total", upstream=label(upstream)).inc()
+
     def flush(self) -> None:
         """Take down what has ended. Never raises."""
         if self._timer is not None:
