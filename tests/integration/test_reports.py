@@ -134,6 +134,8 @@ async def test_a_quota_is_judged_by_the_local_day_week_and_month(store, tmp_path
         asked = {"from": "2026-10-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}
         limits = {"day_tokens": 100, "week_tokens": 150, "month_tokens": 1000, "week_usd": "3.2"}
         rows = await rows_of(api, "quota", zone, **asked, **limits)
+        over = {"from": "2026-10-01T00:00:00Z", "to": "2026-10-26T04:00:00Z"}  # a Monday's midnight there
+        past = await rows_of(api, "quota", zone, **over, **limits)
     found = keyed(rows, "window", "unit")
     assert {key: (row["used"], row["status"]) for key, row in found.items()} == {
         ("day", "tokens"): ("100", "near"),
@@ -145,6 +147,11 @@ async def test_a_quota_is_judged_by_the_local_day_week_and_month(store, tmp_path
     assert found["week", "tokens"]["since"] == "2026-10-26T00:00:00-04:00"
     assert found["week", "tokens"]["remaining"] == "0"
     assert {row["user_id"] for row in rows} == {"u"}
+    since = {row["window"]: (row["since"], row["used"]) for row in past if row["unit"] == "tokens"}
+    assert since == {
+        name: (f"{day}T00:00:00-04:00", "100")
+        for name, day in (("day", "2026-10-25"), ("week", "2026-10-19"), ("month", "2026-10-01"))
+    }
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "x", "1e99", "nan", "0.0000000001"])

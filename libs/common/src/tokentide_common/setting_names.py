@@ -24,6 +24,7 @@ OUTSIDE_SERVICES: Final = frozenset(
 
 OF_SERVICES: Final = frozenset(
     {
+        "TOKENTIDE_ALERTS_INTERNAL",
         "TOKENTIDE_BATCH_LINGER_MS",
         "TOKENTIDE_BATCH_MAX_RECORDS",
         "TOKENTIDE_BIND_HOST",

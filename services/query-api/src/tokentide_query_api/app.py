@@ -56,12 +56,14 @@ def create_app(
     """
     opened: list[Sources] = []
     live = LiveHub(settings.broker_url)
+    recorded = metrics or Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(live.stop)
-            opened.append(await stack.enter_async_context(_sources(settings, store, engine, keys, clock)))
+            ours = _sources(settings, store, engine, keys, clock, metrics=recorded)
+            opened.append(await stack.enter_async_context(ours))
             stack.callback(opened.clear)
             yield
 
@@ -73,7 +75,6 @@ def create_app(
     async def checks() -> Mapping[str, bool]:
         return {"store": await _store_answers(sources().store)}
 
-    recorded = metrics or Metrics()
     pace = AdmissionPace(lambda: sources().desk.rates, settings.trusted_proxies)
     return Litestar(
         [
@@ -104,6 +105,8 @@ async def _sources(
     engine: Engine | None,
     keys: KeyDirectory | None,
     clock: Callable[[], datetime],
+    *,
+    metrics: Metrics,
 ) -> AsyncIterator[Sources]:
     """Open what was not passed in, and what every answer comes from."""
     async with AsyncExitStack() as stack:
@@ -118,7 +121,7 @@ async def _sources(
             stack.push_async_callback(own_keys.stop)
             await own_keys.start()
         desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
-        await stack.enter_async_context(budgets_watched(desk, own_store, own_engine))
+        await stack.enter_async_context(budgets_watched(desk, own_store, own_engine, metrics))
         prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
         names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
         yield Sources(own_store, desk, names, board, prices)

@@ -68,6 +68,14 @@ class QuerySettings(SharedSettings, frozen=True, kw_only=True):
         ),
     ] = "Tokentide <tokentide@localhost>"
 
+    alerts_internal: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Send alerts of budgets also to addresses of this machine and of internal networks. "
+            "Whoever administers an organisation says where its alerts go: leave it out where you do not "
+            "trust them all, as with open sign-up."
+        ),
+    ] = False
     rate_auth_per_minute: Annotated[
         PerMinute,
         msgspec.Meta(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -110,7 +110,8 @@ _ALERT: Final = Decimal("0.9")
 async def _quota(ask: Asking, period: Period) -> Sequence[Row]:
     """Judge the day, week and month of `tz` around the end of the period, or now if that is sooner."""
     bounds = {quota.name: _amount(ask, quota) for quota in _QUOTAS}
-    last = min(ask.now, period.end).astimezone(period.zone)
+    # A period does not hold its end: of one that is over, the last day is the one before.
+    last = min(ask.now, period.end - timedelta(milliseconds=1)).astimezone(period.zone)
     today = last.date()
     starts = {
         "day": midnight(today, period.zone),
