@@ -19,6 +19,7 @@ from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.periods import Period, midnight, month_start
 from tokentide_query_api.reports.grouped import buckets_by, members_by, narrowed, sums_by
 from tokentide_query_api.reports.report import TOP, Report, Row
+from tokentide_query_api.row_bounds import MAX_ROWS, few
 from tokentide_query_api.scope import Scope
 
 _USER: Final = DIMENSIONS["user_id"]
@@ -73,7 +74,8 @@ async def _monthly(ask: Asking, period: Period, *, by_model: bool) -> Sequence[R
     seconds = [int(start.timestamp()) for start in starts]
     edges = [scope.start_ms, *(1000 * s for s in seconds[1:]), scope.end_ms]
     by = (_USER, _MODEL) if by_model else (_USER,)
-    found = await sums_by(ask, scope, by, edges_ms=edges, edges_s=seconds)
+    asked = sums_by(ask, scope, by, edges_ms=edges, edges_s=seconds, order=f"LIMIT {MAX_ROWS + 1}")
+    found = few(await asked, MAX_ROWS)
     emails = await emails_of(ask, scope)
     names = {
         s: start.astimezone(period.zone).strftime("%Y-%m") for s, start in zip(seconds, starts, strict=True)
