@@ -185,7 +185,8 @@ METRICS: Final = (
     _histogram(
         "tokentide_aggregator_stage_duration_seconds",
         _SECONDS,
-        "Time of one stage of a block: claim, fold, lookup, merge, insert, seen, commit.",
+        "Time of one stage of a block: claim, fold, lookup, merge, insert, feed (live views are told), seen, "
+        "links.",
         "stage",
     ),
     _counter(
