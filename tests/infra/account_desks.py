@@ -63,7 +63,7 @@ async def replica(database_url: str) -> AsyncIterator[Desk]:
     keys = KeyDirectory(engine)
     await keys.refresh()
     try:
-        settings = QuerySettings(secret_key=SECRET, database_url=database_url, alerts_internal=True)
+        settings = QuerySettings(secret_key=SECRET, database_url=database_url)
         async with open_desk(settings, engine, keys, lambda: datetime.now(UTC)) as desk:
             yield desk
     finally:

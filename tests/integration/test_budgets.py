@@ -136,7 +136,8 @@ async def test_a_period_that_is_over_is_still_watched_for_a_week(store, tmp_path
 
 async def test_a_budget_and_a_delivery_that_cannot_be_read_keep_no_others_back(store, tmp_path):
     async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
-        desk = msgspec.structs.replace(at.desk, clock=lambda: NOW)
+        settings = msgspec.structs.replace(at.desk.settings, webhooks_private=True)
+        desk = msgspec.structs.replace(at.desk, settings=settings, clock=lambda: NOW)
         await insert_calls(store, [spent(95)])
         with webhook() as hook:
             channels = [Channel(kind="slack", url=hook.url)]
@@ -190,7 +191,7 @@ async def test_where_alerts_go_can_neither_hold_them_up_nor_be_inside(tmp_path, 
             async with writing_async(desk.engine) as connection:
                 await decide(desk, connection, row, span_at("monthly", NOW, ZoneInfo("UTC")), 95 * USD)
             async with asyncio.timeout(5):
-                settings = msgspec.structs.replace(desk.settings, alerts_internal=internal)
+                settings = msgspec.structs.replace(desk.settings, webhooks_private=internal)
                 told = msgspec.structs.replace(desk, settings=settings)
                 await Deliveries(told, timeout_s=0.3).send_due()
         with reading(at.people.engine) as connection:

@@ -15,7 +15,6 @@ from tokentide_query_api.money.alerts import Alert, body_of, wording
 from tokentide_query_api.money.budget_spans import crossed, runs_out, span_at, span_before, zone_of
 from tokentide_query_api.money.budget_words import Channel, amount_of, text_of
 from tokentide_query_api.money.deliveries import signature
-from tokentide_query_api.money.destinations import trouble_of
 from tokentide_query_api.money.trend import Expectation
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -37,22 +36,6 @@ def test_periods_are_local_days_weeks_and_months(period, start, end):
 def test_of_a_zone_that_is_not_known_here_the_periods_are_of_utc():
     zones = [zone_of(Organization("Acme", name, "open")) for name in ("Europe/Berlin", "Mars/Olympus")]
     assert [zone.key for zone in (*zones, zone_of(None))] == ["Europe/Berlin", "UTC", "UTC"]
-
-
-@pytest.mark.parametrize(
-    ("url", "is_told"),
-    [
-        *(("https://hooks.example/T0/x", True), ("http://h:8080", True), ("https://1.1.1.1/", True)),
-        *(("https://ann:pw@hooks.example/", False), ("http://[x/", False), ("http://a..b/", False)),
-        *(("http://xn--/", False), ("http://h:99999/", False), ("http://%41/", False)),
-        *(("http://127.0.0.1/", False), ("http://[::ffff:10.0.0.1]/", False), ("http://[fd00::1]/", False)),
-        ("http://169.254.169.254/latest/meta-data", False),
-    ],
-)
-def test_an_alert_is_sent_to_hosts_that_can_be_and_are_not_internal(url, is_told):
-    assert (trouble_of(url, internal_too=False) == "") is is_told
-    by_number = url.startswith(("http://127.", "http://[::ffff", "http://[fd", "http://169."))
-    assert (trouble_of(url, internal_too=True) == "") is (is_told or by_number)
 
 
 @given(

@@ -36,6 +36,7 @@ CounterName = Literal[
     "tokentide_proxy_events_dropped_total",
     "tokentide_proxy_requests_total",
     "tokentide_query_alert_deliveries_total",
+    "tokentide_query_rate_limits_alone_total",
     "tokentide_query_requests_total",
     "tokentide_rank_recomputed_total",
     "tokentide_ranker_lease_changes_total",
@@ -230,6 +231,10 @@ METRICS: Final = (
         "Attempts to deliver a budget's alert to a webhook or the topic; outcome is delivered, refused (it "
         "is tried again) or given_up (it is not).",
         "outcome",
+    ),
+    _counter(
+        "tokentide_query_rate_limits_alone_total",
+        "Requests counted by this replica alone, since the database that replicas count in was away.",
     ),
     _histogram("tokentide_query_request_duration_seconds", _SECONDS, "Time to answer a request.", "route"),
 )

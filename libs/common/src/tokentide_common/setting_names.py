@@ -24,7 +24,6 @@ OUTSIDE_SERVICES: Final = frozenset(
 
 OF_SERVICES: Final = frozenset(
     {
-        "TOKENTIDE_ALERTS_INTERNAL",
         "TOKENTIDE_BATCH_LINGER_MS",
         "TOKENTIDE_BATCH_MAX_RECORDS",
         "TOKENTIDE_BIND_HOST",
@@ -97,6 +96,7 @@ OF_SERVICES: Final = frozenset(
         "TOKENTIDE_STORE_TIMEOUT_S",
         "TOKENTIDE_TAG_VALUES",
         "TOKENTIDE_TRUSTED_PROXIES",
+        "TOKENTIDE_WEBHOOKS_PRIVATE",
     }
 )
 

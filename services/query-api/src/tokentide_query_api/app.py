@@ -55,8 +55,7 @@ def create_app(
     What is passed in stays the caller's to start and close; the rest is opened with the app.
     """
     opened: list[Sources] = []
-    live = LiveHub(settings.broker_url)
-    recorded = metrics or Metrics()
+    live, recorded = LiveHub(settings.broker_url), metrics or Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
@@ -120,7 +119,7 @@ async def _sources(
         if keys is None:
             stack.push_async_callback(own_keys.stop)
             await own_keys.start()
-        desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
+        desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock, metrics))
         await stack.enter_async_context(budgets_watched(desk, own_store, own_engine, metrics))
         prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
         names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)

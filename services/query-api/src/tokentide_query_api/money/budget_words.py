@@ -12,7 +12,7 @@ import msgspec
 from tokentide_common.errors import InvalidRequest
 from tokentide_query_api.accounts.words import PLAIN, Email, Name
 from tokentide_query_api.measures import usd
-from tokentide_query_api.money.destinations import trouble_of
+from tokentide_query_api.money.outside import trouble_of
 
 ScopeKind: TypeAlias = Literal["organisation", "team", "project", "user", "key"]
 Interval: TypeAlias = Literal["monthly", "weekly", "daily"]
@@ -145,10 +145,10 @@ def checked_scope(scope: str, value: str) -> None:
         )
 
 
-def checked_channels(channels: list[Channel], *, internal_too: bool) -> None:
+def checked_channels(channels: list[Channel]) -> None:
     """Raise `InvalidRequest` for a channel to which nothing can be sent."""
     for number, channel in enumerate(channels):
-        trouble = channel.url is not None and trouble_of(channel.url, internal_too=internal_too)
+        trouble = channel.url is not None and trouble_of(channel.url)
         if trouble:
             raise InvalidRequest(
                 f"the url of a channel {trouble}",

@@ -60,7 +60,7 @@ async def create(desk: Desk, by: Maker, wanted: words.NewBudget) -> words.ShownB
     """Add a budget."""
     by.principal.require("admin")
     words.checked_scope(wanted.scope, wanted.scope_value)
-    words.checked_channels(wanted.channels, internal_too=desk.settings.alerts_internal)
+    words.checked_channels(wanted.channels)
     budget_id = f"budget_{uuid.uuid4().hex}"
     is_address = wanted.scope == "user" and "@" in wanted.scope_value
     row = {
@@ -99,7 +99,7 @@ async def change(
         if wanted.thresholds is not msgspec.UNSET:
             values["thresholds"] = _json(words.thousandths(wanted.thresholds))
         if wanted.channels is not msgspec.UNSET:
-            words.checked_channels(wanted.channels, internal_too=desk.settings.alerts_internal)
+            words.checked_channels(wanted.channels)
             values["channels"] = sealed(desk.safe, budget_id, wanted.channels)
         if values:
             update = sa.update(budgets).where(budgets.c.budget_id == budget_id)

@@ -24,7 +24,7 @@ from tokentide_common.topics import ALERTS
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.money.alerts import TO_TOPIC
 from tokentide_query_api.money.budget_words import Channel
-from tokentide_query_api.money.destinations import public_address
+from tokentide_query_api.money.outside import NotOutside, post_anywhere, post_outside
 
 ATTEMPTS: Final = 30
 _FIRST_WAIT: Final = timedelta(seconds=30)  # longer than one attempt can take
@@ -122,21 +122,16 @@ class Deliveries:
         if channel.secret is not None:
             seconds = int(self._desk.clock().timestamp())
             headers["tokentide-signature"] = signature(channel.secret, seconds, body)
-        # The time is of the whole attempt, and the body is left unread: whoever answers byte by byte, or
-        # without end, keeps neither the others waiting nor memory.
-        async with asyncio.timeout(self._timeout_s):
-            url, extensions = httpx.URL(channel.url or ""), {}
-            if not self._desk.settings.alerts_internal:
-                address = await public_address(url)
-                if not address:
-                    return "an address of an internal network"
-                # The guarantee: the connection goes to the very address that was judged, whatever the name
-                # means a moment later; the certificate must still be that of the name.
-                headers["host"], extensions = url.netloc.decode("ascii"), {"sni_hostname": url.raw_host}
-                url = url.copy_with(host=address)
-            post = client.stream("POST", url, content=body, headers=headers, extensions=extensions)
-            async with post as answer:
-                return "" if answer.is_success else f"status {answer.status_code}"
+        settings = self._desk.settings
+        anywhere = settings.embedded or settings.webhooks_private
+        post = post_anywhere if anywhere else post_outside
+        try:
+            # The time is of the whole attempt: whoever answers byte by byte keeps nobody waiting longer.
+            async with asyncio.timeout(self._timeout_s):
+                status = await post(client, channel.url or "", body, headers)
+        except NotOutside as exc:
+            return str(exc)
+        return "" if httpx.codes.is_success(status) else f"status {status}"
 
     async def _published(self, row: sa.Row[Any]) -> str:
         if self._publisher is None:
