@@ -58,13 +58,17 @@ def create_app(
     What is passed in stays the caller's to start and close; the rest is opened with the app.
     """
     opened: list[Sources] = []
-    live = LiveHub(settings.broker_url)
+    live, recorded = LiveHub(settings.broker_url), metrics or Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(live.stop)
-            opened.append(await stack.enter_async_context(_sources(settings, store, engine, keys, clock)))
+            opened.append(
+                await stack.enter_async_context(
+                    _sources(settings, store, engine, keys, clock, metrics=recorded)
+                )
+            )
             stack.callback(opened.clear)
             yield
 
@@ -80,7 +84,6 @@ def create_app(
     async def checks() -> Mapping[str, bool]:
         return {"store": await _store_answers(sources().store)}
 
-    recorded = metrics or Metrics()
     pace = AdmissionPace(lambda: sources().desk.rates, settings.trusted_proxies)
     return Litestar(
         [
@@ -112,6 +115,8 @@ async def _sources(
     engine: Engine | None,
     keys: KeyDirectory | None,
     clock: Callable[[], datetime],
+    *,
+    metrics: Metrics,
 ) -> AsyncIterator[Sources]:
     """Open what was not passed in, and what every answer comes from."""
     async with AsyncExitStack() as stack:
@@ -125,7 +130,7 @@ async def _sources(
         if keys is None:
             stack.push_async_callback(own_keys.stop)
             await own_keys.start()
-        desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
+        desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock, metrics))
         await stack.enter_async_context(budgets_watched(desk, own_store, own_engine))
         publisher = Publisher(settings.broker_url, deadline_s=10)
         stack.push_async_callback(publisher.stop)
