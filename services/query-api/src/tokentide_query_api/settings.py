@@ -114,6 +114,14 @@ class QuerySettings(SharedSettings, frozen=True, kw_only=True):
         ),
     ] = ()
 
+    webhooks_private: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Let alerts go to webhooks in private networks and on this machine too, and where an "
+            "HTTP proxy resolves names. Only where every admin may reach what the query API can reach."
+        ),
+    ] = False
+
     def __post_init__(self) -> None:
         """Stop the start with providers that cannot be, and say what is wrong with them."""
         oidc_providers(self.oidc_providers)
