@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from tokentide_common.accounts_schema import budget_alerts, budgets
+from tokentide_common.accounts_schema import budget_alerts, budget_stops, budgets
 from tokentide_common.broker import Publisher
 from tokentide_common.database import Engine, reading_async, writing_async
 from tokentide_common.errors import TokentideError, Unavailable
@@ -25,6 +25,7 @@ from tokentide_common.store import Store
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.money.alerts import decide
 from tokentide_query_api.money.budget_spans import crossed, span_at, span_before, zone_of
+from tokentide_query_api.money.budget_stops import note_stop, stop_changes
 from tokentide_query_api.money.budget_usage import used_by_day
 from tokentide_query_api.money.deliveries import Deliveries, tidy
 from tokentide_query_api.periods import Period
@@ -69,8 +70,9 @@ class BudgetWatch:
             async with reading_async(self._desk.engine) as connection:
                 found = (await connection.execute(sa.select(budgets))).all()
                 decided = {tuple(row) for row in await connection.execute(told.where(recent))}
+                stops = {row.budget_id: row for row in await connection.execute(sa.select(budget_stops))}
             for budget in found:
-                await self._judge(budget, decided)
+                await self._judge(budget, decided, stops.get(budget.budget_id))
         await self._deliveries.send_due()
 
     async def stop(self) -> None:
@@ -88,14 +90,20 @@ class BudgetWatch:
         self._fence = await asyncio.to_thread(acquire)
         return self._fence is not None
 
-    async def _judge(self, budget: sa.Row[Any], decided: Collection[tuple[Any, ...]]) -> None:
+    async def _judge(
+        self, budget: sa.Row[Any], decided: Collection[tuple[Any, ...]], stop: sa.Row[Any] | None
+    ) -> None:
         try:
             thresholds = msgspec.json.decode(budget.thresholds, type=list[int])
-            for span in self._spans(budget):
+            # The period of now first: calls are being made that may have to stop.
+            for number, span in enumerate(self._spans(budget)):
                 used = sum((await used_by_day(self._store, budget, span)).values())
                 reached = crossed(used, budget.amount, thresholds)
                 if any((budget.budget_id, span.start, threshold) not in decided for threshold in reached):
                     await self._decide(budget, span, used)
+                if number == 0 and stop_changes(budget, span, used, stop):
+                    stopped = await note_stop(self._desk, budget.budget_id, span, used)
+                    _log.info("budget_stop", budget_id=budget.budget_id, stopped=stopped)
         except Exception as error:  # whatever it is: one budget's trouble keeps no other from its alerts
             # It is looked at again soon. Of our own errors the code, of others the kind alone.
             code = error.stable_code if isinstance(error, TokentideError) else type(error).__name__
@@ -123,7 +131,7 @@ class BudgetWatch:
         span = span_at(budget.period, now, zone_of(organization))
         before = span_before(budget.period, span)
         is_late = before.end > max(budget.created_at, now - _LATE)
-        return [before, span] if is_late else [span]
+        return [span, before] if is_late else [span]
 
 
 @asynccontextmanager
