@@ -37,7 +37,15 @@ _DRAWN: Final = (
     (re.compile(r"eyJ[\w.-]+"), "eyJ…"),
     (re.compile(r"-[0-9a-f]{8}@"), "@"),
 )
-_DRAWN_FIELDS: Final = {"refresh_token", "device_code", "user_code", "next_cursor", "hint", "fingerprint"}
+_DRAWN_FIELDS: Final = {
+    "refresh_token",
+    "device_code",
+    "user_code",
+    "next_cursor",
+    "hint",
+    "fingerprint",
+    "price_version",
+}
 
 
 class Step(NamedTuple):
@@ -70,6 +78,7 @@ STORY: Final = (
     Step("GET /blocks", query=_DAY),
     Step("GET /reports"),
     Step("GET /export/calls", query=f"{_DAY}&format=ndjson"),
+    Step("POST /repricing", {"from": "2026-11-20", "to": "2026-11-20", "dry_run": True}),
     Step("GET /auth/oidc", who=""),
     Step(
         "POST /auth/signup",
