@@ -163,7 +163,6 @@ STORY: Final = (
     Step("PATCH /budgets/{budget_id}", {"amount": "600"}),
     Step("GET /budgets/{budget_id}/progress"),
     Step("DELETE /budgets/{budget_id}"),
-    Step("POST /repricing", {"from": "2026-11-20", "dry_run": True}),
     Step("GET /audit", query="limit=1&action=budget.created"),
     Step("GET /organisations"),
     Step("GET /organisations/{org_id}"),
