@@ -35,6 +35,7 @@ _DRAWN: Final = (
     (re.compile(r"tt_([amp])_[\w-]+"), r"tt_\1_…"),
     (re.compile(r"\b([a-z]{3,8})_[0-9a-f]{32}"), r"\1_…"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "2026-11-22T10:30:00Z"),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "…"),
     (re.compile(r"eyJ[\w.-]+"), "eyJ…"),
     (re.compile(r"-[0-9a-f]{8}@"), "@"),
 )
