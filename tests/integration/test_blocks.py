@@ -42,7 +42,10 @@ async def test_the_calls_of_an_account_make_one_block_on_all_its_machines(store,
 async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, tmp_path):
     await insert_calls(
         store,
-        [call(account_id="acc", user_id="ann", occurred_at=NOW - timedelta(hours=h)) for h in (1, 6, 30)],
+        [
+            call(account_id="acc", user_id="ann", key_id="key_1", occurred_at=NOW - timedelta(hours=h))
+            for h in (1, 6, 30)
+        ],
     )
     resets = {"unified_5h": NOW + timedelta(hours=2, minutes=20), "unified_7d": NOW + timedelta(days=6)}
     await insert_limits(
@@ -59,6 +62,10 @@ async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, 
             for kind, at in resets.items()
         ],
     )
+    # Under a key that other accounts use too: it counts for those alone of which nothing was told.
+    under_key = {"provider": "anthropic", "kind": "unified_5h", "org_id": "org_a", "key_id": "key_1"}
+    ends = NOW + timedelta(hours=1)
+    await insert_limits(store, [LimitFact(**under_key, observed_at=NOW, resets_at=ends)])
     async with query_api(store, tmp_path, now=NOW) as api:
         (account,) = (await api.json("/blocks?from=7d&tz=Asia/Kathmandu"))["accounts"]
     active = account["active"]

@@ -13,6 +13,7 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 
 from tokentide_common.accounts import KeyDirectory
+from tokentide_common.broker import Publisher
 from tokentide_common.database import Engine, open_database, utc_now
 from tokentide_common.errors import TokentideError, Unavailable
 from tokentide_common.health import health_routes
@@ -31,6 +32,8 @@ from tokentide_query_api.live.stream import live_handlers
 from tokentide_query_api.metering import Metering
 from tokentide_query_api.money.budget_routes import Counter, budget_handlers
 from tokentide_query_api.money.budget_watch import budgets_watched
+from tokentide_query_api.money.repricing import Repricer
+from tokentide_query_api.money.repricing_routes import repricing_handlers
 from tokentide_query_api.openapi import document
 from tokentide_query_api.pseudonyms import Pseudonyms
 from tokentide_query_api.routes import Sources, reading_handlers
@@ -61,11 +64,8 @@ def create_app(
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(live.stop)
-            opened.append(
-                await stack.enter_async_context(
-                    _sources(settings, store, engine, keys, clock, metrics=recorded)
-                )
-            )
+            ours = _sources(settings, store, engine, keys, clock, metrics=recorded)
+            opened.append(await stack.enter_async_context(ours))
             stack.callback(opened.clear)
             yield
 
@@ -73,6 +73,10 @@ def create_app(
         if not opened:
             raise Unavailable("the query API is starting or stopping")
         return opened[0]
+
+    def repricer() -> Repricer:
+        at = sources()
+        return Repricer(at.desk, at.store, at.prices, at.publisher)
 
     async def checks() -> Mapping[str, bool]:
         return {"store": await _store_answers(sources().store)}
@@ -84,6 +88,7 @@ def create_app(
             *reading_handlers(sources),
             *account_handlers(lambda: sources().desk),
             *budget_handlers(lambda: Counter(sources().desk, sources().store)),
+            *repricing_handlers(repricer),
             *export_handlers(sources),
             *live_handlers(lambda: sources().desk, live),
             *health_routes(recorded, checks),
@@ -123,10 +128,12 @@ async def _sources(
             stack.push_async_callback(own_keys.stop)
             await own_keys.start()
         desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock, metrics))
-        await stack.enter_async_context(budgets_watched(desk, own_store, own_engine))
+        await stack.enter_async_context(budgets_watched(desk, own_store, own_engine, metrics))
+        publisher = Publisher(settings.broker_url, deadline_s=10)
+        stack.push_async_callback(publisher.stop)
         prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
         names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
-        yield Sources(own_store, desk, names, board, prices)
+        yield Sources(own_store, desk, names, board, prices, publisher)
 
 
 def _cors(origins: Sequence[str]) -> CORSConfig | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -47,11 +47,10 @@ async def blocks(ask: Asking) -> Answer:
     items, table = [], []
     for name in names:
         account = calls.get(name, Account())
-        facts = [fact for key in (name, *sorted(account.key_ids)) for fact in told.get(key, ())]
-        resets = [_millis(f.resets_at) for f in facts if f.kind == "unified_5h" and f.resets_at]
+        resets = {kind: _resets(name, account.key_ids, told, kind) for kind in ("unified_5h", "unified_7d")}
         found = [
             b
-            for b in blocks_of(account.entries, resets)
+            for b in blocks_of(account.entries, resets["unified_5h"])
             if b.end_ms > period.start_ms and b.start_ms < period.end_ms
         ]
         rows = [_row(name, block, now_ms, period.zone) for block in reversed(found)]
@@ -60,7 +59,7 @@ async def blocks(ask: Asking) -> Answer:
             {
                 "account": name,
                 "active": active,
-                "week": _week(account.entries, facts, now_ms, period.zone),
+                "week": _week(account.entries, resets["unified_7d"], now_ms, period.zone),
                 "blocks": rows,
             }
         )
@@ -71,6 +70,22 @@ async def blocks(ask: Asking) -> Answer:
         "accounts": items,
     }
     return Answer(body, COLUMNS, table)
+
+
+def _resets(
+    name: str, key_ids: Iterable[str], told: Mapping[str, Sequence[LimitFact]], kind: str
+) -> list[int]:
+    """Return when windows of a kind end, the newest word first.
+
+    Several accounts may use a key: what was told under it counts for one that has no word of its own.
+    """
+    own = told.get(name, ())
+    under_keys = [fact for key in sorted(key_ids) for fact in told.get(key, ())]
+    for facts in (own, under_keys):
+        found = [(f.observed_at, f.resets_at) for f in facts if f.kind == kind and f.resets_at is not None]
+        if found:
+            return [_millis(resets_at) for _, resets_at in sorted(found, reverse=True)]
+    return []
 
 
 def _row(account: str, block: Block, now_ms: int, zone: ZoneInfo) -> Mapping[str, Any]:
@@ -100,11 +115,8 @@ def _machines(entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
     return [{"machine_id": machine, **_sums(own)} for machine, own in sorted(by_machine.items())]
 
 
-def _week(
-    entries: Sequence[Entry], facts: Sequence[LimitFact], now_ms: int, zone: ZoneInfo
-) -> Mapping[str, Any]:
+def _week(entries: Sequence[Entry], resets: Sequence[int], now_ms: int, zone: ZoneInfo) -> Mapping[str, Any]:
     """Return the weekly window: the provider's own where it is told and lasts, else the last seven days."""
-    resets = [_millis(f.resets_at) for f in facts if f.kind == "unified_7d" and f.resets_at is not None]
     end_ms = next((reset for reset in resets if reset > now_ms), None)
     start_ms = now_ms - WEEK_MS if end_ms is None else end_ms - WEEK_MS
     return {

@@ -12,6 +12,7 @@ from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.windows import Entry
 from tokentide_query_api.dimensions import DIMENSIONS
+from tokentide_query_api.row_bounds import MOST_READ, few_rows
 from tokentide_query_api.scope import AnyOf, Filter, Scope
 from tokentide_query_api.statement import Statement, over
 
@@ -58,7 +59,7 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Account
     who = ("account_id", "user_id", "key_id")
     names = ", ".join(f"x.{name} AS {name}" for name in who)
     sql = statement.ledger(f"{names}, max(x.occurred_at) AS last") + f" GROUP BY {', '.join(who)}"
-    found = await ask.rows(statement, f"{sql} HAVING sum(toInt64(x.sign)) > 0")
+    found = await few_rows(ask, statement, f"{sql} HAVING sum(toInt64(x.sign)) > 0", MOST_READ)
     told: dict[str, set[str]] = defaultdict(set)
     for row in found:
         if row["account_id"] and row["user_id"]:
@@ -94,7 +95,8 @@ async def _minutes(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
     moments = statement.ledger(f"{who}, toUnixTimestamp64Milli(x.occurred_at) AS at_ms, {sums}")
     live = f"{moments} GROUP BY {', '.join(_WHO)}, at_ms HAVING calls > 0"
     totals = ", ".join(f"sum(z.{name}) AS {name}" for name in _SUMS)
-    return await ask.rows(
+    return await few_rows(
+        ask,
         statement,
         over(
             live,
@@ -102,6 +104,8 @@ async def _minutes(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
             f" {totals}",
             f"AS z GROUP BY {', '.join(_WHO)}, {_MINUTE}",
         ),
+        MOST_READ,
+        "shorten the period, filter, or ask for fewer accounts (limit)",
     )
 
 

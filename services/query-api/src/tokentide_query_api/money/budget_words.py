@@ -12,6 +12,7 @@ import msgspec
 from tokentide_common.errors import InvalidRequest
 from tokentide_query_api.accounts.words import PLAIN, Email, Name
 from tokentide_query_api.measures import usd
+from tokentide_query_api.money.outside import trouble_of
 
 ScopeKind: TypeAlias = Literal["organisation", "team", "project", "user", "key"]
 Interval: TypeAlias = Literal["monthly", "weekly", "daily"]
@@ -55,6 +56,7 @@ class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     amount: Amount
     thresholds: Thresholds = msgspec.field(default_factory=lambda: [0.9, 1.0])
     channels: Channels = []
+    hard_stop: bool = False
 
 
 class BudgetChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,6 +66,7 @@ class BudgetChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     amount: Amount | msgspec.UnsetType = msgspec.UNSET
     thresholds: Thresholds | msgspec.UnsetType = msgspec.UNSET
     channels: Channels | msgspec.UnsetType = msgspec.UNSET
+    hard_stop: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class ShownChannel(msgspec.Struct, frozen=True):
@@ -85,6 +88,7 @@ class ShownBudget(msgspec.Struct, frozen=True, kw_only=True):
     amount: str
     thresholds: list[float]
     channels: list[ShownChannel]
+    hard_stop: bool
     created_at: datetime
     version: int
 
@@ -114,6 +118,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """The day on which it is used up: today where it is; null: not in this period, as far as one can tell."""
     crossed: list[float]
     """The thresholds for which an alert was decided in this period."""
+    stopped: bool
+    """It is used up, and has a hard stop: the proxy refuses its calls."""
 
 
 def amount_of(text: str, unit: str) -> int:
@@ -134,13 +140,26 @@ def text_of(amount: int, unit: str) -> str:
 
 
 def checked_scope(scope: str, value: str) -> None:
-    """Raise `InvalidRequest` for a part of an organisation that is not named, or a whole that is."""
+    """Raise `InvalidRequest` where a team, project, user or key is not named, or an organisation is."""
     if (scope == "organisation") is bool(value):
+        wrong = "must be left out" if value else "is missing"
         raise InvalidRequest(
-            "scope_value names the team, project, user or key, and nothing of an organisation",
+            "scope_value says which team, project, user or key; for the organisation it is left out",
             code="invalid_request",
-            fields={"scope_value": "is missing or too much"},
+            fields={"scope_value": wrong},
         )
+
+
+def checked_channels(channels: list[Channel]) -> None:
+    """Raise `InvalidRequest` for a channel to which nothing can be sent."""
+    for number, channel in enumerate(channels):
+        trouble = channel.url is not None and trouble_of(channel.url)
+        if trouble:
+            raise InvalidRequest(
+                f"the url of a channel {trouble}",
+                code="invalid_request",
+                fields={f"channels[{number}].url": trouble},
+            )
 
 
 def thousandths(thresholds: list[float]) -> list[int]:
@@ -150,7 +169,17 @@ def thousandths(thresholds: list[float]) -> list[int]:
 
 def shown(row: Any, channels: list[Channel]) -> ShownBudget:  # noqa: ANN401 -- a row of the table
     """Return a budget as it is answered."""
-    kept = ("budget_id", "name", "scope", "scope_value", "period", "unit", "created_at", "version")
+    kept = (
+        "budget_id",
+        "name",
+        "scope",
+        "scope_value",
+        "period",
+        "unit",
+        "hard_stop",
+        "created_at",
+        "version",
+    )
     return ShownBudget(
         **{name: getattr(row, name) for name in kept},
         amount=text_of(row.amount, row.unit),
