@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+import structlog
+
 from tokentide_common.accounts_reader import AccountsReader
 from tokentide_common.credential_directory import LiveCredentials
 from tokentide_common.errors import RateLimited, Unavailable
@@ -23,6 +25,7 @@ from tokentide_proxy.exchange import Headers, Upstream
 from tokentide_proxy.settings import ProxySettings
 
 _PATIENCE_S: Final = 3.0
+_log = structlog.get_logger(__name__)
 
 
 class Access:
@@ -63,7 +66,7 @@ class Access:
     async def open(self) -> AsyncIterator[None]:
         """Connect in the background, for as long as it takes; disconnect at the end."""
         async with contextlib.AsyncExitStack() as stack:
-            task = asyncio.create_task(until_available("accounts", lambda: self._connect(stack)))
+            task = asyncio.create_task(until_available("accounts", lambda: self._reach(stack)))
             try:
                 # Ready when it answers, in the usual case; with the database away it starts all the same.
                 await asyncio.wait({task}, timeout=_PATIENCE_S)
@@ -72,6 +75,16 @@ class Access:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 self._gate = None
+
+    async def _reach(self, stack: contextlib.AsyncExitStack) -> None:
+        try:
+            await self._connect(stack)
+        except Unavailable:
+            raise
+        except Exception as error:
+            # To end here would leave a proxy that is up, refuses everybody, and says nothing of it.
+            _log.exception("access_not_opened")
+            raise Unavailable("keys cannot be read", code="keys_unavailable") from error
 
     async def _connect(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
