@@ -9,14 +9,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-import structlog
-
 from tokentide_common.accounts_reader import AccountsReader
 from tokentide_common.credential_directory import LiveCredentials
 from tokentide_common.errors import RateLimited, Unavailable
 from tokentide_common.every import Every
 from tokentide_common.key_directory import LiveKeys
-from tokentide_common.retry import until_available
+from tokentide_common.retry import until_it_works
 from tokentide_common.stop_directory import LiveStops
 from tokentide_common.vault import Vault
 from tokentide_proxy.admission import Admission, Gate
@@ -25,7 +23,6 @@ from tokentide_proxy.exchange import Headers, Upstream
 from tokentide_proxy.settings import ProxySettings
 
 _PATIENCE_S: Final = 3.0
-_log = structlog.get_logger(__name__)
 
 
 class Access:
@@ -66,7 +63,7 @@ class Access:
     async def open(self) -> AsyncIterator[None]:
         """Connect in the background, for as long as it takes; disconnect at the end."""
         async with contextlib.AsyncExitStack() as stack:
-            task = asyncio.create_task(until_available("accounts", lambda: self._reach(stack)))
+            task = asyncio.create_task(until_it_works("accounts", lambda: self._connect(stack)))
             try:
                 # Ready when it answers, in the usual case; with the database away it starts all the same.
                 await asyncio.wait({task}, timeout=_PATIENCE_S)
@@ -75,16 +72,6 @@ class Access:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 self._gate = None
-
-    async def _reach(self, stack: contextlib.AsyncExitStack) -> None:
-        try:
-            await self._connect(stack)
-        except Unavailable:
-            raise
-        except Exception as error:
-            # To end here would leave a proxy that is up, refuses everybody, and says nothing of it.
-            _log.exception("access_not_opened")
-            raise Unavailable("keys cannot be read", code="keys_unavailable") from error
 
     async def _connect(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings

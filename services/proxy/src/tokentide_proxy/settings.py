@@ -12,7 +12,9 @@ from tokentide_proxy.upstream_table import upstreams
 
 UpstreamEntry = Annotated[
     str,
-    msgspec.Meta(pattern=r"^[a-z][a-z0-9-]*=(anthropic|openai|gemini)(\+private|\+usage)*\+https?://[^\s,?#@]+$"),
+    msgspec.Meta(
+        pattern=r"^[a-z][a-z0-9-]*=(anthropic|openai|gemini)(\+private|\+usage)*\+https?://[^\s,?#@]+$"
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Asking OpenAI, and who does as it does, for the usage of a streamed chat, and hiding from the client what it did not ask for."""
+"""Asking for the usage of a streamed chat, and hiding from the client what it did not ask for."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import UnionType
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, cast, get_args
 
 import msgspec
 
@@ -28,7 +28,7 @@ def _fitting(kind: type[_Said], said: object, levels: int) -> _Said | None:
     if not isinstance(said, dict) or not levels:
         return None
     fits, told = {}, 0
-    for field in msgspec.structs.fields(kind):
+    for field in msgspec.structs.fields(cast("type[msgspec.Struct]", kind)):
         value = said.get(field.encode_name)
         if value is None:
             continue
