@@ -13,6 +13,7 @@ from litestar.openapi.spec import Schema
 
 from tokentide_common.broker import Publisher
 from tokentide_common.errors import NotFound
+from tokentide_common.kept_rows import KeptRows
 from tokentide_common.pricing import Prices
 from tokentide_common.store import Store
 from tokentide_query_api import activity_words, shapes
@@ -67,6 +68,7 @@ class Sources(msgspec.Struct, frozen=True):
     leaderboard: Leaderboard
     prices: Prices
     publisher: Publisher
+    kept: KeptRows
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -220,7 +222,7 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
 
 def asking_of(at: Sources, principal: Principal, path: str, arguments: Arguments) -> Asking:
     """Return the question of a caller who was let in; no other organisation is within its reach."""
-    store = WalledStore(at.store, [principal.org_id])
+    store = WalledStore(at.store, [principal.org_id], at.kept.whole_from_ms)
     now, keys = at.desk.clock(), at.desk.keys
     return Asking(store, principal, now, path, arguments, at.prices, keys, at.desk.engine)
 
