@@ -122,9 +122,8 @@ def test_the_store_is_asked_behind_its_wall_and_by_few_modules():
                 asking |= {path.name for alias in node.names if alias.name == "rows"}
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "WalledStore":
                 walling.add(path.name)
-    assert asking == {
-        *("asking.py", "budget_usage.py", "calls.py", "leaderboard.py", "rankings.py", "repricing.py")
-    }
+    readers = {"asking.py", "budget_usage.py", "calls.py", "leaderboard.py", "rankings.py", "repricing.py"}
+    assert asking == readers
     assert walling == {"budget_usage.py", "leaderboard.py", "repricing.py", "routes.py"}
 
 
