@@ -154,6 +154,7 @@ def test_reports_of_people_have_their_sums_days_sessions_and_months(told: Told):
     calls = told.calls()
     for name, metric in (("top-users", "tokens"), ("top-users-cost", "cost"), ("top-users-calls", "calls")):
         assert told.rows(name) == month_reports.top_users(calls, told.zone, metric), name
+    assert told.rows("top-users-few") == told.rows("top-users-cost")[: TOP_FEW - 1]
     assert told.rows("monthly-per-user") == month_reports.monthly(calls, told.zone, detail=False)
     assert told.rows("monthly-per-user-detail") == month_reports.monthly(calls, told.zone, detail=True)
     until = midnight(AFTER, told.zone)
