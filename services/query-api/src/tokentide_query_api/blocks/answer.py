@@ -15,7 +15,14 @@ from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.entries import Account, calls_by_account, latest_accounts, windows_told
 from tokentide_query_api.blocks.forecast import burn, projection
-from tokentide_query_api.blocks.windows import WEEK_MS, Block, Entry, blocks_of, overlap_minutes
+from tokentide_query_api.blocks.windows import (
+    WEEK_MS,
+    WINDOW_MS,
+    Block,
+    Entry,
+    blocks_of,
+    overlap_minutes,
+)
 from tokentide_query_api.formats import Answer, Kind, columns
 from tokentide_query_api.measures import usd
 from tokentide_query_api.reports.report import TOP
@@ -42,8 +49,10 @@ async def blocks(ask: Asking) -> Answer:
     now_ms = _millis(ask.now)
     since_ms = min(period.start_ms, now_ms) - WEEK_MS
     scope = ask.scope(since_ms, max(period.end_ms, now_ms))
-    accounts, names, theirs = await latest_accounts(ask, scope, ask.arguments.number(TOP))
-    calls, told = await asyncio.gather(calls_by_account(ask, theirs, accounts), windows_told(ask))
+    (accounts, names, theirs), told = await asyncio.gather(
+        latest_accounts(ask, scope, ask.arguments.number(TOP)), windows_told(ask)
+    )
+    calls = await calls_by_account(ask, theirs, accounts, _edges(told, now_ms))
     items, table = [], []
     for name in names:
         account = calls.get(name, Account())
@@ -71,6 +80,17 @@ async def blocks(ask: Asking) -> Answer:
         "accounts": items,
     }
     return Answer(body, COLUMNS, table)
+
+
+def _edges(told: Mapping[str, Sequence[LimitFact]], now_ms: int) -> list[int]:
+    """Return where a window may begin or end besides on a full hour."""
+    edges = {now_ms - WEEK_MS, now_ms + 1}
+    for fact in (fact for facts in told.values() for fact in facts):
+        if fact.resets_at is not None:
+            reset_ms = _millis(fact.resets_at)
+            # After a window that was told one that is estimated may begin, and a call at its end is still its.
+            edges |= {reset_ms - WEEK_MS, reset_ms - WINDOW_MS, reset_ms, reset_ms + WINDOW_MS + 1}
+    return sorted(edges)
 
 
 def _row(account: str, block: Block, now_ms: int, zone: ZoneInfo) -> Mapping[str, Any]:

@@ -24,8 +24,9 @@ _SUMS: Final = {
     "cost_nano": "x.sign * x.cost_nano",
 }
 _WHO: Final = ("account_id", "user_id", "key_id", "machine_id", "model")
-# A minute ends with its last moment: a call exactly five hours after a block's start belongs to that block.
-_MINUTE: Final = "intDiv(at_ms + 59999, 60000)"
+# What comes on the minute stands alone: a call exactly five hours after a block's start belongs to that block,
+# and the rest of its minute to the next.
+_MINUTE: Final = "intDiv(at_ms, 60000), at_ms % 60000 = 0"
 _USER: Final = DIMENSIONS["user_id"]
 _KEY: Final = DIMENSIONS["key_id"]
 
@@ -76,18 +77,21 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Account
     return accounts, chosen, scope.narrowed(either)
 
 
-async def calls_by_account(ask: Asking, scope: Scope, accounts: Accounts) -> Mapping[str, Account]:
-    """Return the calls of each account."""
+async def calls_by_account(
+    ask: Asking, scope: Scope, accounts: Accounts, edges_ms: Sequence[int]
+) -> Mapping[str, Account]:
+    """Return the calls of each account; no entry spans an edge."""
     grouped: dict[str, Account] = defaultdict(Account)
-    for row in await _minutes(ask, scope):
+    for row in await _minutes(ask, scope, edges_ms):
         account = grouped[accounts.account_of(row)]
         account.entries.append(_entry(row))
         account.key_ids.add(row["key_id"])
     return grouped
 
 
-async def _minutes(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
+async def _minutes(ask: Asking, scope: Scope, edges_ms: Sequence[int]) -> list[dict[str, Any]]:
     statement = Statement(scope)
+    between = f"arrayCount(edge -> edge <= at_ms, {statement.bind(list(edges_ms), 'Array(Int64)')})"
     who = ", ".join(f"x.{name} AS {name}" for name in _WHO)
     sums = ", ".join(f"sum({what}) AS {name}" for name, what in _SUMS.items())
     # First by moment: what an upgrade took back must not set the time of what stands.
@@ -100,7 +104,7 @@ async def _minutes(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
             live,
             f"{', '.join(f'z.{n} AS {n}' for n in _WHO)}, min(z.at_ms) AS first_ms, max(z.at_ms) AS last_ms,"
             f" {totals}",
-            f"AS z GROUP BY {', '.join(_WHO)}, {_MINUTE}",
+            f"AS z GROUP BY {', '.join(_WHO)}, {_MINUTE}, {between}",
         ),
     )
 
