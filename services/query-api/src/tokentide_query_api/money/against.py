@@ -34,7 +34,9 @@ def _year_earlier(instant: datetime, period: Period) -> datetime:
     local = instant.astimezone(period.zone)
     is_leap_day = (local.month, local.day) == (2, 29)
     earlier = local.replace(year=local.year - 1, day=28 if is_leap_day else local.day)
-    return earlier.astimezone(UTC)
+    # Where a day begins at one o'clock, the same day of another year begins at midnight.
+    begins = _day_that_begins(instant, period) is not None
+    return midnight(earlier.date(), period.zone) if begins else earlier.astimezone(UTC)
 
 
 def _day_that_begins(instant: datetime, period: Period) -> date | None:
