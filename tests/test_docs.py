@@ -9,6 +9,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 from urllib.parse import unquote
 
 import msgspec
@@ -19,6 +20,7 @@ from tokentide_common.activity import ActivityFact
 from tokentide_common.events import UsageEvent
 from tokentide_common.limit_facts import LimitFact
 from tokentide_common.settings import variable
+from tokentide_query_api.accounts.audit import Action
 from tokentide_query_api.activity_words import ACTIVITY_DIMENSIONS, ACTIVITY_METRICS
 from tokentide_query_api.dimensions import DIMENSIONS, METRICS
 from tokentide_query_api.periods import NAMED_PERIODS
@@ -139,6 +141,11 @@ def test_error_codes_and_their_page_are_the_same_set() -> None:
     page = text_of("errors.md")
     listed = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.M))
     assert listed == error_codes()
+
+
+def test_actions_of_the_audit_log_and_their_table_are_the_same_set() -> None:
+    table = text_of("accounts.md").partition("| `action` | |")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", table)) == set(get_args(Action))
 
 
 def test_every_field_of_an_event_is_documented() -> None:

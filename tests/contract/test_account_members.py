@@ -27,7 +27,7 @@ from tokentide_query_api.accounts.changes import changing_people
 from tokentide_query_api.accounts.invitations import NewInvitation
 from tokentide_query_api.accounts.invitees import accept_invitation
 from tokentide_query_api.accounts.key_shapes import NewKey
-from tokentide_query_api.accounts.one_time import link_digest
+from tokentide_query_api.accounts.one_time import secret_digest
 from tokentide_query_api.accounts.pages import Page
 from tokentide_query_api.accounts.teams import NewTeam
 
@@ -163,7 +163,7 @@ async def test_a_key_made_while_its_owner_is_removed_does_not_stay(at, database_
 def invited_by(at, maker, email: str, role: str, secret: str) -> None:
     now = utc_now()
     row = {"invitation_id": f"inv_{secret}", "org_id": "org_a", "email": email, "role": role}
-    row |= {"digest": link_digest(secret), "invited_by": maker, "created_at": now}
+    row |= {"digest": secret_digest(secret), "invited_by": maker, "created_at": now}
     with writing(at.people.engine) as connection:
         row |= {"expires_at": now + timedelta(days=1)}
         connection.execute(sa.insert(open_invitations).values(row))

@@ -103,7 +103,9 @@ async def test_a_machine_is_its_users_and_its_keys_end_with_it(at):
     seen(at, "a/b c", member.principal.user_id)
     seen(at, "other", at.who("admin").user_id)
     seen(at, "a/b c", None, "org_b")
-    own = await keys.issue(at.desk, member, NewKey(kind="m", name="own", machine_id="a/b c"))
+    own, reading = [
+        await keys.issue(at.desk, member, NewKey(kind=kind, name="own", machine_id="a/b c")) for kind in "ma"
+    ]
     assert [m.machine_id for m in (await devices.listed(at.desk, member.principal, page())).items] == [
         "a/b c"
     ]
@@ -118,8 +120,9 @@ async def test_a_machine_is_its_users_and_its_keys_end_with_it(at):
     with pytest.raises(InvalidRequest):
         await devices.change(at.desk, at.by("admin"), "other", theirs, 1)
     await devices.remove(at.desk, member, "a/b c")
-    with pytest.raises(Unauthorized):
-        at.desk.keys.resolve(own.key, "m")
+    for key in (own.key, reading.key):
+        with pytest.raises(Unauthorized):
+            at.desk.keys.resolve(key, "ma")
     assert sorted(rows(at, sa.select(machines.c.org_id, machines.c.machine_id))) == [
         ("org_a", "other"),
         ("org_b", "a/b c"),

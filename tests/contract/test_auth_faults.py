@@ -26,7 +26,7 @@ from tokentide_query_api.accounts.auth_shapes import (
     SignUp,
 )
 from tokentide_query_api.accounts.login import log_in
-from tokentide_query_api.accounts.one_time import link_digest
+from tokentide_query_api.accounts.one_time import secret_digest
 from tokentide_query_api.accounts.sessions import GRACE, rotate
 from tokentide_query_api.accounts.signup import sign_up
 
@@ -181,7 +181,7 @@ async def invited(desk, org_id: str) -> str:
         "org_id": org_id,
         "email": "bob@example.com",
         "role": "member",
-        "digest": link_digest(secret),
+        "digest": secret_digest(secret),
         "created_at": desk.clock(),
         "expires_at": desk.clock().replace(year=2100),
     }

@@ -27,7 +27,7 @@ from tokentide_query_api.accounts import device_login, recovery
 from tokentide_query_api.accounts.auth_shapes import LogIn, NewDevice, NewOrganisation, SignUp
 from tokentide_query_api.accounts.lockout import RULES, count_attempt
 from tokentide_query_api.accounts.login import log_in
-from tokentide_query_api.accounts.one_time import link_digest
+from tokentide_query_api.accounts.one_time import secret_digest
 from tokentide_query_api.accounts.passwords import Passwords
 from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.accounts.signup import sign_up
@@ -67,12 +67,12 @@ async def said(work, error=TokentideError) -> str:
 
 async def invite(desk, org_id, email, *, secret="an-invitation", role="member", team_id=None, **more):
     row = {
-        "invitation_id": f"inv_{link_digest(secret)[:16]}",
+        "invitation_id": f"inv_{secret_digest(secret)[:16]}",
         "org_id": org_id,
         "email": email,
         "role": role,
         "team_id": team_id,
-        "digest": link_digest(secret),
+        "digest": secret_digest(secret),
         "created_at": desk.clock(),
         "expires_at": desk.clock() + timedelta(days=7),
         **more,
@@ -89,6 +89,7 @@ async def test_who_signs_up_owns_an_organisation_and_can_log_in(pair, ann):
     assert again.user == ann.user
     assert again.organisation == ann.organisation
     assert await audited(pair[0], ann.organisation.id) == [
+        "organisation.created",
         "user.signed_up",
         "session.opened",
         "session.opened",

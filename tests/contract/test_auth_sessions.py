@@ -8,6 +8,7 @@ from datetime import timedelta
 import jwt
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from infra.desks import PASSWORD, VISITOR, audited, replicas
 from infra.waiting import until
@@ -227,7 +228,9 @@ async def test_what_is_over_is_taken_away_and_what_is_not_stays(desk, ann):
     await profile.log_out(desk, await admitted(desk, gone.access_token), VISITOR)
     desk.clock.pass_by(days=IDLE.days - 1)
     opened = await rotate(desk, ann.refresh_token, VISITOR.actor())
-    await tidy(desk.engine, desk.clock())
+    with capture_logs() as logs:
+        await tidy(desk.engine, desk.clock())
+    assert [(line["event"], line["letters"]) for line in logs] == [("letters_deleted_unsent", 2)]
     left = {}
     async with reading_async(desk.engine) as connection:
         for table in (sessions, one_time_secrets, device_logins, login_failures, outbox):

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from infra.account_desks import office, replica
 from infra.webhooks import webhook
@@ -43,7 +44,8 @@ async def at(database_url):
 
 
 def later(desk: Desk, **time: float) -> Desk:
-    return msgspec.structs.replace(desk, clock=lambda: NOW + timedelta(**time))
+    settings = msgspec.structs.replace(desk.settings, webhooks_private=True)
+    return msgspec.structs.replace(desk, settings=settings, clock=lambda: NOW + timedelta(**time))
 
 
 async def budget(at, *channels: Channel) -> sa.Row[Any]:
@@ -159,6 +161,17 @@ async def test_what_a_webhook_refuses_for_an_hour_is_told_when_it_is_back_once_a
     assert told["period_start"].startswith("2026-11-01")
     (sent,) = [row.sent_at for row in stored(at, alert_deliveries) if row.sealed]
     assert sent == NOW + timedelta(hours=5)
+
+
+async def test_a_webhook_beside_the_service_is_not_called_unless_settings_permit_it(at):
+    with webhook() as hook:
+        row = await budget(at, Channel(kind="slack", url=f"{hook.url}/hook"))
+        await judged(later(at.desk), row, 95)
+        strict = msgspec.structs.replace(later(at.desk), settings=at.desk.settings)
+        with capture_logs() as logs:
+            await Deliveries(strict).send_due()
+        assert [line["reason"] for line in logs] == ["a private or reserved address"]
+        assert hook.came == []
 
 
 async def test_of_replicas_that_send_at_once_one_does(at, database_url):

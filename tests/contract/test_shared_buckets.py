@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from tokentide_common.accounts_schema import token_buckets
 from tokentide_common.database import open_async, open_database, reading_async
 from tokentide_common.errors import RateLimited
+from tokentide_common.metrics import Metrics
 from tokentide_query_api.accounts.shared_buckets import SharedBuckets
 from tokentide_query_api.rate_limits import Pace
 
@@ -88,7 +90,11 @@ async def test_full_buckets_are_forgotten(replicas: tuple[SharedBuckets, SharedB
 
 async def test_with_the_database_away_each_replica_counts_for_itself() -> None:
     engine = open_async("postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
-    buckets = SharedBuckets(engine)
-    said = [await admitted(buckets, "busy") for _ in range(PACE.per_minute + 2)]
+    metrics = Metrics()
+    buckets = SharedBuckets(engine, metrics=metrics)
+    with capture_logs() as told:
+        said = [await admitted(buckets, "busy") for _ in range(PACE.per_minute + 2)]
     assert sum(said) == PACE.per_minute
+    assert [line["event"] for line in told] == ["rate_limits_not_shared"], "once, not at each request"
+    assert b"tokentide_query_rate_limits_alone_total 6.0" in metrics.render()
     await engine.dispose()

@@ -63,6 +63,13 @@ def test_ready_is_one_line_of_json_with_the_addresses_and_the_keys(system: Embed
             assert httpx.get(f"{ready[side]}/{route}", verify=False).status_code == 200
 
 
+def test_links_lead_to_where_the_system_listens(system: Embedded) -> None:
+    begun = httpx.post(
+        f"{system.ready['query']}/api/v1/auth/device", json={"machine_id": "m"}, trust_env=False
+    )
+    assert begun.json()["verification_uri"] == f"{system.ready['query']}/device"
+
+
 def test_a_second_system_in_a_used_data_folder_is_refused(system: Embedded, tmp_path: Path) -> None:
     flags = ("--data-dir", str(system.data_dir), *ANY_PORTS)
     code, said = refused(*flags, home=tmp_path / "home")

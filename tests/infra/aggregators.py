@@ -13,10 +13,10 @@ import psutil
 from infra.counting import expected_sums, rollup_sums
 from infra.process import Process, free_port
 from infra.waiting import until
-from tokentide_aggregator.price_event import price_of
 from tokentide_common.broker import Publisher, Record, ensure_topics
 from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.pricing import Prices
+from tokentide_common.pricing.call_price import price_of
 from tokentide_common.store import Store
 from tokentide_common.topics import USAGE
 

@@ -8,12 +8,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokentide_aggregator.block import Price
 from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.links import Links
-from tokentide_aggregator.price_event import price_of
 from tokentide_aggregator.processing import MoreNeeded, Outcome, Processor
 from tokentide_aggregator.recent import RecentRows
 from tokentide_common.broker import Publisher
@@ -22,6 +20,7 @@ from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.merge import add, merged, nano_usd
 from tokentide_common.metrics import Metrics
 from tokentide_common.pricing import Prices
+from tokentide_common.pricing.call_price import Price, price_of
 from tokentide_common.store import Store, rows
 
 ROLLUPS = (

@@ -40,6 +40,14 @@ class Forgetting(Keeping):
     def set_password(self, service: str, username: str, password: str) -> None: ...
 
 
+class Broken(Keeping):
+    """Cannot even be looked at."""
+
+    @property
+    def backends(self) -> list[KeyringBackend]:
+        raise RuntimeError("no session bus")
+
+
 @contextlib.contextmanager
 def keyring_in_use(backend: KeyringBackend) -> Iterator[None]:
     """Let this process use a keyring."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from infra.raw_upstream import RawUpstream
 from infra.waiting import until
 from tokentide_common.accounts import KeyRecord
-from tokentide_common.errors import Unauthorized
+from tokentide_common.errors import RateLimited, Unauthorized
 from tokentide_common.events import UsageEvent
 from tokentide_common.limit_facts import LimitFact
 from tokentide_common.metrics import Metrics
@@ -128,6 +128,9 @@ class OpenGate:
 
     def still_admits(self, admission: Admission, upstream: Upstream) -> bool:
         return True
+
+    def over_budget(self, admission: Admission, method: bytes) -> RateLimited | None:
+        return None
 
 
 @dataclass

@@ -12,10 +12,14 @@ KEY = "tt_a_stub"
 
 
 class QueryStub:
-    """Answers by the last word of the path; `asked` is what was asked."""
+    """Answers by the last word of the path; `asked` is what was asked.
+
+    What is posted is in `posted`, and takes the first of the answers under its name.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
+        self.posted: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[str, Any] = {}
         self.problem: tuple[int, dict[str, Any]] | None = None
         stub = self
@@ -28,6 +32,16 @@ class QueryStub:
                 status, body = stub.problem or (200, stub.answers[name])
                 content = json.dumps(body).encode()
                 self.send_response(status)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_POST(self) -> None:
+                name = self.path.rpartition("/")[2]
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                stub.posted.append((name, body))
+                content = json.dumps(stub.answers[name].pop(0)).encode()
+                self.send_response(200)
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

@@ -27,6 +27,7 @@ AREAS = (
     "audit",
     "plans",
     "budgets",
+    "repricing",
 )
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/keys"): {"kind": "m", "name": "x"},
@@ -44,6 +45,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/plans/{plan_id}"): {"monthly_usd": "1"},
     ("POST", "/budgets"): {"name": "x", "amount": "1"},
     ("PATCH", "/budgets/{budget_id}"): {"amount": "2"},
+    ("POST", "/repricing"): {"dry_run": True},
 }
 
 

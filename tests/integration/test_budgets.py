@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,13 +14,17 @@ from infra.account_desks import office
 from infra.ledger_rows import call, insert_calls, upgrade
 from infra.query_client import NOW, Caller, query_api
 from infra.topics import all_records
-from tokentide_common.accounts_schema import budget_alerts, outbox
+from tokentide_common.accounts_schema import budget_alerts, budget_stops, outbox
 from tokentide_common.broker import Publisher, ensure_topics
-from tokentide_common.database import reading
+from tokentide_common.database import reading, selected
+from tokentide_common.stop_directory import LiveStops
 from tokentide_common.topics import ALERTS
 from tokentide_query_api.money import budgets
+from tokentide_query_api.money.budget_spans import span_at
+from tokentide_query_api.money.budget_stops import note_stop
 from tokentide_query_api.money.budget_watch import BudgetWatch
-from tokentide_query_api.money.budget_words import Channel, NewBudget
+from tokentide_query_api.money.budget_words import BudgetChange, Channel, NewBudget
+from tokentide_query_api.periods import zone_named
 
 USD = 10**9
 MAIL = [{"kind": "email", "address": "boss@acme.example"}]
@@ -107,6 +112,42 @@ async def test_the_watch_tells_once_though_late_data_crosses_back_and_forth(stor
         assert await looked() == (2, 2)
         await first.stop()
         assert await looked() == (2, 2)
+
+
+async def test_the_watch_notes_what_is_stopped_until_the_period_ends_or_the_budget_is_raised(store, tmp_path):
+    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+        desk = msgspec.structs.replace(at.desk, clock=lambda: NOW)
+        by, large = at.by("admin"), spent(95, team="t")
+        wanted = NewBudget(name="t", scope="team", scope_value="t", amount="100", hard_stop=True)
+        made = await budgets.create(desk, by, wanted)
+        await budgets.create(desk, by, NewBudget(name="soft", amount="1"))
+        stops = LiveStops(partial(selected, at.people.engine), wall_clock=NOW.timestamp)
+
+        async def stopped(now: datetime = NOW) -> tuple[bool, int]:
+            moved = msgspec.structs.replace(desk, clock=lambda: now)
+            watch = BudgetWatch(moved, store, at.people.engine)
+            await watch.look()
+            await watch.stop()
+            with reading(at.people.engine) as connection:
+                noted = len(connection.execute(sa.select(budget_stops)).all())
+            await stops.refresh()
+            return stops.stop_of("org_a", [("team", "t")]) is not None, noted
+
+        await insert_calls(store, [large])
+        assert await stopped() == (False, 0)
+        small = await upgrade(store, large, {**large, "cost_nano": 100 * USD})
+        assert await stopped() == (True, 1)
+        await budgets.change(desk, by, made.budget_id, BudgetChange(amount="100.5"), made.version)
+        await stops.refresh()
+        assert stops.stop_of("org_a", [("team", "t")]) is None, "before anybody has looked"
+        assert await stopped() == (False, 0)
+        await upgrade(store, small, {**large, "cost_nano": 101 * USD})
+        assert await stopped() == (True, 1)
+        assert await stopped(datetime(2026, 12, 1, tzinfo=UTC)) == (False, 0)
+        november = span_at("monthly", NOW, zone_named("UTC"))
+        assert await note_stop(desk, made.budget_id, november, 101 * USD)
+        await budgets.remove(desk, by, made.budget_id)
+        assert not await note_stop(desk, made.budget_id, november, 101 * USD)
 
 
 async def test_a_period_that_is_over_is_still_watched_for_a_week(store, tmp_path):

@@ -25,6 +25,9 @@ from infra.ingest_stub import KEY as INGEST_KEY
 from infra.ingest_stub import IngestStub
 from infra.keyrings import keyring_in_use
 from tokentide.__main__ import main
+from tokentide.failures import Failure
+from tokentide.login import keep_or_revoke
+from tokentide.stored_login import Keys, StoredLogin
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.accounts_schema import api_keys
 from tokentide_common.database import Engine, open_database, reading
@@ -33,6 +36,16 @@ from tokentide_query_api.app import create_app
 from tokentide_query_api.settings import QuerySettings
 
 _USER_CODE = re.compile(r"enter\s+(\S+)")
+LOGIN: dict[str, Any] = {
+    "server": "http://127.0.0.1:9",
+    "organization_id": "org_a",
+    "organization": "Org A",
+    "user_id": "usr_1",
+    "email": "ada@example.com",
+    "machine_id": "m",
+    "logged_in_at": "2026-11-22T10:00:00+00:00",
+    "key_ids": ["key_1", "key_2"],
+}
 
 
 class Installation:
@@ -47,13 +60,17 @@ class Installation:
         """An API key of the organisation itself."""
 
     def approve(self, user_code: str) -> None:
-        answer = httpx.post(
-            f"{self.url}/api/v1/auth/device/decision",
-            json={"user_code": user_code, "approve": True},
-            headers={"authorization": f"Bearer {self.ada.token}"},
-            trust_env=False,
-        )
-        assert answer.status_code == 200, answer.text
+        self._posted("auth/device/decision", {"user_code": user_code, "approve": True})
+
+    def issued(self, kind: str) -> tuple[str, str]:
+        made = self._posted("keys", {"kind": kind, "name": "made"})
+        return made["key"], made["key_id"]
+
+    def _posted(self, path: str, body: dict[str, Any]) -> Any:
+        bearer = {"authorization": f"Bearer {self.ada.token}"}
+        answer = httpx.post(f"{self.url}/api/v1/{path}", json=body, headers=bearer, trust_env=False)
+        assert answer.is_success, answer.text
+        return answer.json()
 
     def live_keys(self) -> set[str]:
         live = sa.select(api_keys.c.key_id).where(api_keys.c.revoked_at.is_(None))
@@ -163,9 +180,16 @@ def log_in(installation: Installation, terminal: Terminal) -> dict[str, Any]:
 
 def test_a_machine_is_logged_in_used_and_logged_out(installation: Installation, terminal: Terminal) -> None:
     log_in(installation, terminal)
-    before = installation.live_keys()
+    kept = terminal.login_file.read_text()
+    machine_key, api_key = json.loads(kept)["key_ids"]
+    assert terminal.run("keys", "revoke", api_key)[0] == 0
+    unable = terminal.json("logout")
+    assert (unable["revoked"], "401" in unable["error"]) == ([], True)
+    assert machine_key in installation.live_keys()
+
+    terminal.login_file.write_text(kept)
     told = log_in(installation, terminal)
-    assert len(before - installation.live_keys()) == 2, "the login before left keys"
+    assert machine_key not in installation.live_keys(), "the login before left a key"
     assert told["user"]["email"] == installation.ada.email
     assert told["organization"] == {"id": "org_a", "name": "Org A"}
     assert (told["kept_in"], told["ingest"]) == (str(terminal.login_file), installation.ingest.url)
@@ -175,6 +199,7 @@ def test_a_machine_is_logged_in_used_and_logged_out(installation: Installation, 
     assert (status["logged_in"], status["role"], status["machine_id"]) == (True, "member", told["machine_id"])
     assert (status["query"]["reachable"], status["ingest"]["reachable"]) == (True, True)
     assert (status["last_push_at"], status["pending_events"]) == (None, 0)
+    assert (status["keys_end_known"], status["keys_end_at"] is None) == (True, False)
 
     (machine,) = terminal.json("machines", "list")
     assert (machine["machine_id"], machine["user_id"]) == (told["machine_id"], installation.ada.user_id)
@@ -224,7 +249,8 @@ def test_what_waits_is_counted_without_being_sent_and_a_push_is_remembered(
     assert after["last_push_at"]
 
     terminal.set(TOKENTIDE_KEY=installation.key)
-    asking = terminal.json("status", code=75)
+    asking = terminal.json("status")
+    assert asking["keys_end_known"] is False
     assert (asking["logged_in"], asking["organization"], asking["user"]) == (False, "Org A", None)
 
 
@@ -238,17 +264,7 @@ def test_a_login_is_broken_off_without_a_trace(installation: Installation, termi
 
 
 def test_a_logout_without_the_server_forgets_and_says_which_keys_still_work(terminal: Terminal) -> None:
-    login = {
-        "server": "http://127.0.0.1:9",
-        "organization_id": "org_a",
-        "organization": "Org A",
-        "user_id": "usr_1",
-        "email": "ada@example.com",
-        "machine_id": "m",
-        "logged_in_at": "2026-11-22T10:00:00+00:00",
-        "key_ids": ["key_1", "key_2"],
-        "keys": {"machine_key": "tt_m_secret", "api_key": "tt_a_secret"},
-    }
+    login = {**LOGIN, "keys": {"machine_key": "tt_m_secret", "api_key": "tt_a_secret"}}
     terminal.login_file.parent.mkdir(parents=True)
     terminal.login_file.write_text(json.dumps(login))
     code, out, err = terminal.run("logout")
@@ -256,6 +272,17 @@ def test_a_logout_without_the_server_forgets_and_says_which_keys_still_work(term
     assert "key_1, key_2" in err
     assert "secret" not in out + err
     assert terminal.run("logout")[0] == 0
+
+
+def test_keys_that_cannot_be_kept_are_revoked(installation: Installation, terminal: Terminal) -> None:
+    (machine_key, machine), (api_key, api) = installation.issued("m"), installation.issued("a")
+    login = StoredLogin(**{**LOGIN, "server": installation.url, "key_ids": [machine, api]})
+    terminal.login_file.parent.parent.mkdir()
+    terminal.login_file.parent.write_text("no folder")
+    with pytest.raises(Failure, match="cannot be kept") as caught:
+        keep_or_revoke(login, Keys(machine_key, api_key), in_file=True)
+    assert "are revoked" in caught.value.hint
+    assert not {machine, api} & installation.live_keys()
 
 
 def test_a_refused_change_is_said_in_the_servers_words(

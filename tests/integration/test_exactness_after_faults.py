@@ -18,6 +18,7 @@ from tokentide_aggregator.fold import Waiting
 from tokentide_common.broker import Publisher, ensure_topics
 from tokentide_common.events import UsageEvent, decode_wire_event
 from tokentide_common.merge import canonical
+from tokentide_common.repricing import reprice_record
 
 
 def call(number: int, **fields: Any) -> UsageEvent:
@@ -61,6 +62,41 @@ async def test_a_crash_with_a_broker_that_forgets_counts_what_is_sent_again_once
         await counter.count(70, keep=True)
     await publisher.stop()
     await assert_exact(store, counter, before)
+    counter.close()
+
+
+@pytest.mark.parametrize("point", ["before_insert", "after_insert", "after_seen"])
+async def test_a_call_priced_anew_stays_exact_through_a_crash_and_other_prices_at_the_replay(
+    store, tmp_path, point
+):
+    counter = Counter(store, tmp_path, "t")
+    calls = [call(n) for n in range(60)]
+    counter.append(calls)
+    await counter.count_all(60)
+    asked = [reprice_record("o", e.call_id, e.occurred_at) for e in calls[::2] * 2]
+    asked.append(reprice_record("o", "req_nobody_knows", NOON))
+    for record in asked:
+        counter.append([decode_wire_event(record.value or b"")], headers=tuple(record.headers))
+    counter.append([call(2, output_tokens=900)])
+    counter.restart(crash_at(point), price=lambda e: e.output_tokens * 5 or None)
+    with pytest.raises(Crash):
+        await counter.count(70, commit=False)
+    counter.restart(price=lambda e: e.output_tokens * 7)
+    await counter.count_all(70)
+    said = await rollup_sums(store, "o")
+    assert said["ledger"]["calls"] == 60
+    assert said == dict.fromkeys(said, said["ledger"])
+    live = {row["call_id"]: row for row in await live_rows(store, "o")}
+    assert len(live) == 60
+    once = 7 if point == "before_insert" else 5
+    for n, e in enumerate(calls):
+        output = 900 if n == 2 else e.output_tokens
+        row = live[e.call_id]
+        if n % 2 == 0 and n != 2:
+            assert row["price_version"] == "other", "the row of whoever wrote first stands"
+            assert row["cost_nano"] == output * once
+        elif n != 2:
+            assert row["price_version"] != "other"
     counter.close()
 
 

@@ -151,7 +151,7 @@ async def test_role_and_teams_follow_the_groups_at_each_login(database_url: str)
         assert (await at.client.get("/api/v1/auth/me", headers=bearer)).status_code == 401
         actions = [action for (action,) in at.rows(sa.select(audit_log.c.action).order_by(audit_log.c.at))]
         assert {"user.identity_linked", "member.added", "member.changed", "member.removed"} <= set(actions)
-        assert {"team.created", "team.member_added", "team.member_removed", "session.opened"} <= set(actions)
+        assert {"team.created", "team.joined", "team.left", "session.opened"} <= set(actions)
 
 
 async def test_a_person_who_comes_twice_at_once_becomes_one_user(database_url: str) -> None:

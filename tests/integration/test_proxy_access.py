@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from infra.provider_answers import anthropic_message
 from infra.raw_upstream import RawUpstream, ok
 from infra.waiting import until
 from tokentide_common.accounts import create_organization, issue_key, revoke_key
-from tokentide_common.database import Engine, open_database
+from tokentide_common.accounts_schema import budget_stops, budgets
+from tokentide_common.database import Engine, open_database, writing
 from tokentide_common.provider_credentials import Vault, keep_credential
 from tokentide_common.serving import serving
 from tokentide_proxy.app import create_app, serving_options
@@ -41,7 +45,9 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    # There is no broker here: whoever stops would wait for it in vain.
+    monkeypatch.setattr("tokentide_proxy.app._TAP_DRAIN_S", 0.1)
     url = f"sqlite:///{tmp_path / 'accounts.db'}"
     engine = open_database(url)
     org_id = create_organization(engine, "o")
@@ -97,6 +103,31 @@ async def test_a_revoked_key_is_refused_within_five_seconds(world: World) -> Non
         return (await world.ask(x_api_key=world.key)).status_code == 401
 
     await until(refused, within_s=5)
+
+
+async def test_a_used_up_budget_is_told_in_the_words_of_each_provider_and_asks_none(world: World) -> None:
+    made = {"budget_id": "b", "org_id": world.org_id, "name": "all", "scope": "organisation", "amount": 9}
+    made |= {"period": "monthly", "unit": "usd", "thresholds": "[]", "channels": b"", "hard_stop": True}
+    until_s = int(time.time()) + 100
+    with writing(world.engine) as connection:
+        connection.execute(sa.insert(budgets).values(created_at=datetime.now(UTC), **made))
+        connection.execute(sa.insert(budget_stops).values(budget_id="b", until_s=until_s, used=9))
+    told, sent = [], {"x-tokentide-key": world.key, "authorization": "Bearer theirs"}
+    app, options = create_app(world.settings), serving_options(world.settings)
+    async with serving(app, host="127.0.0.1", port=0, options=options) as port:
+        base = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=base, trust_env=False, headers=sent) as http:
+            for path in ("/v1/messages", "/openai/v1/responses", "/gemini/v1beta/models/m:generateContent"):
+                answer = await http.post(path, content=b"{}")
+                assert (answer.status_code, answer.headers["x-should-retry"]) == (429, "false")
+                assert answer.headers["x-tokentide-error"] == "budget_used_up"
+                assert 90 <= int(answer.headers["retry-after"]) <= 100
+                told.append(answer.json())
+            assert world.upstream.requests == []
+            assert (await http.get("/v1/models")).status_code == 200, "what only reads passes"
+    assert (told[0]["type"], told[0]["error"]["type"]) == ("error", "rate_limit_error")
+    assert (told[1]["error"]["type"], told[1]["error"]["code"]) == ("insufficient_quota", "budget_used_up")
+    assert (told[2]["error"]["code"], told[2]["error"]["status"]) == (429, "RESOURCE_EXHAUSTED")
 
 
 async def test_traffic_goes_on_and_events_wait_on_disk_with_the_broker_away(world: World) -> None:

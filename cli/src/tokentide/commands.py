@@ -33,11 +33,18 @@ def build_app() -> App:
     app.command("tokentide.doctor:doctor", name="doctor", help="Check what is set up, and say what to do.")
     mcp = "tokentide.mcp_server:serve" if find_spec("mcp") else "tokentide.light:no_mcp"
     app.command(mcp, name="mcp", help="Answer questions of models about usage, over MCP.")
+    app.command(_admin())
     app.command(_keys())
     app.command(_machines())
     app.command(_provider_keys())
     app.register_install_completion_command()
     return app
+
+
+def _admin() -> App:
+    admin = App(name="admin", help="What administrators do to the organisation's data.")
+    admin.command("tokentide.reprice:reprice", name="reprice", help="Price history by the prices of today.")
+    return admin
 
 
 def _keys() -> App:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ Service = Literal["ingest", "query"]
 APP: Final = "tokentide"
 _KEY_FIELD: Final = {"ingest": "machine_key", "query": "api_key"}
 _KEY_LETTER: Final = {"ingest": "m", "query": "a"}
+# An API key that may manage also sends.
+_TAKEN: Final = {"ingest": ("tt_m_", "tt_a_"), "query": ("tt_a_",)}
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -87,6 +90,14 @@ def find_connection(service: Service, url: str | None, key: str | None, data_dir
             code=Exit.USAGE,
         )
     return Connection(address.rstrip("/"), key)
+
+
+def usual_connection(service: Service, environ: Mapping[str, str], data_dir: Path | None) -> Connection:
+    """Return where a service is for a command without flags. Raises as `find_connection`."""
+    url, key = environ.get(f"TOKENTIDE_{service.upper()}_URL"), environ.get("TOKENTIDE_KEY", "")
+    # One variable serves all commands, and holds the key of one kind.
+    fits = key.startswith(_TAKEN[service])
+    return find_connection(service, url or None, key if fits else None, data_dir)
 
 
 def query_address(url: str | None, data_dir: Path | None) -> str:

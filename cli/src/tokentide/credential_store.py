@@ -14,10 +14,10 @@ _NO_KEYRINGS: Final = ("keyring.backends.fail", "keyring.backends.null", "keyrin
 
 def keyring_keep(account: str, secret: str) -> str:
     """Keep a secret in the system's keyring and return its name; empty: there is none that works."""
-    backend = _usable()
-    if backend is None:
-        return ""
     try:
+        backend = _usable()
+        if backend is None:
+            return ""
         backend.set_password(_SERVICE, account, secret)
         kept = backend.get_password(_SERVICE, account)
     except Exception:  # backends raise whatever their system does; the file serves then
@@ -28,8 +28,8 @@ def keyring_keep(account: str, secret: str) -> str:
 
 def keyring_secret(account: str) -> str | None:
     """Return a secret that was kept, or None: forgotten, or the keyring is locked or away."""
-    backend = _usable()
     try:
+        backend = _usable()
         return backend.get_password(_SERVICE, account) if backend is not None else None
     except Exception:  # as in `keyring_keep`
         return None
@@ -37,10 +37,10 @@ def keyring_secret(account: str) -> str | None:
 
 def keyring_forget(account: str) -> bool:
     """Forget a secret; tell whether it is gone."""
-    backend = _usable()
-    if backend is None:
-        return False
     try:
+        backend = _usable()
+        if backend is None:
+            return False
         if backend.get_password(_SERVICE, account) is not None:
             backend.delete_password(_SERVICE, account)
     except Exception:  # as in `keyring_keep`

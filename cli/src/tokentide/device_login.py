@@ -56,6 +56,13 @@ class Granted(msgspec.Struct, frozen=True):
     api_key: str
     organisation: Named
     user: User
+    machine_key_id: str = ""
+    api_key_id: str = ""
+
+    @property
+    def key_ids(self) -> list[str]:
+        """In the order to revoke them: the API key last, with which that is done. Older servers tell none."""
+        return [key_id for key_id in (self.machine_key_id, self.api_key_id) if key_id]
 
 
 _Told = TypeVar("_Told", Codes, Granted)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
-from tokentide.connection import find_connection
+from tokentide.account_requests import AccountRequests
+from tokentide.connection import Connection, find_connection
 from tokentide.failures import Exit, Failure
-from tokentide.lake import Lake, partitions_of
+from tokentide.lake import Contents, Lake, partitions_of
 from tokentide.options import DataDir, Json, Key, QueryUrl
 from tokentide.periods import period_parameters
 from tokentide.terminal import notes, write_json
 from tokentide.usage_queries import UsageQueries
+
+_SEE_ALL: Final = ("owner", "admin")
 
 
 def export(
@@ -43,8 +46,9 @@ def export(
             hint="write to a folder, then bring it there, for example with `aws s3 sync`",
             code=Exit.USAGE,
         )
-    queries = UsageQueries(find_connection("query", url, key, data_dir), period_parameters(period, "UTC"))
-    lake = Lake(Path(to), partition)
+    connection = find_connection("query", url, key, data_dir)
+    queries = UsageQueries(connection, period_parameters(period, "UTC"))
+    lake = Lake(Path(to), _contents(connection, partition))
     written = removed = 0
     found = partitions_of(queries.buckets(partition), partition)
     for part in found:
@@ -61,3 +65,10 @@ def export(
     else:
         notes().print(f"{written} files written, {removed} removed, {told['unchanged']} unchanged in {to}")
     return Exit.OK
+
+
+def _contents(connection: Connection, partition: str) -> Contents:
+    """Return what this key exports: an admin's all of the organisation, a member's their own calls."""
+    me = AccountRequests(connection).get("auth/me")
+    mine = "" if me["role"] in _SEE_ALL or me["user"] is None else me["user"]["id"]
+    return Contents(partition=partition, organization_id=me["organisation"]["id"], user_id=mine)

@@ -17,9 +17,15 @@ TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HINTS: Final = {
     401: "log in again with `tokentide login`, or check TOKENTIDE_KEY or --key: `push` needs a machine key"
     " (tt_m_…), the others an API key (tt_a_…)",
-    403: "this key may not do that: `push` needs a machine key (tt_m_…), the others an API key (tt_a_…)",
+    403: "who refuses is no Tokentide server: something in front of it, or another program at this address?",
     404: "check the address: is another program listening there?",
     413: "a proxy in front of the server may allow smaller bodies than 10 MiB",
+}
+
+
+# By the code of a Tokentide server; the words of its other refusals say what to do.
+_HINTS_OF_CODES: Final = {
+    "forbidden": "ask an owner or admin of the organisation, or take a key of another role or scope",
 }
 
 
@@ -59,12 +65,13 @@ def refusal(answer: httpx.Response) -> Failure:
     said = problem.detail or problem.title or answer.reason_phrase
     code = f" ({problem.code})" if problem.code else ""
     fields = "".join(f"\n  {error.field}: {error.detail}" for error in problem.errors)
-    # Who names a code is a Tokentide server, which lacks nothing but the thing that was asked for.
-    known = answer.status_code == httpx.codes.NOT_FOUND and problem.code
+    # Who names a code is a Tokentide server: the address is right, and the key is good.
+    known = answer.status_code in (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND) and problem.code
+    hint = _HINTS_OF_CODES.get(problem.code, "") if known else _HINTS.get(answer.status_code, "")
     where = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}"
     return Failure(
         f"{where} answered {answer.status_code}{code}: {said}{fields}",
-        hint="" if known else _HINTS.get(answer.status_code, ""),
+        hint=hint,
         code=Exit.TRY_LATER if answer.status_code in TRY_AGAIN else Exit.FAILED,
     )
 

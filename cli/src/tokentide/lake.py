@@ -1,4 +1,4 @@
-"""A folder of Parquet files by day or hour: where each lies, and which calls it was made of."""
+"""A folder of Parquet files by day or hour: whose calls it has, where each lies, what it was made of."""
 
 from __future__ import annotations
 
@@ -12,11 +12,30 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from tokentide.failures import Exit, Failure
 from tokentide.files import replace_file
 
 _WIDTH: Final = {"day": timedelta(days=1), "hour": timedelta(hours=1)}
 _STATE: Final = "_tokentide.json"  # readers of such folders pass over names that begin like this
 _FILE: Final = "calls.parquet"
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """What a folder holds: of two of these together every sum would be wrong."""
+
+    partition: str
+    organization_id: str
+    user_id: str
+    """Whose calls; empty: all of the organisation."""
+
+    def __str__(self) -> str:
+        whose = f"user {self.user_id}" if self.user_id else "everybody"
+        return f"a file for each {self.partition} with the calls of {whose} in {self.organization_id}"
+
+
+class _State(msgspec.Struct, frozen=True):
+    contents: Contents
+    files: dict[str, str]
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -41,12 +60,15 @@ def partitions_of(timeseries: dict[str, Any], width: str) -> list[Partition]:
 
 
 class Lake:
-    """The folder. Its state says of each file what it was made of; without it all are written anew."""
+    """The folder. Its state says of each file what it was made of; without it all are written anew.
 
-    def __init__(self, folder: Path, width: str) -> None:
+    Raises `Failure` for a folder that holds something else.
+    """
+
+    def __init__(self, folder: Path, contents: Contents) -> None:
         self._folder = folder
-        self._width = width
-        self._digests = _read(folder / _STATE)
+        self._contents = contents
+        self._digests = _read(folder, contents)
 
     def has(self, part: Partition) -> bool:
         """Tell whether the file is there and made of these very sums."""
@@ -80,17 +102,29 @@ class Lake:
 
     def _name(self, part: Partition) -> str:
         place = f"year={part.start:%Y}/month={part.start:%m}/day={part.start:%d}"
-        return f"{place}/hour={part.start:%H}/{_FILE}" if self._width == "hour" else f"{place}/{_FILE}"
+        return (
+            f"{place}/hour={part.start:%H}/{_FILE}"
+            if self._contents.partition == "hour"
+            else f"{place}/{_FILE}"
+        )
 
     def _path(self, part: Partition) -> Path:
         return self._folder / self._name(part)
 
     def _save(self) -> None:
-        replace_file(self._folder / _STATE, msgspec.json.encode(self._digests, order="sorted"))
+        state = _State(self._contents, self._digests)
+        replace_file(self._folder / _STATE, msgspec.json.encode(state, order="sorted"))
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(folder: Path, contents: Contents) -> dict[str, str]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        state = msgspec.json.decode((folder / _STATE).read_bytes(), type=_State)
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return {}
+    if state.contents != contents:
+        raise Failure(
+            f"{folder} holds {state.contents}; asked for is {contents}",
+            hint="name another folder with --to, or remove this one first",
+            code=Exit.USAGE,
+        )
+    return state.files

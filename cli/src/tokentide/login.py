@@ -60,23 +60,25 @@ def login(
     server = query_address(url, data_dir)
     _warn_of_plain_http(server)
     me = this_machine(state_dir or default_state_dir(), machine_id=machine)
+    # Everything that takes time or can go wrong comes first: once there are keys they are kept at once.
+    ingest = (ingest_url or _ingest_of(server)).rstrip("/")
+    previous = _previous()
     granted = _granted(server, me)
     keys = Keys(granted.machine_key, granted.api_key)
     found = StoredLogin(
         server=server,
-        ingest=(ingest_url or _ingest_of(server)).rstrip("/"),
+        ingest=ingest,
         organization_id=granted.organisation.id,
         organization=granted.organisation.name,
         user_id=granted.user.id,
         email=granted.user.email,
         machine_id=me.id,
         logged_in_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        key_ids=_key_ids(Connection(server, keys.api_key), me),
+        key_ids=granted.key_ids,
     )
-    previous = _previous()
-    stored = store_login(found, keys, in_file=keep_in_file)
+    stored = keep_or_revoke(found, keys, in_file=keep_in_file)
     if previous is not None:
-        _end(previous, stored)
+        _end(previous, stored, keys)
     _report(stored, as_json=as_json)
     return Exit.OK
 
@@ -111,37 +113,56 @@ def _ingest_of(server: str) -> str:
     return ""
 
 
-def _key_ids(connection: Connection, machine: Machine) -> list[str]:
-    """Return the ids of the keys that were just made, so that a logout can revoke them: newest come first."""
-    newest: dict[str, str] = {}
+def keep_or_revoke(found: StoredLogin, keys: Keys, *, in_file: bool) -> StoredLogin:
+    """Keep the login; where that cannot be its keys, which nobody has then, are revoked again."""
     try:
-        for key in AccountRequests(connection).every("keys"):
-            if key["machine_id"] == machine.id[:200]:
-                newest.setdefault(key["kind"], key["key_id"])
-    except Failure:
-        return []  # the login stands; only a logout will have to ask for them
-    return [newest[kind] for kind in ("m", "a") if kind in newest]
+        return store_login(found, keys, in_file=in_file)
+    except OSError as error:
+        revoked, _ = revoke_keys(found, keys.api_key)
+        left = ", ".join(key_id for key_id in found.key_ids if key_id not in revoked)
+        raise Failure(
+            f"the login cannot be kept in {login_file()}: {error}",
+            hint=f"make it writable and log in again; revoke {left} on the server"
+            if left
+            else "make it writable and log in again; the keys that were just made are revoked",
+        ) from None
 
 
 def _previous() -> StoredLogin | None:
     """Return the login that this one replaces, with its keys: the new ones may take their place."""
     try:
         stored = read_login()
-        return None if stored is None else msgspec.structs.replace(stored, keys=keys_of(stored))
     except Failure:
         return None
+    if stored is None:
+        return None
+    try:
+        return msgspec.structs.replace(stored, keys=keys_of(stored))
+    except Failure:
+        return stored
 
 
-def _end(previous: StoredLogin, stored: StoredLogin) -> None:
+def _end(previous: StoredLogin, stored: StoredLogin, keys: Keys) -> None:
     """Revoke the keys of the login before, so that logging in again and again leaves no keys behind."""
-    _, failure = revoke_keys(previous)
-    if failure is not None:
-        notes().print(f"keys of the login before still work: {', '.join(previous.key_ids)}", markup=False)
+    if _owner(previous) == _owner(stored):
+        api_key = keys.api_key  # it is good now; the one before may have ended, or be locked away
+    else:
+        api_key = previous.keys.api_key if previous.keys is not None else ""
+    revoked, failure = revoke_keys(previous, api_key)
+    if failure is not None or not previous.key_ids:
+        left = ", ".join(key_id for key_id in previous.key_ids if key_id not in revoked)
+        notes().print(
+            f"keys of the login before may still work: {left or 'their ids are unknown'}", markup=False
+        )
     if previous.kept_in != FILE_STORE and (previous.server, previous.kept_in) != (
         stored.server,
         stored.kept_in,
     ):
         keyring_forget(previous.server)
+
+
+def _owner(login: StoredLogin) -> tuple[str, str, str]:
+    return login.server, login.organization_id, login.user_id
 
 
 def _warn_of_plain_http(server: str) -> None:

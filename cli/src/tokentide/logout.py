@@ -22,7 +22,7 @@ def logout(*, as_json: Json = False) -> int:
         else:
             notes().print("not logged in")
         return Exit.OK
-    revoked, failure = revoke_keys(stored)
+    revoked, failure = _revoked(stored)
     gone = forget_login(stored)
     if as_json:
         error = failure.message if failure else None
@@ -33,7 +33,7 @@ def logout(*, as_json: Json = False) -> int:
         left = ", ".join(key_id for key_id in stored.key_ids if key_id not in revoked)
         why = f" ({failure.message})" if failure else ""
         notes().print(
-            f"until somebody revokes them there, keys still work: {left or 'their ids are unknown'}{why}",
+            f"until somebody revokes them there, keys may still work: {left or 'their ids are unknown'}{why}",
             markup=False,
         )
     if not gone:
@@ -41,16 +41,23 @@ def logout(*, as_json: Json = False) -> int:
     return Exit.OK
 
 
-def revoke_keys(stored: StoredLogin) -> tuple[list[str], Failure | None]:
-    """Revoke the keys of a login on its server; return which, and what came in between."""
-    revoked: list[str] = []
+def _revoked(stored: StoredLogin) -> tuple[list[str], Failure | None]:
     try:
-        requests = AccountRequests(Connection(stored.server, keys_of(stored).api_key))
-        # The API key, with which this is done, comes last.
+        api_key = keys_of(stored).api_key
+    except Failure as failure:
+        return [], failure
+    return revoke_keys(stored, api_key)
+
+
+def revoke_keys(stored: StoredLogin, api_key: str) -> tuple[list[str], Failure | None]:
+    """Revoke the keys of a login with a key of its user; return which, and what came in between."""
+    revoked: list[str] = []
+    requests = AccountRequests(Connection(stored.server, api_key))
+    try:
+        # The login's own API key comes last: with it all this is done at a logout.
         for key_id in stored.key_ids:
             answer = requests.send("DELETE", f"keys/{segment(key_id)}")
-            if answer.status_code == httpx.codes.UNAUTHORIZED:
-                return stored.key_ids, None  # revoked before, by somebody else, or expired
+            # Also 401: with an API key that has ended the machine key, which does not end, goes on.
             if not answer.is_success and answer.status_code != httpx.codes.NOT_FOUND:
                 raise refusal(answer)
             revoked.append(key_id)

@@ -86,7 +86,7 @@ def remove_machine(
     key: Key = None,
     data_dir: DataDir = None,
 ) -> int:
-    """Forget a machine and revoke its machine keys; what it has pushed stays counted."""
+    """Forget a machine and revoke the keys it pushes and asks with; what it has pushed stays counted."""
     AccountRequests(find_connection("query", url, key, data_dir)).delete(f"machines/{segment(machine_id)}")
     if as_json:
         write_json({"removed": machine_id})

@@ -31,7 +31,8 @@ def server(connection: Connection, zone: str) -> MCPServer:
     made = MCPServer(
         "tokentide",
         version=version("tokentide"),
-        instructions="Usage and cost of AI coding tools. Costs are US dollars; what is left out is zero.",
+        instructions="Usage and cost of AI coding tools. Costs are US dollars; what is left out is zero,"
+        " null unknown.",
     )
     for tool in Tools(connection, zone).all():
         made.add_tool(_explained(tool), annotations=ToolAnnotations(read_only_hint=True))

@@ -13,7 +13,8 @@ from tokentide.usage_queries import UsageQueries
 
 _ROWS: Final = 20
 _MOST_BYTES: Final = 20_000
-_SILENT: Final[tuple[object, ...]] = (None, "", 0, "0", [], {})
+# Without it a measure is zero and a list empty. Null stays: what is unknown is not zero.
+_SILENT: Final[tuple[object, ...]] = ("", 0, "0", [], {})
 Answer = dict[str, Any]
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 import msgspec
 
-from tokentide.connection import Connection, Service, find_connection
+from tokentide.connection import Connection, Service, usual_connection
 from tokentide.failures import Failure
 from tokentide.finding import Finding, State
 from tokentide.http import open_client, refusal
@@ -22,7 +22,6 @@ _TIMEOUT_S: Final = 5.0
 _SOURCES: Final = ("cli", "otlp", "proxy", "api")
 _SKEW_S: Final = 5
 _BAD_SKEW_S: Final = 300
-_LETTERS: Final = {"ingest": "tt_m_", "query": "tt_a_"}
 
 
 def server_findings(data_dir: Path | None) -> list[Finding]:
@@ -55,11 +54,8 @@ def skew(date: str, now: datetime, server: str) -> Finding:
 
 
 def _connection(service: Service, data_dir: Path | None, found: list[Finding]) -> Connection | None:
-    url, key = os.environ.get(f"TOKENTIDE_{service.upper()}_URL"), os.environ.get("TOKENTIDE_KEY", "")
-    # One variable serves all commands, and holds the key of one kind.
-    fits = key.startswith((_LETTERS[service], "tt_a_"))
     try:
-        return find_connection(service, url or None, key if fits else None, data_dir)
+        return usual_connection(service, os.environ, data_dir)
     except Failure as failure:
         found.append(Finding(service, "failed", failure.message, failure.hint))
         return None

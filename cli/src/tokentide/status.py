@@ -11,7 +11,7 @@ import msgspec
 from tokentide.account_requests import AccountRequests, segment
 from tokentide.account_tables import moment
 from tokentide.collecting import Collector
-from tokentide.connection import Connection, Service, default_state_dir, find_connection
+from tokentide.connection import Connection, Service, default_state_dir, usual_connection
 from tokentide.failures import Exit, Failure
 from tokentide.http import open_client
 from tokentide.log_files import log_roots, session_files
@@ -42,7 +42,9 @@ class Status(msgspec.Struct, kw_only=True):
     role: str | None = None
     machine_id: str
     keys_kept_in: str | None = None
+    keys_end_known: bool = False
     keys_end_at: str | None = None
+    """When the first of the login's keys ends; None: never, where that is known."""
     query: Server
     ingest: Server
     last_push_at: str | None = None
@@ -88,7 +90,7 @@ def _ask_query(found: Status, data_dir: Path | None, login: StoredLogin | None) 
         found.user = me["user"]["email"] if me["user"] else None
         found.organization, found.role = me["organisation"]["name"], me["role"]
         ends = [requests.get(f"keys/{segment(key_id)}")["expires_at"] for key_id in _ids(login, connection)]
-        found.keys_end_at = min(filter(None, ends), default=None)
+        found.keys_end_known, found.keys_end_at = bool(ends), min(filter(None, ends), default=None)
     except Failure as failure:
         # It answers, though it refuses: that is for whoever reads the error.
         found.query.reachable = found.query.reachable or failure.code is not Exit.TRY_LATER
@@ -115,11 +117,8 @@ def _ask_ingest(found: Status, data_dir: Path | None, folder: Path, me: Machine)
 
 
 def _connection(service: Service, server: Server, data_dir: Path | None) -> Connection | None:
-    url, key = os.environ.get(f"TOKENTIDE_{service.upper()}_URL"), os.environ.get("TOKENTIDE_KEY", "")
-    # One variable serves all commands, and holds the key of one kind.
-    fits = key.startswith("tt_m_" if service == "ingest" else "tt_a_")
     try:
-        connection = find_connection(service, url or None, key if fits else None, data_dir)
+        connection = usual_connection(service, os.environ, data_dir)
     except Failure as failure:
         server.error = failure.message
         return None
@@ -138,7 +137,7 @@ def _show(found: Status) -> None:
     rows = (
         ("who", f"{who}{role}"),
         ("login", f"keys in {found.keys_kept_in}" if found.logged_in else "none: keys from elsewhere"),
-        ("keys end", moment(found.keys_end_at) or "never" if found.logged_in else "unknown"),
+        ("keys end", moment(found.keys_end_at) or "never" if found.keys_end_known else "unknown"),
         ("machine", found.machine_id),
         ("query API", _said(found.query)),
         ("ingest", _said(found.ingest)),

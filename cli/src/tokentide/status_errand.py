@@ -14,6 +14,7 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str | None
     url: str | None
     key: str | None
+    machine: str | None
     day: str
     session: str
     windows: tuple[Window, ...]

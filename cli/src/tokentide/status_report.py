@@ -16,7 +16,7 @@ import msgspec
 from tokentide.connection import Connection, find_connection
 from tokentide.failures import Failure
 from tokentide.http import open_client
-from tokentide.machine import this_machine
+from tokentide.machine import Machine, this_machine
 from tokentide.periods import local_zone, period_parameters
 from tokentide.status_errand import Errand
 from tokentide.status_line import Window
@@ -35,7 +35,7 @@ def main() -> None:
     if errand.windows:
         with contextlib.suppress(Failure, httpx.HTTPError):
             connection = find_connection("ingest", errand.url, errand.key, data_dir)
-            if tell(connection, errand.windows, state_dir):
+            if tell(connection, errand.windows, this_machine(state_dir, machine_id=errand.machine)):
                 memory.told(errand.session, errand.windows)
     if errand.ask_today:
         with contextlib.suppress(Failure, InvalidOperation):
@@ -45,9 +45,9 @@ def main() -> None:
                 memory.costs(errand.day, _cost_of_today(connection))
 
 
-def tell(connection: Connection, windows: Sequence[Window], state_dir: Path) -> bool:
+def tell(connection: Connection, windows: Sequence[Window], machine: Machine) -> bool:
     """Send windows and say whether the server took them: these, this machine's id and name, nothing else."""
-    body = {"machine": this_machine(state_dir, machine_id=None), "limits": windows}
+    body = {"machine": machine, "limits": windows}
     with open_client(connection, timeout_s=_TIMEOUT_S) as client:
         answer = client.post(
             "/api/v1/cli/limits",

@@ -11,7 +11,7 @@ import msgspec
 
 from tokentide.connection import default_state_dir
 from tokentide.failures import Exit, Failure
-from tokentide.options import DataDir, IngestUrl, Key, StateDir
+from tokentide.options import DataDir, IngestUrl, Key, MachineId, StateDir
 from tokentide.status_errand import Errand
 from tokentide.status_line import read_status, status_line
 from tokentide.status_memory import StatusMemory
@@ -20,7 +20,12 @@ _MOST_BYTES: Final = 2**20
 
 
 def statusline(
-    *, url: IngestUrl = None, key: Key = None, data_dir: DataDir = None, state_dir: StateDir = None
+    *,
+    machine: MachineId = None,
+    url: IngestUrl = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    state_dir: StateDir = None,
 ) -> int:
     """Print a line for Claude Code's status line from the JSON that it writes to standard input.
 
@@ -50,6 +55,7 @@ def statusline(
                 data_dir=None if data_dir is None else str(data_dir),
                 url=url,
                 key=key,
+                machine=machine,
                 day=day,
                 session=status.session,
                 windows=status.windows if news else (),

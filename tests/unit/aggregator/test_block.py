@@ -83,6 +83,23 @@ def test_repeats_change_nothing(events):
     assert built(events + events, before).changes == []
 
 
+@given(st.lists(observations(), min_size=1, max_size=4))
+def test_a_call_to_be_priced_anew_gets_the_price_of_today_and_nothing_else(events):
+    before = built(events)
+    counted = {change.key: in_ledger(change.row) for change in before.changes}
+    asked = folded(events)
+    for group in asked.values():
+        group.events, group.priced_anew = [], True
+    (change,) = build(asked, counted, lambda _: 77, "v2").changes
+    new, old = decode_row(change.row), decode_row(before.changes[0].row)
+    assert (new.cost_nano, new.unpriced, new.price_version, new.version) == (77, False, "v2", old.version + 1)
+    for name in ("cost_nano", "unpriced", "price_version", "version"):
+        setattr(new, name, getattr(old, name))
+    assert new == old
+    assert change.taken_back == taken_back(old)
+    assert build(asked, {}, price, "v2").changes == [], "what was never counted is not counted by that"
+
+
 def test_the_row_taken_back_is_the_same_bytes_from_memory_and_from_the_table():
     event = canonical(
         UsageEvent(call_id="req_1", source="cli", org_id="o", occurred_at=NOON, tags={"b": "1", "a": "2"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,29 @@ def test_an_unknown_command_or_flag_is_a_usage_mistake(tokentide: Run) -> None:
     assert (unknown.code, 'Did you mean "push"' in unknown.err) == (Exit.USAGE, True)
     assert tokentide("push", "--nonsense").code == Exit.USAGE
     assert tokentide("push", "--wait", "-1").code == Exit.USAGE
+
+
+def test_what_the_system_refuses_is_said_without_a_traceback(tokentide: Run, home: Path) -> None:
+    (home / "file").write_text("no folder")
+    ended = tokentide("push", "--state-dir", str(home / "file" / "state"))
+    assert (ended.code, str(home / "file") in ended.err, "Traceback" in ended.err) == (
+        Exit.FAILED,
+        True,
+        False,
+    )
+
+
+def test_a_reader_that_has_enough_is_told_nothing(home: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tokentide", "logout", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert (process.returncode, said) == (Exit.FAILED, b"")
 
 
 def test_starting_the_client_loads_no_service_and_no_driver() -> None:

@@ -18,7 +18,9 @@ from tokentide.machine import Machine
 
 GRANTED = {
     "machine_key": "tt_m_1",
+    "machine_key_id": "key_m",
     "api_key": "tt_a_1",
+    "api_key_id": "key_a",
     "organisation": {"id": "org_a", "name": "A"},
     "user": {"id": "usr_1", "email": "ada@example.com", "display_name": "Ada"},
 }
@@ -96,6 +98,7 @@ def test_it_asks_at_the_interval_until_it_is_approved(scripted: Scripted) -> Non
         "tt_a_1",
         "ada@example.com",
     )
+    assert granted.key_ids == ["key_m", "key_a"]
     assert time.waits == [5, 5, 5]
     assert scripted.asked == [{"device_code": "device"}] * 3
 

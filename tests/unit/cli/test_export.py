@@ -24,7 +24,8 @@ def points(*calls: int) -> dict[str, Any]:
 
 @pytest.fixture
 def stub(query_stub: QueryStub) -> QueryStub:
-    query_stub.answers = {"timeseries": points(3, 0, 2), "calls": "the file"}
+    me = {"organisation": {"id": "org_a"}, "role": "member", "user": {"id": "usr_1"}}
+    query_stub.answers = {"me": me, "timeseries": points(3, 0, 2), "calls": "the file"}
     return query_stub
 
 
@@ -44,11 +45,11 @@ def test_a_day_is_a_file_and_only_what_changed_is_written_again(
     lake = tmp_path / "lake"
     command = ("export", "2026-11-20..2026-11-22", "--to", str(lake), "--json")
     assert json.loads(tokentide(*command).out) == {"written": 2, "removed": 0, "unchanged": 0}
-    assert stub.asked[0] == (
+    assert stub.asked[1] == (
         "timeseries",
         {"from": ["2026-11-20"], "to": ["2026-11-22"], "tz": ["UTC"], "bucket": ["day"]},
     )
-    assert stub.asked[1][1] == {
+    assert stub.asked[2][1] == {
         "from": ["2026-11-20T00:00:00+00:00"],
         "to": ["2026-11-21T00:00:00+00:00"],
         "format": ["parquet"],
@@ -88,3 +89,24 @@ def test_what_breaks_off_leaves_no_file_and_is_written_the_next_time(
 
 def test_an_address_is_no_folder(stub: QueryStub, tokentide: Run) -> None:
     assert tokentide("export", "--to", "s3://bucket/lake").code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("me", "partition"),
+    [
+        ({}, "hour"),
+        ({"organisation": {"id": "org_b"}}, "day"),
+        ({"user": {"id": "usr_2"}}, "day"),
+        ({"role": "admin"}, "day"),
+    ],
+)
+def test_a_folder_with_other_calls_or_partitions_is_left_alone(
+    stub: QueryStub, tokentide: Run, tmp_path: Path, me: dict[str, Any], partition: str
+) -> None:
+    lake = tmp_path / "lake"
+    assert tokentide("export", "--to", str(lake)).code == 0
+    before = files(lake)
+    stub.answers["me"] |= me
+    refused = tokentide("export", "--to", str(lake), "--partition", partition)
+    assert (refused.code, "another folder" in refused.err) == (Exit.USAGE, True)
+    assert files(lake) == before

@@ -80,6 +80,11 @@ async def test_answers_are_small_and_say_what_was_left_out(stub: QueryStub) -> N
     assert large["rows_left_out"] == 40 - len(large["rows"])
 
 
+def test_zero_is_left_out_and_what_is_unknown_is_not() -> None:
+    answer = {"calls": 0, "cost_usd": "0", "p95": None, "rows": [{"cost_usd": None, "errors": 0}]}
+    assert small(answer) == {"p95": None, "rows": [{"cost_usd": None}]}
+
+
 async def test_what_the_server_refuses_is_an_error_in_its_words_and_never_the_key(stub: QueryStub) -> None:
     stub.problem = (403, {"detail": "viewers see aggregates only", "code": "aggregates_only"})
     async with Client(server(Connection(stub.url, KEY), "")) as client:

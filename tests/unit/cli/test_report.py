@@ -86,3 +86,15 @@ def test_an_empty_report_says_so(stub: QueryStub, tokentide: Run) -> None:
     stub.answers["top-users"] = {**ANSWER, "rows": []}
     ended = tokentide("report", "top-users")
     assert (ended.code, "no calls" in ended.err) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [("forbidden", "owner or admin"), ("aggregates_only", ""), ("", "in front of it")]
+)
+def test_a_refusal_hints_at_what_helps_and_never_at_another_kind_of_key(
+    stub: QueryStub, tokentide: Run, code: str, hint: str
+) -> None:
+    stub.problem = (403, {"detail": "not for you", "code": code})
+    ended = tokentide("report")
+    assert (ended.code, "not for you" in ended.err, "tt_" in ended.err) == (Exit.FAILED, True, False)
+    assert hint in ended.err

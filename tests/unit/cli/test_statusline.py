@@ -77,7 +77,12 @@ def server() -> Iterator[Server]:
 def line(folder: Path, url: str, said: bytes) -> str:
     """Run the command once; it must succeed and print one line."""
     own = {"TOKENTIDE_KEY": "tt_a_stub", "TOKENTIDE_STATE_DIR": str(folder), "TZ": "UTC"}
-    own |= {"TOKENTIDE_INGEST_URL": url, "TOKENTIDE_QUERY_URL": url, "TOKENTIDE_DATA_DIR": str(folder)}
+    own |= {
+        "TOKENTIDE_MACHINE_ID": "m-named",
+        "TOKENTIDE_INGEST_URL": url,
+        "TOKENTIDE_QUERY_URL": url,
+        "TOKENTIDE_DATA_DIR": str(folder),
+    }
     ended = subprocess.run(
         [sys.executable, "-m", "tokentide", "statusline"],
         input=said,
@@ -108,7 +113,7 @@ async def test_the_line_is_printed_and_the_windows_reach_the_server_and_nothing_
             "resets_at": RESET.isoformat().replace("+00:00", "Z"),
         }
     ]
-    assert report["machine"].keys() == {"id", "name"}
+    assert (report["machine"].keys(), report["machine"]["id"]) == ({"id", "name"}, "m-named")
     assert CANARY.encode() not in body
     await until(lambda: "today $12.25" in line(tmp_path, server.url, said), within_s=30, what="today's cost")
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*.json"))

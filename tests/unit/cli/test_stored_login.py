@@ -11,9 +11,10 @@ import pytest
 from keyring.backend import KeyringBackend
 from keyring.backends import fail, null
 
-from infra.keyrings import Forgetting, Keeping, keyring_in_use
+from infra.keyrings import Broken, Forgetting, Keeping, keyring_in_use
 from tokentide.connection import Connection, default_data_dir, find_connection, query_address
 from tokentide.failures import Exit, Failure
+from tokentide.machine import this_machine
 from tokentide.stored_login import (
     FILE_STORE,
     Keys,
@@ -73,7 +74,7 @@ def test_keys_are_in_the_keyring_and_not_in_the_file(keeping: Keeping) -> None:
 
 
 @pytest.mark.parametrize(
-    "backend", [fail.Keyring(), null.Keyring(), Forgetting()], ids=lambda b: type(b).__name__
+    "backend", [fail.Keyring(), null.Keyring(), Forgetting(), Broken()], ids=lambda b: type(b).__name__
 )
 def test_without_a_keyring_that_keeps_keys_are_in_a_file_of_their_owner(
     home: Path, backend: KeyringBackend
@@ -150,3 +151,13 @@ def test_a_login_needs_an_address(no_keyring: None, url: str) -> None:
     with pytest.raises(Failure) as caught:
         query_address(url, None)
     assert caught.value.code == Exit.USAGE
+
+
+def test_this_machine_stays_the_one_that_logged_in_unless_it_is_named(
+    no_keyring: None, tmp_path: Path
+) -> None:
+    random = this_machine(tmp_path, machine_id=None).id
+    store_login(LOGIN, KEYS, in_file=True)
+    assert random not in {"", LOGIN.machine_id}
+    assert this_machine(tmp_path, machine_id=None).id == LOGIN.machine_id
+    assert this_machine(tmp_path, machine_id="named").id == "named"

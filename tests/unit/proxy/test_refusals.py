@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tokentide_common.errors import TooLarge, Unauthorized, Unavailable
+from tokentide_common.errors import RateLimited, TooLarge, Unauthorized, Unavailable
 from tokentide_proxy.exchange import Dialect, Upstream
 from tokentide_proxy.refusals import Refusal, refusal
 from tokentide_proxy.upstream_errors import UpstreamBroken, UpstreamTimeout
@@ -22,6 +22,10 @@ def told(error: Exception, dialect: Dialect) -> Refusal:
         (Unauthorized("no"), 401, "authentication_error", "unauthorized", "UNAUTHENTICATED"),
         (TooLarge("no"), 413, "request_too_large", "too_large", "INVALID_ARGUMENT"),
         (Unavailable("no", code="keys_unavailable"), 503, "api_error", "keys_unavailable", "UNAVAILABLE"),
+        (
+            RateLimited("no", code="budget_used_up"),
+            *(429, "rate_limit_error", "budget_used_up", "RESOURCE_EXHAUSTED"),
+        ),
         (UpstreamBroken("no"), 502, "api_error", "upstream_broken", "UNAVAILABLE"),
         (UpstreamTimeout("no"), 504, "timeout_error", "upstream_timeout", "DEADLINE_EXCEEDED"),
         (RuntimeError("no"), 500, "api_error", "internal_error", "INTERNAL"),

@@ -10,7 +10,7 @@ import pytest
 
 from infra.raw_upstream import RawUpstream, ok
 from infra.upstream_exchange import HEADERS, named, read, upstream_client
-from tokentide_proxy.addresses import is_public
+from tokentide_common.public_addresses import is_public
 from tokentide_proxy.upstream_errors import UpstreamRefusedAddress, UpstreamUnreachable
 
 NOT_PUBLIC = [

@@ -53,6 +53,7 @@ def bearer(secret: str, address: str = "") -> dict[str, str]:
         ("GET", "/api/v1/calls", "format=csv", "", "export"),
         ("GET", "/api/v1/calls", "", "application/vnd.apache.parquet", "export"),
         ("GET", "/api/v1/calls", "format=json", "text/csv", "read"),
+        ("GET", "/api/v1/export/calls", "", "", "export"),
         ("DELETE", "/api/v1/keys/key_1", "", "", "write"),
     ],
 )

@@ -20,7 +20,7 @@ from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.database import open_database
 from tokentide_common.metrics import Metrics
-from tokentide_common.serving import serving
+from tokentide_common.serving import listening, serving
 from tokentide_common.settings import SharedSettings, load
 from tokentide_common.store import Store
 from tokentide_ingest.app import create_app as create_ingest
@@ -63,7 +63,11 @@ async def embedded_system(
         broker_url, broker_ended = await stack.enter_async_context(
             embedded_broker(ports.broker, folder.broker_log)
         )
+        # Before anything is said of it: links in letters and at logins lead there.
+        query_door = listening("127.0.0.1", ports.query)
+        stack.callback(query_door.close)
         environ = _environment(folder, broker_url, ports, credentials)
+        environ = {**environ, "TOKENTIDE_QUERY_PORT": str(query_door.getsockname()[1])}
         store = Store(environ["TOKENTIDE_CLICKHOUSE_URL"], connections=8)
         stack.push_async_callback(store.close)
         consumer, aggregator_ended = await stack.enter_async_context(
@@ -78,7 +82,7 @@ async def embedded_system(
         stack.push_async_callback(keys.stop)
         await keys.start()
         query = create_query_api(load(QuerySettings, environ), store=store, engine=engine, keys=keys)
-        query_port = await stack.enter_async_context(serving(query, host="127.0.0.1", port=ports.query))
+        query_port = await stack.enter_async_context(serving(query, host="127.0.0.1", port=query_door))
         stack.callback(query.state.live.close)  # streams have no end of their own
         ingest = create_ingest(load(IngestSettings, environ), keys=keys)
         ingest_port = await stack.enter_async_context(serving(ingest, host="127.0.0.1", port=ports.ingest))
@@ -143,6 +147,4 @@ def _environment(
         "TOKENTIDE_BIND_HOST": "127.0.0.1",
         "TOKENTIDE_OTLP_GRPC_PORT": str(ports.otlp_grpc),
     }
-    if ports.query:  # what links in letters and at logins lead to
-        decided["TOKENTIDE_QUERY_PORT"] = str(ports.query)
     return {**suggested, **os.environ, **decided}

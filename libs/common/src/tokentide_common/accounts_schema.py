@@ -326,6 +326,7 @@ budgets = sa.Table(
     sa.Column("amount", sa.BigInteger, nullable=False),  # nano-dollars or tokens
     sa.Column("thresholds", sa.Text, nullable=False),  # thousandths, as JSON
     sa.Column("channels", sa.LargeBinary, nullable=False),  # sealed: the addresses of webhooks are secrets
+    sa.Column("hard_stop", sa.Boolean, nullable=False, server_default=sa.false()),
     _time("created_at"),
     _version(),
 )
@@ -341,6 +342,16 @@ budget_alerts = sa.Table(
     sa.Column("used", sa.BigInteger, nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),
     _time("decided_at"),
+)
+
+# Which budgets with a hard stop were used up when they were last looked at. It holds while the amount is not
+# above `used`: whoever raises the amount ends it in the same statement.
+budget_stops = sa.Table(
+    "budget_stops",
+    metadata,
+    _ref("budget_id", "budgets.budget_id", primary_key=True),
+    sa.Column("until_s", sa.BigInteger, nullable=False),  # the period's end, in seconds since 1970
+    sa.Column("used", sa.BigInteger, nullable=False),
 )
 
 # What is to be told to webhooks; it waits here until they took it.

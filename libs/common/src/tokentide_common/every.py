@@ -41,6 +41,10 @@ class Every:
         """Begin."""
         self._task = asyncio.create_task(self._again_and_again(), name=self._what)
 
+    async def now(self) -> None:
+        """Do it at once."""
+        await self._once()
+
     async def stop(self) -> None:
         """End, after a last time if that was asked for."""
         if self._task is None:

@@ -35,6 +35,7 @@ CounterName = Literal[
     "tokentide_ingest_requests_total",
     "tokentide_proxy_events_dropped_total",
     "tokentide_proxy_requests_total",
+    "tokentide_query_rate_limits_alone_total",
     "tokentide_query_requests_total",
     "tokentide_rank_recomputed_total",
     "tokentide_ranker_lease_changes_total",
@@ -223,6 +224,10 @@ METRICS: Final = (
     _gauge("tokentide_rank_last_success_timestamp_seconds", "Unix time of the last ranking written."),
     # query API
     _counter("tokentide_query_requests_total", "Requests answered, by route and status.", "route", "status"),
+    _counter(
+        "tokentide_query_rate_limits_alone_total",
+        "Requests counted by this replica alone, since the database that replicas count in was away.",
+    ),
     _histogram("tokentide_query_request_duration_seconds", _SECONDS, "Time to answer a request.", "route"),
 )
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}

@@ -20,16 +20,18 @@ async def serving(
     app: Callable[..., Any],
     *,
     host: str,
-    port: int,
+    port: int | socket.socket,
     drain_s: int = 10,
     options: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[int]:
     """Serve an app (0: any free port) and yield the port once it answers; drain it at the end.
 
-    Signals are left to the process. `options` go to `uvicorn.Config`.
-    Raises a `TokentideError` when the address is taken or the app does not start.
+    `port` may be what `listening` returned, for an app that has to know its address before.
+    Signals are left to the process. `options` go to `uvicorn.Config`. Raises a `TokentideError` when the
+    address is taken or the app does not start.
     """
-    listener = _listen(host, port)
+    listener = port if isinstance(port, socket.socket) else listening(host, port)
+    number = listener.getsockname()[1]
     config = uvicorn.Config(
         app,
         log_config=None,  # the process has configured its logs
@@ -41,13 +43,13 @@ async def serving(
         **{"http": BoundedHead, **(options or {})},
     )
     server = _Server(config)
-    task = asyncio.create_task(_run(server, listener), name=f"serving-{port}")
+    task = asyncio.create_task(_run(server, listener), name=f"serving-{number}")
     answering = asyncio.create_task(server.answering.wait())
     try:
         await asyncio.wait({task, answering}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             await task
-        yield listener.getsockname()[1]
+        yield number
     finally:
         answering.cancel()
         server.should_exit = True
@@ -99,7 +101,8 @@ async def _run(server: _Server, listener: socket.socket) -> None:
         raise TokentideError("the app did not start; the log says why", code="start_failed") from exc
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket whose address (0: any free port) nobody else gets. Raises a `TokentideError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

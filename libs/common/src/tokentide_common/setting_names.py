@@ -96,6 +96,7 @@ OF_SERVICES: Final = frozenset(
         "TOKENTIDE_STORE_TIMEOUT_S",
         "TOKENTIDE_TAG_VALUES",
         "TOKENTIDE_TRUSTED_PROXIES",
+        "TOKENTIDE_WEBHOOKS_PRIVATE",
     }
 )
 

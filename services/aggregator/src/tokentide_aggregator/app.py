@@ -25,7 +25,6 @@ from tokentide_aggregator.filter import CountedCalls
 from tokentide_aggregator.ledger import Ledger
 from tokentide_aggregator.limits import LimitsConsumer
 from tokentide_aggregator.links import Links
-from tokentide_aggregator.price_event import price_of
 from tokentide_aggregator.processing import Processor
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.broker import Publisher, bootstrap_servers, ensure_topics
@@ -33,6 +32,7 @@ from tokentide_common.database import Engine, open_database
 from tokentide_common.metrics import Metrics
 from tokentide_common.migrate import migrate
 from tokentide_common.pricing import Prices
+from tokentide_common.pricing.call_price import price_of
 from tokentide_common.retry import until_available
 from tokentide_common.store import Store
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import reduce
 
@@ -31,10 +31,7 @@ from tokentide_common.broker import Record
 from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.identity import call_hash
 from tokentide_common.merge import State, add, merged
-
-Price = Callable[[UsageEvent], int | None]
-"""Cost of a merged record in nano-dollars; None: no price is known."""
-
+from tokentide_common.pricing.call_price import Price
 
 FoldedCall = Group[UsageEvent]
 
@@ -55,8 +52,10 @@ def build(
     ahead: list[Record] = []
     for call, folded in calls.items():
         counted = known.get(call)
-        first = folded.events[0]
-        if counted is None and len(folded.events) == 1 and not first.same_as and is_plain(first):
+        if counted is None and not folded.events:
+            continue  # it is to be priced anew, and was never counted
+        first = _only(folded) if counted is None else None
+        if first is not None:
             changes.append(_first_change(call, first, price, price_version))
             noticed.take_first(first)
             days.add((first.org_id, first.occurred_at.toordinal()))
@@ -82,14 +81,24 @@ def build(
         ahead += records_of(links)
         if not moved:  # else whoever waits hears from the call that counts
             verdicts.extend(said)
-        if state == before:
+        # The guarantee: whether a row is written must not depend on the prices of this process. Another one
+        # may repeat the batch with other prices, over what this one has written under the same token.
+        if state == before and not (old is not None and folded.priced_anew):
             continue
         occurred_at, change = _change(counted, folded, state, price, price_version)
         changes.append(change)
-        days.add((first.org_id, occurred_at.toordinal()))
+        org_id, _ = folded.key
+        days.add((org_id, occurred_at.toordinal()))
         if old is not None:
-            days.add((first.org_id, old.occurred_at.toordinal()))
+            days.add((org_id, old.occurred_at.toordinal()))
     return Block(changes, verdicts, days, noticed=noticed, repeated=repeated, follow=follow, ahead=ahead)
+
+
+def _only(folded: FoldedCall) -> UsageEvent | None:
+    """Return the one plain observation that a batch has of a call, if that is all it has."""
+    event = folded.events[0]
+    plain = len(folded.events) == 1 and not event.same_as and is_plain(event)
+    return event if plain else None
 
 
 def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict], list[UsageEvent]]:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Final
 
 from tokentide_aggregator import counted_call
-from tokentide_aggregator.block import FoldedCall, Price, build
+from tokentide_aggregator.block import FoldedCall, build
 from tokentide_aggregator.counted_call import CountedCall
 from tokentide_aggregator.fold import ConsumedRecord, Folded, fold
 from tokentide_aggregator.known import known_calls
@@ -17,6 +17,7 @@ from tokentide_aggregator.rows import decode_row
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.events import EARLIEST, MAX_COUNT, UsageEvent, decode_wire_event
 from tokentide_common.merge import canonical
+from tokentide_common.pricing.call_price import Price
 from tokentide_common.store import Store
 from tokentide_common.topics import USAGE
 

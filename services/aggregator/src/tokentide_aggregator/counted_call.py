@@ -82,7 +82,7 @@ def joined(old: CountedCall | None, events: Sequence[UsageEvent]) -> tuple[int, 
     """
     found = {} if old is None else dict.fromkeys(_each(old.digests))
     found |= dict.fromkeys(digest(encode_event(event)) for event in events if not is_link(event))
-    latest = max(map(latest_ms, events))
+    latest = max(map(latest_ms, events), default=0)
     return max(latest, 0 if old is None else old.observed_ms), b"".join(found)[-_MOST_BYTES:]
 
 

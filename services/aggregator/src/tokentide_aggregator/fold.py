@@ -10,6 +10,7 @@ import msgspec
 
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.identity import call_hash
+from tokentide_common.repricing import REPRICE
 
 E = TypeVar("E")
 Key = tuple[str, str]
@@ -53,6 +54,8 @@ class Group(msgspec.Struct, Generic[E], gc=False):
     events: list[E]
     waiting: dict[int, Waiting]
     """Position in `events` → who waits for its verdict."""
+    priced_anew: bool = False
+    """It is to be priced anew, whatever else is said of it."""
 
 
 class Folded(NamedTuple, Generic[E]):
@@ -78,6 +81,11 @@ def fold(
             continue
         key = key_of(event)
         group = by_key.get(key)
+        if record.headers and REPRICE in dict(record.headers):
+            if group is None:
+                group = by_key[key] = Group(key, record.offset, [], {})
+            group.priced_anew = True  # and the event itself says nothing
+            continue
         if group is None:
             group = by_key[key] = Group(key, record.offset, [event], {})
         else:

@@ -60,7 +60,7 @@ async def known_calls(store: Store, asked: Mapping[bytes, Group[UsageEvent]]) ->
     wanted = []
     for call, version, occurred_ms, observed_ms, size, padded in await _seen(store, list(asked)):
         digests = padded[:size]
-        if says_nothing_new(asked[call].events, observed_ms, digests):
+        if not asked[call].priced_anew and says_nothing_new(asked[call].events, observed_ms, digests):
             known[call] = CountedCall(None, observed_ms, digests)
         else:
             current[call] = (version, observed_ms, digests)

@@ -11,12 +11,14 @@ from typing import Final
 
 from tokentide_common.accounts_reader import AccountsReader
 from tokentide_common.credential_directory import LiveCredentials
-from tokentide_common.errors import Unavailable
+from tokentide_common.errors import RateLimited, Unavailable
 from tokentide_common.every import Every
 from tokentide_common.key_directory import LiveKeys
 from tokentide_common.retry import until_available
+from tokentide_common.stop_directory import LiveStops
 from tokentide_common.vault import Vault
 from tokentide_proxy.admission import Admission, Gate
+from tokentide_proxy.budget_wall import over_budget
 from tokentide_proxy.exchange import Headers, Upstream
 from tokentide_proxy.settings import ProxySettings
 
@@ -30,6 +32,7 @@ class Access:
         self._settings = settings
         self._keys = keys
         self._gate: Gate | None = None
+        self._stops: LiveStops | None = None
 
     @property
     def is_open(self) -> bool:
@@ -51,6 +54,10 @@ class Access:
     def still_admits(self, admission: Admission, upstream: Upstream) -> bool:
         """Return whether the same request would be admitted in the same way now."""
         return self._gate is not None and self._gate.still_admits(admission, upstream)
+
+    def over_budget(self, admission: Admission, method: bytes) -> RateLimited | None:
+        """Return why an admitted request is refused all the same: a budget is used up."""
+        return over_budget(self._stops, admission, method)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -82,8 +89,12 @@ class Access:
             credentials = LiveCredentials(accounts.select, vault)
             await credentials.start()
             opening.push_async_callback(credentials.stop)
+            stops = LiveStops(accounts.select)
+            await stops.start()
+            opening.push_async_callback(stops.stop)
             await stack.enter_async_context(opening.pop_all())
         loopback_key = "" if settings.proxy_loopback_key == "none" else settings.proxy_loopback_key
+        self._stops = stops
         self._gate = Gate(lambda: keys, credentials, loopback_key=loopback_key)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from tokentide_common.errors import TokentideError
+from tokentide_common.errors import RateLimited, TokentideError
 from tokentide_proxy.admission import Admission
 from tokentide_proxy.answer_delivery import begin_answer
 from tokentide_proxy.attribution import MAX_READ_BODY
@@ -49,6 +49,9 @@ class Gatekeeper(Protocol):
     def still_admits(self, admission: Admission, upstream: Upstream) -> bool:
         """Return whether the same request would be admitted in the same way now."""
 
+    def over_budget(self, admission: Admission, method: bytes) -> RateLimited | None:
+        """Return why an admitted request is refused all the same, without waiting for anything."""
+
 
 class Forwarder:
     """An ASGI application for whatever leads to an upstream; it needs our own `client_connection`."""
@@ -79,7 +82,7 @@ class Forwarder:
             return False
         try:
             plan = self._plan(client)
-            if plan is None:
+            if plan is None or self._gate.over_budget(plan.admission, client.method) is not None:
                 return False
             exchange = Exchange(plan.route, client.method, client.headers)
             request, hides_usage = plan.request(client, whole)
@@ -149,6 +152,9 @@ class Forwarder:
         upstream = route.upstream
         admission = await self._gate.admit(upstream, route.target, exchange.headers, client.peer)
         exchange.key = admission.key
+        refused = self._gate.over_budget(admission, method)
+        if refused is not None:
+            raise refused
         headers = request_headers(admission.headers, upstream)
         body = ClientBody(receive, exchange.headers, max_bytes=self._max_body_bytes, wanted=method == b"POST")
         exchange.body = body

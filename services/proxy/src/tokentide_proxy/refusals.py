@@ -19,6 +19,7 @@ _ANTHROPIC: Final = {
     429: "rate_limit_error",
     504: "timeout_error",
 }
+_OPENAI: Final = {429: "insufficient_quota"}
 _GEMINI: Final = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -57,6 +58,8 @@ def refusal(error: Exception, upstream: Upstream, instance: str) -> Refusal:
         problem = problem_for(error, instance)
         status, code, detail = problem.status, problem.code, problem.detail
         headers = problem_headers(error, instance)
+    if status == 429:
+        headers["x-should-retry"] = "false"  # the SDKs would ask twice more within seconds
     body = _body(upstream.dialect, status, code, f"Tokentide: {detail}", instance)
     headers = {**headers, "x-tokentide-error": code}
     return _whole(status, msgspec.json.encode(body), "application/json", headers)
@@ -81,7 +84,7 @@ def _body(dialect: Dialect, status: int, code: str, message: str, instance: str)
         kind = _ANTHROPIC.get(status, "api_error")
         return {"type": "error", "error": {"type": kind, "message": message}, "request_id": instance}
     if dialect == "openai":
-        kind = "invalid_request_error" if status < 500 else "server_error"
+        kind = _OPENAI.get(status, "invalid_request_error" if status < 500 else "server_error")
         return {"error": {"message": message, "type": kind, "param": None, "code": code}}
     return {"error": {"code": status, "message": message, "status": _GEMINI.get(status, "INTERNAL")}}
 

@@ -13,6 +13,7 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 
 from tokentide_common.accounts import KeyDirectory
+from tokentide_common.broker import Publisher
 from tokentide_common.database import Engine, open_database, utc_now
 from tokentide_common.errors import TokentideError, Unavailable
 from tokentide_common.health import health_routes
@@ -31,6 +32,8 @@ from tokentide_query_api.live.stream import live_handlers
 from tokentide_query_api.metering import Metering
 from tokentide_query_api.money.budget_routes import Counter, budget_handlers
 from tokentide_query_api.money.budget_watch import budgets_watched
+from tokentide_query_api.money.repricing import Repricer
+from tokentide_query_api.money.repricing_routes import repricing_handlers
 from tokentide_query_api.openapi import document
 from tokentide_query_api.pseudonyms import Pseudonyms
 from tokentide_query_api.routes import Sources, reading_handlers
@@ -55,13 +58,17 @@ def create_app(
     What is passed in stays the caller's to start and close; the rest is opened with the app.
     """
     opened: list[Sources] = []
-    live = LiveHub(settings.broker_url)
+    live, recorded = LiveHub(settings.broker_url), metrics or Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(live.stop)
-            opened.append(await stack.enter_async_context(_sources(settings, store, engine, keys, clock)))
+            opened.append(
+                await stack.enter_async_context(
+                    _sources(settings, store, engine, keys, clock, metrics=recorded)
+                )
+            )
             stack.callback(opened.clear)
             yield
 
@@ -70,10 +77,13 @@ def create_app(
             raise Unavailable("the query API is starting or stopping")
         return opened[0]
 
+    def repricer() -> Repricer:
+        at = sources()
+        return Repricer(at.desk, at.store, at.prices, at.publisher)
+
     async def checks() -> Mapping[str, bool]:
         return {"store": await _store_answers(sources().store)}
 
-    recorded = metrics or Metrics()
     pace = AdmissionPace(lambda: sources().desk.rates, settings.trusted_proxies)
     return Litestar(
         [
@@ -81,6 +91,7 @@ def create_app(
             *reading_handlers(sources),
             *account_handlers(lambda: sources().desk),
             *budget_handlers(lambda: Counter(sources().desk, sources().store)),
+            *repricing_handlers(repricer),
             *export_handlers(sources),
             *live_handlers(lambda: sources().desk, live),
             *health_routes(recorded, checks),
@@ -104,6 +115,8 @@ async def _sources(
     engine: Engine | None,
     keys: KeyDirectory | None,
     clock: Callable[[], datetime],
+    *,
+    metrics: Metrics,
 ) -> AsyncIterator[Sources]:
     """Open what was not passed in, and what every answer comes from."""
     async with AsyncExitStack() as stack:
@@ -117,11 +130,13 @@ async def _sources(
         if keys is None:
             stack.push_async_callback(own_keys.stop)
             await own_keys.start()
-        desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock))
+        desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock, metrics))
         await stack.enter_async_context(budgets_watched(desk, own_store, own_engine))
+        publisher = Publisher(settings.broker_url, deadline_s=10)
+        stack.push_async_callback(publisher.stop)
         prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
         names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
-        yield Sources(own_store, desk, names, board, prices)
+        yield Sources(own_store, desk, names, board, prices, publisher)
 
 
 def _cors(origins: Sequence[str]) -> CORSConfig | None:

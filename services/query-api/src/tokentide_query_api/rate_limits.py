@@ -18,6 +18,7 @@ Kind = Literal["auth", "read", "write", "export"]
 KINDS: Final[tuple[Kind, ...]] = ("auth", "read", "write", "export")
 _AUTH: Final = "/api/v1/auth/"
 _ME: Final = "/api/v1/auth/me"
+_EXPORT: Final = "/api/v1/export/"
 # Colleagues share an address; guessing passwords and codes is counted by address alone.
 _CALLERS_OF_AN_ADDRESS: Final = 4
 # Whoever sits at the machine that runs everything slows only themselves down.
@@ -89,5 +90,7 @@ def kind_of(method: str, path: str, query: str, accept: str) -> Kind:
         return "auth"
     if method not in ("GET", "HEAD", "OPTIONS"):
         return "write"
+    if path.startswith(_EXPORT):
+        return "export"
     wanted = parse_qs(query).get("format", [accept])[-1]
     return "export" if any(table in wanted for table in ("csv", "ndjson", "parquet")) else "read"

@@ -11,6 +11,7 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Schema
 
+from tokentide_common.broker import Publisher
 from tokentide_common.errors import NotFound
 from tokentide_common.pricing import Prices
 from tokentide_common.store import Store
@@ -65,6 +66,7 @@ class Sources(msgspec.Struct, frozen=True):
     pseudonyms: Pseudonyms
     leaderboard: Leaderboard
     prices: Prices
+    publisher: Publisher
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -53,7 +53,7 @@ class QuerySettings(SharedSettings, frozen=True, kw_only=True):
             pattern=r"^(smtp|smtps|smtp\+starttls)://\S+$|^$",
             description="The mail server for letters. `smtps` encrypts from the start, `smtp+starttls` "
             "demands STARTTLS, `smtp` uses it where it is offered and demands it before a password. Empty: "
-            "letters stay in the outbox, and `tokentide up` shows them in its terminal.",
+            "nobody gets letters, which are deleted after 7 days; `tokentide up` shows them in its terminal.",
             extra={"secret": True, "expected": "smtp[s]://[user:password@]host[:port]"},
         ),
     ] = ""
@@ -113,6 +113,14 @@ class QuerySettings(SharedSettings, frozen=True, kw_only=True):
             extra={"expected": "origins like https://example.com, with commas"},
         ),
     ] = ()
+
+    webhooks_private: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Let alerts go to webhooks in private networks and on this machine too, and where an "
+            "HTTP proxy resolves names. Only where every admin may reach what the query API can reach."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         """Stop the start with providers that cannot be, and say what is wrong with them."""

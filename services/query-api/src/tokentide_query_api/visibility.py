@@ -31,6 +31,7 @@ PERSONAL: Final = frozenset(
     }
 )
 """Columns that tell persons, their machines and their single doings apart."""
+_MORE: Final = ": an admin can give the role of a member"
 
 
 def sight_of(principal: Principal) -> Sight:
@@ -60,7 +61,9 @@ def own_calls(user_id: str, email: str) -> AnyOf:
     )
     if not known:
         raise Forbidden(
-            "this key has the role of a member and no owner, so no calls are its own", code="owner_needed"
+            "this key has the role of a member and no owner, so no calls are its own: take one with an"
+            " owner, or with the role of an admin",
+            code="owner_needed",
         )
     return AnyOf(known)
 
@@ -68,14 +71,15 @@ def own_calls(user_id: str, email: str) -> AnyOf:
 def require_people(sight: Sight) -> None:
     """Raise `Forbidden` for a caller who sees aggregates only."""
     if not sight.people:
-        raise Forbidden("viewers see aggregates only", code="aggregates_only")
+        raise Forbidden(f"viewers see aggregates only{_MORE}", code="aggregates_only")
 
 
 def require_sight_of(sight: Sight, dimension: Dimension) -> None:
     """Raise `Forbidden` for a dimension that tells apart what this caller may not."""
     if not sight.people and dimension.column in PERSONAL:
         raise Forbidden(
-            f"viewers see aggregates only: nothing is told apart by {dimension.name}", code="aggregates_only"
+            f"viewers see aggregates only, and nothing told apart by {dimension.name}{_MORE}",
+            code="aggregates_only",
         )
 
 
@@ -96,11 +100,15 @@ def ranking_sight(principal: Principal, privacy: Privacy, scope: str) -> Ranking
         return RankingSight("all")
     if not principal.at_least("member"):
         raise Forbidden(
-            f"viewers see no ranking of {scope}: the organisation keeps it from them", code="aggregates_only"
+            f"viewers see no ranking of {scope}, as the organisation has chosen{_MORE}",
+            code="aggregates_only",
         )
     own = frozenset({principal.user_id, principal.email} - {""}) if scope == "users" else frozenset()
     if privacy == "pseudonymous":
         return RankingSight("pseudonyms", own)
     if scope == "machines":
-        raise Forbidden("the organisation keeps its ranking of machines private", code="ranking_private")
+        raise Forbidden(
+            "the organisation keeps its ranking of machines private: its admins see it, and may open it",
+            code="ranking_private",
+        )
     return RankingSight("own", own)

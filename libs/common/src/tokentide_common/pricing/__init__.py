@@ -5,6 +5,7 @@
     overrides.py  dated rules (overrides.toml and the user's own file) for what genai-prices lacks
     rates.py      exact rates, and the one multiplication that turns tokens into nano-USD
     plan.py       the rates of one model over its price periods
+    call_price.py what a merged call record costs
     prices.py     `Prices`: memo and hot path
 
 Needs the extra `pricing`. Explained in docs/reference/pricing.md.

@@ -14,6 +14,49 @@ from tokentide_common.accounts_schema import audit_log
 from tokentide_common.database import utc_now
 from tokentide_query_api.accounts.principal import Principal
 
+Action = Literal[
+    "budget.changed",
+    "budget.created",
+    "budget.removed",
+    "device.approved",
+    "device.denied",
+    "invitation.accepted",
+    "invitation.revoked",
+    "invitation.sent",
+    "key.changed",
+    "key.issued",
+    "key.revoked",
+    "login.failed",
+    "machine.changed",
+    "machine.removed",
+    "member.added",
+    "member.changed",
+    "member.removed",
+    "organisation.changed",
+    "organisation.closed",
+    "organisation.created",
+    "password.changed",
+    "password.reset",
+    "plan.changed",
+    "plan.created",
+    "plan.removed",
+    "provider_key.forgotten",
+    "provider_key.kept",
+    "session.ended",
+    "session.opened",
+    "session.switched",
+    "session.token_replayed",
+    "team.changed",
+    "team.created",
+    "team.joined",
+    "team.left",
+    "team.removed",
+    "user.changed",
+    "user.email_verified",
+    "user.identity_linked",
+    "user.signed_up",
+]
+"""Everything that is logged, each by one name; docs/reference/accounts.md says what each is."""
 _TIME_BITS: Final = 48
 
 
@@ -37,13 +80,13 @@ async def record(
     connection: AsyncConnection,
     org_id: str,
     actor: Actor,
-    action: str,
+    action: Action,
     on: tuple[str, str],
     **detail: object,
 ) -> None:
     """Add a line, which is there if and only if what it tells was committed.
 
-    `action` is like `key.issued`, `on` the kind and id of its object; `detail` has names and values of what
+    `on` is the kind and id of its object; `detail` has names and values of what
     changed, never a secret.
     """
     await connection.execute(

@@ -223,6 +223,8 @@ class DeviceKeys(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of an approved machine, shown this once."""
 
     machine_key: str
+    machine_key_id: str
     api_key: str
+    api_key_id: str
     organisation: ShownOrganisation
     user: ShownUser

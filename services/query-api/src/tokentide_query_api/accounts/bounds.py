@@ -33,12 +33,12 @@ async def keys_within_bounds(
         sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
     ]
     if await _count(connection, *live) > KEYS_OF_ALL:
-        raise _too_many(KEYS_OF_ALL, "keys", code="too_many_keys")
+        raise _too_many(KEYS_OF_ALL, "keys", "revoke some", code="too_many_keys")
     if (
         owner_id is not None
         and await _count(connection, *live, api_keys.c.owner_id == owner_id) > KEYS_OF_ONE
     ):
-        raise _too_many(KEYS_OF_ONE, "keys", code="too_many_keys")
+        raise _too_many(KEYS_OF_ONE, "keys of one user", "revoke some", code="too_many_keys")
 
 
 async def room_for_invitation(connection: AsyncConnection, org_id: str, now: datetime) -> None:
@@ -47,24 +47,24 @@ async def room_for_invitation(connection: AsyncConnection, org_id: str, now: dat
     # A letter costs whoever gets it more than whoever sends it.
     if await _count(connection, mine, invitations.c.created_at > now - _DAY) >= INVITATIONS_A_DAY:
         raise RateLimited(
-            f"an organisation sends no more than {INVITATIONS_A_DAY} invitations a day",
+            f"an organisation sends no more than {INVITATIONS_A_DAY} invitations a day: go on tomorrow",
             retry_after_s=3600,
             code="too_many_letters",
         )
     open_ones = (invitations.c.accepted_at.is_(None), invitations.c.revoked_at.is_(None))
     if await _count(connection, mine, *open_ones, invitations.c.expires_at > now) >= OPEN_INVITATIONS:
-        raise _too_many(OPEN_INVITATIONS, "invitations", code="too_many_invitations")
+        raise _too_many(OPEN_INVITATIONS, "open invitations", "take some back", code="too_many_invitations")
 
 
 async def room_for_team(connection: AsyncConnection, org_id: str) -> None:
     """Raise `Conflict` when an organisation has as many teams as it may. It is our turn."""
     if await _count(connection, teams.c.org_id == org_id) >= TEAMS:
-        raise _too_many(TEAMS, "teams", code="too_many_teams")
+        raise _too_many(TEAMS, "teams", "remove some", code="too_many_teams")
 
 
 async def _count(connection: AsyncConnection, *which: sa.ColumnElement[Any]) -> int:
     return int((await connection.execute(sa.select(sa.func.count()).where(*which))).scalar_one())
 
 
-def _too_many(most: int, things: str, *, code: str) -> Conflict:
-    return Conflict(f"there may be no more than {most} {things} at once", code=code)
+def _too_many(most: int, things: str, remedy: str, *, code: str) -> Conflict:
+    return Conflict(f"there may be no more than {most} {things} at once: {remedy}", code=code)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tokentide_common.accounts_schema import (
     alert_deliveries,
     budget_alerts,
+    budget_stops,
     budgets,
     device_logins,
     invitations,
@@ -47,6 +48,7 @@ async def close_organization(desk: Desk, connection: AsyncConnection, by: Maker)
         sa.delete(machines).where(machines.c.org_id == org_id),
         sa.delete(provider_credentials).where(provider_credentials.c.org_id == org_id),
         sa.delete(budget_alerts).where(budget_alerts.c.budget_id.in_(its_budgets)),
+        sa.delete(budget_stops).where(budget_stops.c.budget_id.in_(its_budgets)),
         sa.delete(budgets).where(budgets.c.org_id == org_id),
         sa.delete(alert_deliveries).where(alert_deliveries.c.org_id == org_id),
         sa.delete(user_plans).where(user_plans.c.org_id == org_id),

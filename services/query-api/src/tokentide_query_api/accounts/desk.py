@@ -16,6 +16,7 @@ from tokentide_common.accounts import next_revision
 from tokentide_common.database import Engine, open_async, selected
 from tokentide_common.every import Every
 from tokentide_common.key_directory import LiveKeys
+from tokentide_common.metrics import Metrics
 from tokentide_common.problem_answers import request_id
 from tokentide_query_api.accounts.access_tokens import AccessTokens
 from tokentide_query_api.accounts.admission import Access
@@ -74,7 +75,11 @@ class Desk(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def open_desk(
-    settings: QuerySettings, engine: Engine, keys: LiveKeys, clock: Callable[[], datetime]
+    settings: QuerySettings,
+    engine: Engine,
+    keys: LiveKeys,
+    clock: Callable[[], datetime],
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Desk]:
     """Open what the account routes need; `engine` is of the same database."""
     url = engine.url.render_as_string(hide_password=False)
@@ -95,7 +100,7 @@ async def open_desk(
         tidying.start()
         buckets: Buckets = LocalBuckets()
         if settings.rate_limits_shared:
-            buckets = shared = SharedBuckets(own)
+            buckets = shared = SharedBuckets(own, metrics=metrics)
             forgetting = Every("idle-buckets", shared.forget_idle)
             stack.push_async_callback(forgetting.stop)
             forgetting.start()

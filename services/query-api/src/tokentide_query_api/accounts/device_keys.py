@@ -42,16 +42,19 @@ async def device_keys(
         return None
     await _know_machine(desk, connection, login, now)
     secrets: dict[KeyKind, str] = {}
+    ids: dict[KeyKind, str] = {}
     for kind in _KINDS:
         record = _record(kind, login, owner.email, now)
-        secrets[kind] = await connection.run_sync(_issued, record)
+        secrets[kind], ids[kind] = await connection.run_sync(_issued, record), record.key_id
         actor, on = visitor.actor(login.user_id, owner.email), ("key", record.key_id)
         facts = {"kind": kind, "name": record.name, "role": record.role, "machine_id": login.machine_id}
         await audit.record(connection, login.org_id, actor, "key.issued", on, **facts)
     await keys_within_bounds(connection, login.org_id, login.user_id, now)
     return DeviceKeys(
         machine_key=secrets["m"],
+        machine_key_id=ids["m"],
         api_key=secrets["a"],
+        api_key_id=ids["a"],
         organisation=ShownOrganisation(login.org_id, owner.name),
         user=shown_user(owner),
     )

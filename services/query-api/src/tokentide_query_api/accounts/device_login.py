@@ -31,7 +31,7 @@ from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.device_keys import device_keys
 from tokentide_query_api.accounts.lockout import count_attempt, forgive
 from tokentide_query_api.accounts.login import Visitor
-from tokentide_query_api.accounts.one_time import link_digest
+from tokentide_query_api.accounts.one_time import secret_digest
 from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.accounts.standing import still_may
 
@@ -60,7 +60,7 @@ async def begin(desk: Desk, device: NewDevice, visitor: Visitor) -> DeviceCodes:
     async with writing_async(desk.engine) as connection:
         await connection.execute(
             sa.insert(device_logins).values(
-                device_digest=link_digest(device_code),
+                device_digest=secret_digest(device_code),
                 # Keyed: so short a code could be guessed back from a plain digest in its ten minutes.
                 user_code_digest=desk.safe.digest("device codes", letters),
                 machine_id=device.machine_id,
@@ -98,7 +98,8 @@ async def decide(desk: Desk, principal: Principal, said: Decision, visitor: Visi
         await connection.execute(decided.values(decided_at=now, approved=said.approve, **whose))
         await forgive(desk, connection, ("device", user_id))
         actor = visitor.actor_of(principal)
-        action, on = "device.approved" if said.approve else "device.denied", ("machine", row.machine_id)
+        action: audit.Action = "device.approved" if said.approve else "device.denied"
+        on = ("machine", row.machine_id)
         await audit.record(connection, principal.org_id, actor, action, on, asked_from=row.address)
     return Decided(
         machine_id=row.machine_id,
@@ -130,7 +131,7 @@ async def ask(desk: Desk, device_code: str, visitor: Visitor) -> DeviceKeys:
     there are none, or none yet.
     """
     async with writing_async(desk.engine) as connection:
-        asked = await _asked(desk, connection, link_digest(device_code), visitor)
+        asked = await _asked(desk, connection, secret_digest(device_code), visitor)
     if asked.keys is None:
         raise _refused(asked.refusal)
     # They are made, and shown this once: with the database away now they are known when it is back.

@@ -21,7 +21,7 @@ from tokentide_query_api.accounts.changes import Maker, checked_id, missing
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.accounts.key_rules import not_above
 from tokentide_query_api.accounts.lockout import count_attempt
-from tokentide_query_api.accounts.one_time import link_digest
+from tokentide_query_api.accounts.one_time import secret_digest
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.accounts.standing import its_turn, still_may
@@ -85,7 +85,7 @@ async def invite(desk: Desk, by: Maker, wanted: NewInvitation) -> ShownInvitatio
         "email": email,
         "role": wanted.role,
         "team_id": wanted.team_id,
-        "digest": link_digest(secret),
+        "digest": secret_digest(secret),
         "invited_by": by.principal.user_id or None,
         "created_at": now,
         "expires_at": now + _LIFETIME,

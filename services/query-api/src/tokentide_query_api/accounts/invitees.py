@@ -13,7 +13,7 @@ from tokentide_common.errors import InvalidRequest
 from tokentide_common.key_directory import Role
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.audit import Actor
-from tokentide_query_api.accounts.one_time import link_digest
+from tokentide_query_api.accounts.one_time import secret_digest
 from tokentide_query_api.accounts.principal import lower
 from tokentide_query_api.accounts.standing import its_turn
 
@@ -59,7 +59,7 @@ async def invitation_turn(connection: AsyncConnection, secret: str) -> None:
 
     Called first in the transaction; raises `InvalidRequest` for an organisation that was closed.
     """
-    whose = sa.select(invitations.c.org_id).where(invitations.c.digest == link_digest(secret))
+    whose = sa.select(invitations.c.org_id).where(invitations.c.digest == secret_digest(secret))
     org_id = (await connection.execute(whose)).scalar_one_or_none()
     if org_id is None or not await its_turn(connection, org_id):
         raise _refused()
@@ -91,7 +91,7 @@ async def _join_team(connection: AsyncConnection, team_id: str, user_id: str) ->
 
 def _good(secret: str, email: str, now: datetime) -> tuple[sa.ColumnElement[Any], ...]:
     return (
-        invitations.c.digest == link_digest(secret),
+        invitations.c.digest == secret_digest(secret),
         invitations.c.email == email,
         invitations.c.accepted_at.is_(None),
         invitations.c.revoked_at.is_(None),
@@ -101,6 +101,7 @@ def _good(secret: str, email: str, now: datetime) -> tuple[sa.ColumnElement[Any]
 
 def _refused() -> InvalidRequest:
     return InvalidRequest(
-        "this invitation was used before, has expired, was taken back, or is for another e-mail address",
+        "this invitation was used before, has expired, was taken back, or is for another e-mail address:"
+        " ask who sent it for a new one",
         code="invalid_link",
     )

@@ -89,12 +89,15 @@ async def change(
 
 
 async def remove(desk: Desk, by: Maker, machine_id: str) -> None:
-    """Forget a machine and revoke the keys that speak for it; what it has pushed stays. Raises `NotFound`."""
+    """Forget a machine and revoke the keys that it pushes and asks with. Raises `NotFound`.
+
+    What it has pushed stays.
+    """
     by.principal.require("member")
     async with changing_keys(desk) as connection:
         await _found(connection, by.principal, machine_id, lock=True)
         await connection.execute(sa.delete(machines).where(*_named(by.org_id, machine_id)))
-        its_keys = [api_keys.c.kind == "m", api_keys.c.machine_id == machine_id]
+        its_keys = [api_keys.c.kind.in_(("m", "a")), api_keys.c.machine_id == machine_id]
         if not by.principal.at_least("admin"):
             its_keys.append(api_keys.c.owner_id == by.principal.user_id)
         revoked = await revoke_all(desk, connection, by, its_keys)

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tokentide_common.accounts_schema import memberships, organizations, users
 from tokentide_common.errors import Conflict, InvalidRequest
 from tokentide_common.time_zones import time_zone
-from tokentide_query_api.accounts.auth_shapes import NewOrganisation
+from tokentide_query_api.accounts import audit
+from tokentide_query_api.accounts.audit import Actor
 
 
 class Newcomer(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,13 +52,16 @@ def _taken() -> Conflict:
 
 
 async def found_organisation(
-    connection: AsyncConnection, wanted: NewOrganisation | None, newcomer: Newcomer, now: datetime
+    connection: AsyncConnection, founder: Actor, name: str, zone: str, now: datetime
 ) -> str:
-    """Add an organisation, named after the newcomer unless they say how; return its id."""
-    named = wanted or NewOrganisation(newcomer.display_name or newcomer.email.partition("@")[0])
+    """Add an organisation of which a user is the owner; return its id."""
     org_id = f"org_{uuid.uuid4().hex}"
-    row = {"org_id": org_id, "name": named.name, "time_zone": named.time_zone, "created_at": now}
+    row = {"org_id": org_id, "name": name, "time_zone": zone, "created_at": now}
     await connection.execute(sa.insert(organizations).values(row))
+    await make_owner(connection, org_id, founder.id, now)
+    await audit.record(
+        connection, org_id, founder, "organisation.created", ("organisation", org_id), name=name
+    )
     return org_id
 
 
@@ -76,13 +80,13 @@ async def has_people(connection: AsyncConnection, org_id: str = "") -> bool:
     return (await connection.execute(query.limit(1))).first() is not None
 
 
-def must_be_zone(name: str) -> None:
-    """Raise `InvalidRequest` for what is no IANA time zone."""
+def must_be_zone(name: str, field: str = "time_zone") -> None:
+    """Raise `InvalidRequest`, which names the field, for what is no IANA time zone."""
     try:
         time_zone(name)
     except ValueError as exc:
         raise InvalidRequest(
             "unknown time zone",
             code="unknown_time_zone",
-            fields={"organisation.time_zone": "not an IANA time zone"},
+            fields={field: "not an IANA time zone"},
         ) from exc

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.accounts_schema import one_time_secrets
 from tokentide_query_api.accounts.oidc_provider_side import Attempt
+from tokentide_query_api.accounts.one_time import secret_digest
 
 _LOGIN: Final = "oidc_login"
 _TICKET: Final = "oidc_ticket"
@@ -61,7 +62,7 @@ async def keep_login(
     now: datetime,
 ) -> None:
     """Keep a login that begins."""
-    begun = Begun(provider, attempt.nonce, attempt.verifier, digest(browser), return_to)
+    begun = Begun(provider, attempt.nonce, attempt.verifier, secret_digest(browser), return_to)
     await _keep(connection, _LOGIN, attempt.state, begun, now)
 
 
@@ -73,7 +74,7 @@ async def take_login(
     if begun is None or begun.provider != provider:
         return None
     # Nobody is logged in by a link that another's browser has begun with.
-    return begun if hmac.compare_digest(begun.browser, digest(browser)) else None
+    return begun if hmac.compare_digest(begun.browser, secret_digest(browser)) else None
 
 
 async def issue_ticket(connection: AsyncConnection, ticket: Ticket, now: datetime) -> str:
@@ -89,12 +90,9 @@ async def take_ticket(
     """Return what a secret stands for, and never again; None in another browser than it was issued for."""
     ticket = await _take(connection, _TICKET, secret, Ticket, now)
     # Nobody is logged in as somebody else by a page's address that they were sent.
-    return ticket if ticket is not None and hmac.compare_digest(ticket.browser, digest(browser)) else None
-
-
-def digest(secret: str) -> str:
-    """Return what is stored of a secret: nobody can guess its 256 random bits from it."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return (
+        ticket if ticket is not None and hmac.compare_digest(ticket.browser, secret_digest(browser)) else None
+    )
 
 
 async def _keep(
@@ -104,7 +102,7 @@ async def _keep(
     await connection.execute(sa.delete(one_time_secrets).where(mine, one_time_secrets.c.expires_at <= now))
     await connection.execute(
         sa.insert(one_time_secrets).values(
-            digest=digest(secret),
+            digest=secret_digest(secret),
             purpose=purpose,
             content=_seal(secret).encrypt(msgspec.json.encode(content)),
             created_at=now,
@@ -117,7 +115,7 @@ async def _take(
     connection: AsyncConnection, purpose: str, secret: str, kind: type[_Kept], now: datetime
 ) -> _Kept | None:
     # One statement finds it and removes it: of two that come at once exactly one gets it.
-    mine = (one_time_secrets.c.digest == digest(secret), one_time_secrets.c.purpose == purpose)
+    mine = (one_time_secrets.c.digest == secret_digest(secret), one_time_secrets.c.purpose == purpose)
     taken = sa.delete(one_time_secrets).where(*mine, one_time_secrets.c.expires_at > now)
     row = (await connection.execute(taken.returning(one_time_secrets.c.content))).first()
     if row is None:

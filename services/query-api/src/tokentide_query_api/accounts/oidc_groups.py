@@ -39,7 +39,7 @@ class Login(msgspec.Struct, frozen=True):
         return Maker(Principal(self.provider.organisation, "owner", "user", ""), self.actor)
 
     async def record(
-        self, connection: AsyncConnection, action: str, on: tuple[str, str], **detail: object
+        self, connection: AsyncConnection, action: audit.Action, on: tuple[str, str], **detail: object
     ) -> None:
         """Add to the audit log of the provider's organisation what follows from the login."""
         said = {"by": "identity_provider", "provider": self.provider.name, **detail}
@@ -79,7 +79,7 @@ async def follow_role(connection: AsyncConnection, login: Login, user_id: str, g
     else:
         changed = {"role": wanted, "version": memberships.c.version + 1}
         await connection.execute(sa.update(memberships).where(*mine).values(changed))
-    action = "member.added" if current is None else "member.changed"
+    action: audit.Action = "member.added" if current is None else "member.changed"
     await login.record(connection, action, ("user", user_id), role=wanted, before=current or "")
     return True
 
@@ -99,9 +99,10 @@ async def follow_teams(
     gone = sorted(current - target)
     left = (team_members.c.user_id == user_id, team_members.c.team_id.in_(gone))
     await connection.execute(sa.delete(team_members).where(*left))
-    for action, changed in (("member_added", sorted(target - current)), ("member_removed", gone)):
-        for team_id in changed:
-            await login.record(connection, f"team.{action}", ("team", team_id), user_id=user_id)
+    for team_id in sorted(target - current):
+        await login.record(connection, "team.joined", ("team", team_id), user_id=user_id)
+    for team_id in gone:
+        await login.record(connection, "team.left", ("team", team_id), user_id=user_id)
 
 
 async def _team_ids(connection: AsyncConnection, login: Login, wanted: set[str]) -> dict[str, str]:

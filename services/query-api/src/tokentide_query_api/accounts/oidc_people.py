@@ -103,7 +103,11 @@ async def _belongs_elsewhere(connection: AsyncConnection, provider: OidcProvider
 
 def no_organization() -> Unavailable:
     """Return the refusal of a provider whose organisation is not there, or not any more."""
-    return Unavailable("the organisation of this provider does not exist", code="oidc_unavailable")
+    return Unavailable(
+        "the organisation of this provider does not exist: whoever runs this installation has to name another"
+        " in TOKENTIDE_OIDC_PROVIDERS",
+        code="oidc_unavailable",
+    )
 
 
 def _not_linked() -> Forbidden:

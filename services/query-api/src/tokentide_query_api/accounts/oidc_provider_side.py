@@ -20,7 +20,7 @@ from joserfc.jwk import KeySet
 
 from tokentide_common.errors import Unauthorized, Unavailable
 from tokentide_query_api.accounts.bounded_answers import BOUNDED
-from tokentide_query_api.accounts.oidc_settings import OidcProvider, is_loopback, is_safe
+from tokentide_query_api.accounts.oidc_settings import OidcProvider, is_here, is_safe
 from tokentide_query_api.accounts.oidc_token import (
     ALGORITHMS,
     Expected,
@@ -163,7 +163,7 @@ class ProviderSide:
         if not all(map(is_safe, places)):
             raise ValueError("an address without https")
         # Nobody outside sends us to the services of this machine.
-        if not self._is_here and any(is_loopback(urlsplit(place).hostname or "") for place in places):
+        if not self._is_here and any(is_here(urlsplit(place).hostname or "") for place in places):
             raise ValueError("an address of this machine")
         if not ALGORITHMS.intersection(found.id_token_signing_alg_values_supported):
             raise ValueError("no algorithm that we take")
@@ -198,7 +198,7 @@ class ProviderSide:
 
     @property
     def _is_here(self) -> bool:
-        return is_loopback(urlsplit(self.provider.discovery_url).hostname or "")
+        return is_here(urlsplit(self.provider.discovery_url).hostname or "")
 
     def _away(self, error: Exception) -> Unavailable:
         _log.warning("oidc_provider_failed", provider=self.provider.name, error=type(error).__name__)

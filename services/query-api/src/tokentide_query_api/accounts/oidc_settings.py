@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -10,6 +9,7 @@ import msgspec
 
 from tokentide_common.errors import TokentideError
 from tokentide_common.key_directory import Role
+from tokentide_query_api.client_address import is_loopback
 
 _NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,31}$(?!\n)"
 WELL_KNOWN: Final = "/.well-known/openid-configuration"
@@ -84,15 +84,12 @@ def is_safe(url: str) -> bool:
         return False
     if parts.username is not None or not host:
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    return parts.scheme == "https" or (parts.scheme == "http" and is_here(host))
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def is_here(host: str) -> bool:
+    """Tell whether a host, by name or address, is this machine."""
+    return host == "localhost" or is_loopback(host)
 
 
 def _invalid(why: str) -> TokentideError:

@@ -27,7 +27,7 @@ async def issue_link(
     secret = secrets.token_urlsafe(32)
     await connection.execute(
         sa.insert(one_time_secrets).values(
-            digest=link_digest(secret),
+            digest=secret_digest(secret),
             purpose=purpose,
             user_id=user_id,
             created_at=now,
@@ -67,7 +67,7 @@ async def void_links(connection: AsyncConnection, purpose: Purpose, user_id: str
 
 def _good(purpose: Purpose, secret: str, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return (
-        one_time_secrets.c.digest == link_digest(secret),
+        one_time_secrets.c.digest == secret_digest(secret),
         one_time_secrets.c.purpose == purpose,
         one_time_secrets.c.used_at.is_(None),
         one_time_secrets.c.expires_at > now,
@@ -75,9 +75,11 @@ def _good(purpose: Purpose, secret: str, now: datetime) -> tuple[sa.ColumnElemen
 
 
 def _refused() -> InvalidRequest:
-    return InvalidRequest("this link was used before, has expired or is none of ours", code="invalid_link")
+    return InvalidRequest(
+        "this link was used before, has expired or is none of ours: ask for a new letter", code="invalid_link"
+    )
 
 
-def link_digest(secret: str) -> str:
+def secret_digest(secret: str) -> str:
     """Return what is stored of a secret: nobody can guess its 256 random bits from it."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -12,13 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.accounts_schema import memberships, organizations, users
 from tokentide_common.database import reading_async
-from tokentide_common.errors import Conflict, InvalidRequest
+from tokentide_common.errors import Conflict
 from tokentide_common.key_directory import Role
-from tokentide_common.time_zones import time_zone
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.changes import Maker, changing_people, missing, must_be
 from tokentide_query_api.accounts.closing import close_organization
 from tokentide_query_api.accounts.desk import Desk
+from tokentide_query_api.accounts.newcomers import found_organisation, must_be_zone
 from tokentide_query_api.accounts.pages import Order, Page, page_of_rows
 from tokentide_query_api.accounts.people import Privacy
 from tokentide_query_api.accounts.principal import Principal
@@ -101,8 +100,7 @@ async def one(desk: Desk, principal: Principal, org_id: str) -> ShownOrganizatio
 async def found(desk: Desk, by: Maker, wanted: NewOrganization) -> ShownOrganization:
     """Found an organisation, of which the user becomes the owner."""
     user_id = by.principal.require_user()
-    _must_be_zone(wanted.time_zone)
-    org_id, now = f"org_{uuid.uuid4().hex}", desk.clock()
+    must_be_zone(wanted.time_zone)
     async with changing_people(desk) as connection:
         # Locked: of several that somebody founds at once each counts those before it.
         founder = sa.select(users.c.user_id).where(users.c.user_id == user_id)
@@ -114,12 +112,7 @@ async def found(desk: Desk, by: Maker, wanted: NewOrganization) -> ShownOrganiza
             raise Conflict(
                 f"nobody owns more than {_MOST_OWNED} organisations", code="too_many_organisations"
             )
-        row = {"org_id": org_id, "created_at": now, **msgspec.structs.asdict(wanted)}
-        await connection.execute(sa.insert(organizations).values(row))
-        owner = {"org_id": org_id, "user_id": user_id, "role": "owner", "created_at": now}
-        await connection.execute(sa.insert(memberships).values(owner))
-        on = ("organisation", org_id)
-        await audit.record(connection, org_id, by.actor, "organisation.created", on, name=wanted.name)
+        org_id = await found_organisation(connection, by.actor, wanted.name, wanted.time_zone, desk.clock())
         query = sa.select(organizations).where(organizations.c.org_id == org_id)
         return _shown((await connection.execute(query)).one())
 
@@ -130,7 +123,7 @@ async def change(
     """Change the caller's organisation."""
     by.principal.require("admin")
     if wanted.time_zone is not msgspec.UNSET:
-        _must_be_zone(wanted.time_zone)
+        must_be_zone(wanted.time_zone)
     async with changing_people(desk) as connection:
         row = await _found(connection, by.principal, org_id, lock=True)
         must_be(row.version, version)
@@ -170,12 +163,3 @@ async def _found(
 
 def _shown(row: sa.Row[Any]) -> ShownOrganization:
     return ShownOrganization(**{name: row._mapping[name] for name in ShownOrganization.__struct_fields__})
-
-
-def _must_be_zone(name: str) -> None:
-    try:
-        time_zone(name)
-    except ValueError as exc:
-        raise InvalidRequest(
-            "unknown time zone", code="unknown_time_zone", fields={"time_zone": "not an IANA time zone"}
-        ) from exc

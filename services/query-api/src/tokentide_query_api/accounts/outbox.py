@@ -21,6 +21,8 @@ from tokentide_query_api.accounts.letters import Letter
 from tokentide_query_api.accounts.safe import Safe
 
 ATTEMPTS: Final = 10
+LETTERS_KEPT: Final = timedelta(days=7)
+"""After this a letter is deleted, sent or not."""
 _FIRST_WAIT: Final = timedelta(seconds=60)  # longer than one attempt can take
 _LONGEST_WAIT: Final = timedelta(hours=1)
 _AT_ONCE: Final = 5
@@ -75,8 +77,10 @@ class Outbox:
         self._news.set()
 
     def start(self, every_s: float = 5.0) -> None:
-        """Send in the background until `stop`; without a carrier letters stay where they are."""
-        if self._carrier is not None:
+        """Send in the background until `stop`; without a carrier letters stay where they are, for a while."""
+        if self._carrier is None:
+            _log.warning("letters_are_not_sent", setting="TOKENTIDE_SMTP_URL", kept_days=LETTERS_KEPT.days)
+        else:
             self._task = asyncio.create_task(self._keep_sending(self._carrier, every_s), name="outbox")
 
     async def stop(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import uuid
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.access_tokens import LIFETIME, Claims
 from tokentide_query_api.accounts.audit import Actor
 from tokentide_query_api.accounts.desk import Desk, people_changed
+from tokentide_query_api.accounts.one_time import secret_digest
 
 IDLE: Final = timedelta(days=30)
 """A session that is not refreshed for so long is over."""
@@ -71,7 +71,7 @@ async def rotate(desk: Desk, refresh_token: str, actor: Actor) -> OpenedSession:
     """
     async with writing_async(desk.engine) as connection:
         now = desk.clock()
-        digest = refresh_digest(refresh_token)
+        digest = secret_digest(refresh_token)
         session_id = await _taken(connection, digest, now)
         claims = None if session_id is None else await _live(connection, session_id, now)
         if claims is not None:
@@ -118,18 +118,13 @@ async def move_session(desk: Desk, connection: AsyncConnection, claims: Claims) 
     return await _with_tokens(desk, connection, claims, now)
 
 
-def refresh_digest(token: str) -> str:
-    """Return what is stored of a refresh token: nobody can guess its 256 random bits from it."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
 async def _with_tokens(
     desk: Desk, connection: AsyncConnection, claims: Claims, now: datetime
 ) -> OpenedSession:
     refresh = f"ttr_{secrets.token_urlsafe(32)}"
     await connection.execute(
         sa.insert(refresh_tokens).values(
-            digest=refresh_digest(refresh), session_id=claims.session_id, issued_at=now
+            digest=secret_digest(refresh), session_id=claims.session_id, issued_at=now
         )
     )
     return OpenedSession(

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from typing import Final
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tokentide_common.accounts_schema import token_buckets
 from tokentide_common.database import insert_or, writing_async
 from tokentide_common.errors import Unavailable
+from tokentide_common.metrics import Metrics
 from tokentide_common.token_bucket import too_fast
 from tokentide_query_api.rate_limits import LocalBuckets, Pace
 
 _KEPT_S: Final = 3600
+_log = structlog.get_logger(__name__)
 
 
 class SharedBuckets:
@@ -30,10 +33,13 @@ class SharedBuckets:
         self,
         engine: AsyncEngine,
         *,
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._alone = (metrics or Metrics()).counter("tokentide_query_rate_limits_alone_total")
+        self._away = False
         self._clock = clock
         self._own = LocalBuckets(clock=steady)
 
@@ -43,7 +49,9 @@ class SharedBuckets:
         try:
             admitted = await self._take(caller, pace)
         except Unavailable:
+            self._note_outage()
             return
+        self._away = False
         if not admitted:
             raise too_fast(1 / pace.per_s)
 
@@ -52,6 +60,12 @@ class SharedBuckets:
         idle = token_buckets.c.at < self._clock() - _KEPT_S
         async with writing_async(self._engine) as connection:
             await connection.execute(sa.delete(token_buckets).where(idle))
+
+    def _note_outage(self) -> None:
+        self._alone.inc()
+        if not self._away:  # once for each outage: a line for each request would be a flood of its own
+            self._away = True
+            _log.warning("rate_limits_not_shared")
 
     async def _take(self, caller: str, pace: Pace) -> bool:
         now, burst = self._clock(), float(pace.per_minute)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,7 +12,7 @@ from tokentide_common.accounts_schema import users
 from tokentide_common.database import reading_async
 from tokentide_common.errors import Forbidden
 from tokentide_query_api.accounts import audit, letters
-from tokentide_query_api.accounts.auth_shapes import SignUp, Tokens
+from tokentide_query_api.accounts.auth_shapes import NewOrganisation, SignUp, Tokens
 from tokentide_query_api.accounts.changes import changing_people
 from tokentide_query_api.accounts.desk import Desk, people_changed
 from tokentide_query_api.accounts.invitees import accept_invitation, invitation_turn, must_be_invited
@@ -39,7 +40,7 @@ async def sign_up(desk: Desk, said: SignUp, visitor: Visitor, by: Principal | No
     people yet. Raises `Forbidden` where nobody may sign up like this.
     """
     if said.organisation is not None:
-        must_be_zone(said.organisation.time_zone)
+        must_be_zone(said.organisation.time_zone, "organisation.time_zone")
     if said.invitation is None:
         await count_attempt(desk, ("sign-ups from", visitor.address))
         return await _uninvited(desk, said, visitor, by)
@@ -68,14 +69,26 @@ async def _uninvited(desk: Desk, said: SignUp, visitor: Visitor, by: Principal |
         await people_changed(connection)
         await _must_be_open(desk, connection, by)
         await add_user(connection, newcomer, now)
-        org_id = by.org_id if by else await found_organisation(connection, said.organisation, newcomer, now)
-        await make_owner(connection, org_id, newcomer.user_id, now)
+        if by is None:
+            org_id = await _founded(connection, said, newcomer, visitor, now)
+        else:
+            org_id = by.org_id
+            await make_owner(connection, org_id, newcomer.user_id, now)
         secret = await issue_link(connection, "verify_email", newcomer.user_id, now)
         letter = letters.verify_email(newcomer.email, desk.settings.link_base, secret)
         await desk.outbox.post(connection, letter)
         answer = await _at_home(desk, connection, newcomer, org_id, visitor)
     desk.outbox.wake()
     return answer
+
+
+async def _founded(
+    connection: AsyncConnection, said: SignUp, newcomer: Newcomer, visitor: Visitor, now: datetime
+) -> str:
+    """Found the organisation of whoever begins one, named after the person unless they say how."""
+    founder = visitor.actor(newcomer.user_id, newcomer.email)
+    wanted = said.organisation or NewOrganisation(newcomer.display_name or newcomer.email.partition("@")[0])
+    return await found_organisation(connection, founder, wanted.name, wanted.time_zone, now)
 
 
 async def _new_invited(desk: Desk, said: SignUp, secret: str, visitor: Visitor) -> Tokens:
@@ -141,8 +154,13 @@ async def _must_be_unclaimed(connection: AsyncConnection, by: Principal) -> None
     by.require("admin")
     by.require_scope("manage")
     if by.kind != "key" or by.user_id or await has_people(connection, by.org_id):
-        raise Forbidden("this organisation has people: they invite others", code="signup_closed")
+        raise Forbidden(
+            "this organisation has people: ask one of them for an invitation", code="signup_closed"
+        )
 
 
 def _closed() -> Forbidden:
-    return Forbidden("here only those sign up who are invited, or nobody", code="signup_closed")
+    return Forbidden(
+        "here only those sign up who are invited, or nobody: ask whoever runs this installation",
+        code="signup_closed",
+    )

@@ -95,6 +95,7 @@ def _progress(
         projected_high=text(told.high) if known else None,
         runs_out_on=runs_out(budget.amount - used, (today, part), after, expect),
         crossed=[threshold / 1000 for threshold in crossed],
+        stopped=budget.hard_stop and used >= budget.amount,
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from tokentide_common.accounts_schema import budget_alerts, budgets
+from tokentide_common.accounts_schema import budget_alerts, budget_stops, budgets
 from tokentide_common.broker import Publisher
 from tokentide_common.database import Engine, reading_async, writing_async
 from tokentide_common.errors import TokentideError, Unavailable
@@ -24,6 +24,7 @@ from tokentide_common.store import Store
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.money.alerts import decide
 from tokentide_query_api.money.budget_spans import crossed, span_at, span_before
+from tokentide_query_api.money.budget_stops import note_stop, stop_changes
 from tokentide_query_api.money.budget_usage import used_by_day
 from tokentide_query_api.money.deliveries import Deliveries
 from tokentide_query_api.periods import Period, zone_named
@@ -60,8 +61,9 @@ class BudgetWatch:
             async with reading_async(self._desk.engine) as connection:
                 found = (await connection.execute(sa.select(budgets))).all()
                 decided = {tuple(row) for row in await connection.execute(told.where(recent))}
+                stops = {row.budget_id: row for row in await connection.execute(sa.select(budget_stops))}
             for budget in found:
-                await self._judge(budget, decided)
+                await self._judge(budget, decided, stops.get(budget.budget_id))
         await self._deliveries.send_due()
 
     async def stop(self) -> None:
@@ -79,14 +81,20 @@ class BudgetWatch:
         self._fence = await asyncio.to_thread(acquire)
         return self._fence is not None
 
-    async def _judge(self, budget: sa.Row[Any], decided: Collection[tuple[Any, ...]]) -> None:
+    async def _judge(
+        self, budget: sa.Row[Any], decided: Collection[tuple[Any, ...]], stop: sa.Row[Any] | None
+    ) -> None:
         thresholds = msgspec.json.decode(budget.thresholds, type=list[int])
         try:
-            for span in self._spans(budget):
+            # The period of now first: calls are being made that may have to stop.
+            for number, span in enumerate(self._spans(budget)):
                 used = sum((await used_by_day(self._store, budget, span)).values())
                 reached = crossed(used, budget.amount, thresholds)
                 if any((budget.budget_id, span.start, threshold) not in decided for threshold in reached):
                     await self._decide(budget, span, used)
+                if number == 0 and stop_changes(budget, span, used, stop):
+                    stopped = await note_stop(self._desk, budget.budget_id, span, used)
+                    _log.info("budget_stop", budget_id=budget.budget_id, stopped=stopped)
         except TokentideError as error:
             # One organisation's trouble keeps no other from its alerts; it is looked at again soon.
             _log.warning("budget_not_judged", budget_id=budget.budget_id, code=error.stable_code)
@@ -113,7 +121,7 @@ class BudgetWatch:
         span = span_at(budget.period, now, zone_named(organization.time_zone))
         before = span_before(budget.period, span)
         is_late = before.end > max(budget.created_at, now - _LATE)
-        return [before, span] if is_late else [span]
+        return [span, before] if is_late else [span]
 
 
 @asynccontextmanager

@@ -55,6 +55,7 @@ class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     amount: Amount
     thresholds: Thresholds = msgspec.field(default_factory=lambda: [0.9, 1.0])
     channels: Channels = []
+    hard_stop: bool = False
 
 
 class BudgetChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,6 +65,7 @@ class BudgetChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     amount: Amount | msgspec.UnsetType = msgspec.UNSET
     thresholds: Thresholds | msgspec.UnsetType = msgspec.UNSET
     channels: Channels | msgspec.UnsetType = msgspec.UNSET
+    hard_stop: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class ShownChannel(msgspec.Struct, frozen=True):
@@ -85,6 +87,7 @@ class ShownBudget(msgspec.Struct, frozen=True, kw_only=True):
     amount: str
     thresholds: list[float]
     channels: list[ShownChannel]
+    hard_stop: bool
     created_at: datetime
     version: int
 
@@ -114,6 +117,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """The day on which it is used up: today where it is; null: not in this period, as far as one can tell."""
     crossed: list[float]
     """The thresholds for which an alert was decided in this period."""
+    stopped: bool
+    """It is used up, and has a hard stop: the proxy refuses its calls."""
 
 
 def amount_of(text: str, unit: str) -> int:
@@ -150,7 +155,17 @@ def thousandths(thresholds: list[float]) -> list[int]:
 
 def shown(row: Any, channels: list[Channel]) -> ShownBudget:  # noqa: ANN401 -- a row of the table
     """Return a budget as it is answered."""
-    kept = ("budget_id", "name", "scope", "scope_value", "period", "unit", "created_at", "version")
+    kept = (
+        "budget_id",
+        "name",
+        "scope",
+        "scope_value",
+        "period",
+        "unit",
+        "hard_stop",
+        "created_at",
+        "version",
+    )
     return ShownBudget(
         **{name: getattr(row, name) for name in kept},
         amount=text_of(row.amount, row.unit),

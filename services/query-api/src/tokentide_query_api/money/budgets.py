@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tokentide_common.accounts_schema import budget_alerts, budgets
+from tokentide_common.accounts_schema import budget_alerts, budget_stops, budgets
 from tokentide_common.database import reading_async, writing_async
 from tokentide_query_api.accounts import audit
 from tokentide_query_api.accounts.changes import Maker, checked_id, missing, must_be
@@ -73,6 +73,7 @@ async def create(desk: Desk, by: Maker, wanted: words.NewBudget) -> words.ShownB
         "amount": words.amount_of(wanted.amount, wanted.unit),
         "thresholds": _json(words.thousandths(wanted.thresholds)),
         "channels": sealed(desk.safe, budget_id, wanted.channels),
+        "hard_stop": wanted.hard_stop,
         "created_at": desk.clock(),
     }
     async with writing_async(desk.engine) as connection:
@@ -99,6 +100,8 @@ async def change(
             values["thresholds"] = _json(words.thousandths(wanted.thresholds))
         if wanted.channels is not msgspec.UNSET:
             values["channels"] = sealed(desk.safe, budget_id, wanted.channels)
+        if wanted.hard_stop is not msgspec.UNSET:
+            values["hard_stop"] = wanted.hard_stop
         if values:
             update = sa.update(budgets).where(budgets.c.budget_id == budget_id)
             await connection.execute(update.values(**values, version=row.version + 1))
@@ -112,7 +115,8 @@ async def remove(desk: Desk, by: Maker, budget_id: str) -> None:
     by.principal.require("admin")
     async with writing_async(desk.engine) as connection:
         row = await _found(connection, by.org_id, budget_id, lock=True)
-        await connection.execute(sa.delete(budget_alerts).where(budget_alerts.c.budget_id == budget_id))
+        for table in (budget_alerts, budget_stops):
+            await connection.execute(sa.delete(table).where(table.c.budget_id == budget_id))
         await connection.execute(sa.delete(budgets).where(budgets.c.budget_id == budget_id))
         on = ("budget", budget_id)
         await audit.record(connection, by.org_id, by.actor, "budget.removed", on, name=row.name)

@@ -23,6 +23,7 @@ from tokentide_common.topics import ALERTS
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.money.alerts import TO_TOPIC
 from tokentide_query_api.money.budget_words import Channel
+from tokentide_query_api.money.outside import NotOutside, post_outside
 
 ATTEMPTS: Final = 30
 _FIRST_WAIT: Final = timedelta(seconds=30)  # longer than one attempt can take
@@ -99,10 +100,16 @@ class Deliveries:
         if channel.secret is not None:
             seconds = int(self._desk.clock().timestamp())
             headers["tokentide-signature"] = signature(channel.secret, seconds, body)
+        settings = self._desk.settings
+        anywhere = settings.embedded or settings.webhooks_private
         try:
-            answer = await client.post(channel.url or "", content=body, headers=headers)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
-            return type(exc).__name__
+            answer = await (
+                client.post(channel.url or "", content=body, headers=headers)
+                if anywhere
+                else post_outside(client, channel.url or "", body, headers)
+            )
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as exc:
+            return str(exc) if isinstance(exc, NotOutside) else type(exc).__name__
         return "" if answer.is_success else f"status {answer.status_code}"
 
     async def _published(self, row: sa.Row[Any]) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from tokentide_aggregator.block import Price
+from collections.abc import Callable
+
 from tokentide_common.events import UsageEvent
-from tokentide_common.pricing import Prices
+from tokentide_common.pricing.prices import Prices
+
+Price = Callable[[UsageEvent], int | None]
+"""Cost of a merged record in nano-dollars; None: no price is known."""
 
 
 def price_of(prices: Prices) -> Price:
