@@ -124,6 +124,7 @@ def questions(zone: str) -> dict[str, str]:
     asked |= {
         f"top-users-{metric}": path("/reports/top-users", metric=metric) for metric in ("cost", "calls")
     }
+    asked["top-users-few"] = path("/reports/top-users", limit=TOP_FEW - 1)
     asked |= {bucket: path("/usage/timeseries", bucket=bucket) for bucket in BUCKETS}
     asked |= {f"{bucket}-by": path("/usage/timeseries", bucket=bucket, group_by="model,team")
               for bucket in ("day", "month")}  # fmt: skip

@@ -35,6 +35,10 @@ class Turn(NamedTuple):
     """What only depends on the call itself, by the names of events."""
     lasted_ms: int
 
+    @property
+    def ended(self) -> datetime:
+        return self.at + self.lasted_ms * MILLISECOND
+
 
 def recorded(org_id: str, call_id: str, said: Mapping[str, Told]) -> Row:
     """Return what must be on record of a call of which these said so much."""
@@ -97,7 +101,7 @@ def conversations(rng: random.Random, person: Person) -> Iterator[tuple[datetime
             wall = datetime(day.year, day.month, day.day, hour, rng.randrange(60), tzinfo=zone)
             began = wall.astimezone(UTC) + timedelta(milliseconds=rng.randrange(60_000))
             if FIRST <= began < NOW - timedelta(minutes=5):
-                yield began, [turn for turn in _turns(rng, person, began) if turn.at < NOW]
+                yield began, [turn for turn in _turns(rng, person, began) if turn.ended < NOW]
         day += timedelta(days=1)
 
 
@@ -116,7 +120,8 @@ def _turns(rng: random.Random, person: Person, at: datetime) -> Iterator[Turn]:
             model = rng.choice([m for m in person.models if m.startswith("claude")])
         agent = rng.choice(("Explore", "")) if rng.random() < 0.15 else agent
         fresh = rng.randrange(100, 7000)
-        kept = 0 if gap_s[0] > 300 and not long_kept else cached if rng.random() > 0.06 else cached // 3
+        kept = cached if rng.random() > 0.06 else cached * rng.choice((33, 49, 51)) // 100
+        kept = 0 if gap_s[0] > 300 and not long_kept else kept
         written = cached - kept + fresh if anthropic else 0
         hour = written if long_kept else written // 2 if rng.random() < 0.1 else 0
         output = rng.randrange(9, 4000)

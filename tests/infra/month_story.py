@@ -109,9 +109,8 @@ class Month:
         if by_proxy:
             self._proxy(call, person, turn)
         if not by_proxy or self._chance(0.9):
-            ended = turn.at + turn.lasted_ms * MILLISECOND
             # It tells when a call ended, and not how long it took.
-            self._telemetry(call, person, turn, apart=by_proxy, occurred_at=ended, duration_ms=0,
+            self._telemetry(call, person, turn, apart=by_proxy, occurred_at=turn.ended, duration_ms=0,
                             reasoning_tokens=turn.true["reasoning_tokens"], speed="", effort="")  # fmt: skip
 
     def _gemini(self, person: Person, place: Told, turn: Turn) -> None:
@@ -121,12 +120,11 @@ class Month:
             self._proxy(call, person, turn)
         told = {"reasoning_tokens": turn.true["reasoning_tokens"], "http_status": 200}
         alias = self._telemetry(call, person, turn, apart=True, speed="", effort="", **told)
-        ended = turn.at + turn.lasted_ms * MILLISECOND
         answer = {"provider": "google", "model": turn.true["model"], "client": "gemini-cli"}
         self._arrive(
-            ended,
+            turn.ended,
             {"source": "otlp", "call_id": alias, "same_as": call.call_id, "org_id": person.org_id,
-             "occurred_at": ended, **answer},
+             "occurred_at": turn.ended, **answer},
         )  # fmt: skip
 
     def _api(self, person: Person, place: Told, turn: Turn) -> None:
@@ -222,7 +220,6 @@ class Month:
         if self._chance(0.3) and not failed:
             told |= {name: turn.true[name] for name in _SPLIT}
         known = {name: value for name, value in person.facts.items() if name != "department"}
-        ended = turn.at + turn.lasted_ms * MILLISECOND
         told |= {
             **known,
             "user_id": person.user_id or person.email,
@@ -242,7 +239,7 @@ class Month:
             **more,
         }
         own = f"x_otlp_{self._rng.getrandbits(96):024x}" if apart else ""
-        self._say(call, "otlp", ended, told, under=own)
+        self._say(call, "otlp", turn.ended, told, under=own)
         return own
 
     def _proxy(self, call: _Call, person: Person, turn: Turn, **more: Any) -> None:
