@@ -32,6 +32,7 @@ from tokentide_query_api.accounts import machines as devices
 from tokentide_query_api.accounts.audit_pages import AuditFilter
 from tokentide_query_api.accounts.invitations import NewInvitation
 from tokentide_query_api.accounts.key_shapes import NewKey
+from tokentide_query_api.accounts.lockout import count_attempt
 from tokentide_query_api.accounts.machines import MachineChange
 from tokentide_query_api.accounts.organizations import NewOrganization, OrganizationChange
 from tokentide_query_api.accounts.pages import Page
@@ -224,10 +225,16 @@ async def test_nobody_founds_more_organisations_at_once_than_one_by_one(at, data
 
 async def test_invitations_fill_neither_one_mailbox_nor_the_table(at):
     admin, now = at.by("admin"), utc_now()
+    address = NewInvitation("New@org_a.example")
     for _ in range(3):
-        await inviting.invite(at.desk, admin, NewInvitation("new@org_a.example"))
+        await inviting.invite(at.desk, admin, address)
     with pytest.raises(RateLimited):
-        await inviting.invite(at.desk, at.by("admin", "org_b"), NewInvitation("New@org_a.example"))
+        await inviting.invite(at.desk, admin, address)
+    for _ in range(7):
+        await count_attempt(at.desk, ("letters of all", "invitation:new@org_a.example"))
+    before = len(rows(at, sa.select(outbox)))
+    await inviting.invite(at.desk, at.by("admin", "org_b"), address)
+    assert len(rows(at, sa.select(outbox))) == before, "of whom others invite nobody is told"
     row = {"org_id": "org_a", "email": "x@y.example", "role": "viewer"}
     row |= {"created_at": now - timedelta(days=2), "expires_at": now + timedelta(days=2)}
     many = [row | {"invitation_id": f"inv_{n}", "digest": str(n)} for n in range(500)]

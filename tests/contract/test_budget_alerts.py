@@ -26,7 +26,7 @@ from tokentide_query_api.money import budgets as kept
 from tokentide_query_api.money.alerts import decide
 from tokentide_query_api.money.budget_spans import span_at
 from tokentide_query_api.money.budget_words import Channel, NewBudget
-from tokentide_query_api.money.deliveries import Deliveries
+from tokentide_query_api.money.deliveries import Deliveries, tidy
 from tokentide_query_api.periods import Period, zone_named
 
 SECRET = "a secret of sixteen or more"
@@ -161,6 +161,19 @@ async def test_what_a_webhook_refuses_for_an_hour_is_told_when_it_is_back_once_a
     assert told["period_start"].startswith("2026-11-01")
     (sent,) = [row.sent_at for row in stored(at, alert_deliveries) if row.sealed]
     assert sent == NOW + timedelta(hours=5)
+
+
+async def test_what_was_taken_or_given_up_is_kept_for_a_week_and_what_waits_until_then(at):
+    row = await budget(at, *(Channel(kind="slack", url=f"https://x.example/{n}") for n in range(3)))
+    await judged(at.desk, row, 95)
+    at_deliveries = alert_deliveries.c.delivery_id
+    async with writing_async(at.desk.engine) as connection:
+        for end, values in (("_0", {"sent_at": NOW}), ("_1", {"attempts": 30}), ("_2", {"attempts": 29})):
+            named = sa.update(alert_deliveries).where(at_deliveries.endswith(end, autoescape=True))
+            await connection.execute(named.values(created_at=NOW, **values))
+    for days, left in ((6, 4), (8, 2)):
+        await tidy(later(at.desk, days=days))
+        assert len(stored(at, alert_deliveries)) == left, "the topic's, and the one that still waits"
 
 
 async def test_a_webhook_beside_the_service_is_not_called_unless_settings_permit_it(at):

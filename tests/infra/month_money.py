@@ -168,13 +168,15 @@ def plan_savings(calls: list[Row], zone: ZoneInfo, plans: Sequence[Mapping[str, 
             length = ((month + 32 * DAY).replace(day=1) - month).days
             price = round(Fraction(plan["usd"] * 10**9 * len(own_days), length))
             own = [c for c in covered if local_day(c, zone) in own_days]
+            credits = [c for c in own if c["provider"] == "anthropic" and c["speed"] == "fast"]
             rows.append({
                 "month": f"{month:%Y-%m}", "user": plan["user"], "provider": plan["provider"],
                 "plan": plan["plan"], "from_day": min(own_days).isoformat(),
                 "until_day": (max(own_days) + DAY).isoformat(), "days": len(own_days), "calls": len(own),
                 "total_tokens": tokens(own), "unpriced_calls": sum(c["unpriced"] for c in own),
                 "list_cost_usd": usd(cost(own)), "plan_cost_usd": usd(price),
-                "saving_usd": usd(cost(own) - price), "list_over_plan": round(cost(own) / price, 6),
+                "usage_credits_usd": usd(cost(credits)),
+                "saving_usd": usd(cost(own) - price - cost(credits)), "list_over_plan": round(cost(own) / price, 6),
             })  # fmt: skip
     return sorted(rows, key=lambda row: (row["month"], row["user"]))
 

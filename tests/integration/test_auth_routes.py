@@ -133,7 +133,7 @@ async def test_a_machine_is_let_in_by_the_code_it_shows(client):
 
 async def test_a_key_is_nobody_who_could_log_out_or_switch(client):
     key, org_id = client.local_key, "org_local"
-    for path, body in (("/logout", None), ("/switch", {"organisation_id": org_id})):
+    for path, body in (("/logout", None), ("/switch", {"org_id": org_id})):
         answer = await post(client, path, body, key)
         assert (answer.status_code, answer.json()["code"]) == (403, "user_needed")
     found = (await me(client, key)).json()

@@ -56,7 +56,8 @@ async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, 
     ago = [NOW - timedelta(hours=h) for h in (1, 6, 30)]
     edge = [reset - timedelta(hours=5, milliseconds=ms) for ms in (0, 1)]
     await insert_calls(
-        store, [call(account_id="acc", user_id="ann", occurred_at=when) for when in (*ago, *edge)]
+        store,
+        [call(account_id="acc", user_id="ann", key_id="key_1", occurred_at=at) for at in (*ago, *edge)],
     )
     resets = {"unified_5h": reset, "unified_7d": NOW + timedelta(days=6)}
     await insert_limits(
@@ -73,6 +74,10 @@ async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, 
             for kind, at in resets.items()
         ],
     )
+    # Under a key that other accounts use too: it counts for those alone of which nothing was told.
+    under_key = {"provider": "anthropic", "kind": "unified_5h", "org_id": "org_a", "key_id": "key_1"}
+    ends = NOW + timedelta(hours=1)
+    await insert_limits(store, [LimitFact(**under_key, observed_at=NOW, resets_at=ends)])
     async with query_api(store, tmp_path, now=NOW) as api:
         (account,) = (await api.json("/blocks?from=7d&tz=Asia/Kathmandu"))["accounts"]
     active = account["active"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -14,16 +16,22 @@ from infra.account_desks import office
 from infra.ledger_rows import call, insert_calls, upgrade
 from infra.query_client import NOW, Caller, query_api
 from infra.topics import all_records
-from tokentide_common.accounts_schema import budget_alerts, budget_stops, outbox
+from infra.webhooks import webhook
+from tokentide_common.accounts_schema import alert_deliveries, budget_alerts, budget_stops, outbox
+from tokentide_common.accounts_schema import budgets as budget_rows
 from tokentide_common.broker import Publisher, ensure_topics
-from tokentide_common.database import reading, selected
+from tokentide_common.database import reading, selected, writing, writing_async
+from tokentide_common.metrics import Metrics
 from tokentide_common.stop_directory import LiveStops
 from tokentide_common.topics import ALERTS
+from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.money import budgets
+from tokentide_query_api.money.alerts import decide
 from tokentide_query_api.money.budget_spans import span_at
 from tokentide_query_api.money.budget_stops import note_stop
 from tokentide_query_api.money.budget_watch import BudgetWatch
 from tokentide_query_api.money.budget_words import BudgetChange, Channel, NewBudget
+from tokentide_query_api.money.deliveries import ATTEMPTS, Deliveries
 from tokentide_query_api.periods import zone_named
 
 USD = 10**9
@@ -166,6 +174,71 @@ async def test_a_period_that_is_over_is_still_watched_for_a_week(store, tmp_path
             assert found == [datetime(2026, 11, 1, tzinfo=UTC)]
 
 
+async def test_a_budget_and_a_delivery_that_cannot_be_read_keep_no_others_back(store, tmp_path):
+    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+        settings = msgspec.structs.replace(at.desk.settings, webhooks_private=True)
+        desk = msgspec.structs.replace(at.desk, settings=settings, clock=lambda: NOW)
+        await insert_calls(store, [spent(95)])
+        with webhook() as hook:
+            channels = [Channel(kind="slack", url=hook.url)]
+            broken, _ = [
+                await budgets.create(desk, at.by("admin"), NewBudget(name=n, amount="100", channels=channels))
+                for n in ("broken", "whole")
+            ]
+            with writing(at.people.engine) as connection:
+                connection.execute(
+                    sa.update(budget_rows)
+                    .where(budget_rows.c.budget_id == broken.budget_id)
+                    .values(thresholds="[")
+                )
+                connection.execute(sa.insert(alert_deliveries).values(unreadable(desk)))
+            metrics = Metrics()
+            watch = BudgetWatch(desk, store, at.people.engine, metrics=metrics)
+            await watch.look()
+            await watch.stop()
+        assert len(hook.came) == 1
+    told = metrics.render().decode()
+    assert 'tokentide_query_alert_deliveries_total{outcome="delivered"} 1.0' in told
+    assert 'tokentide_query_alert_deliveries_total{outcome="given_up"} 1.0' in told
+
+
+def unreadable(desk: Desk) -> dict[str, Any]:
+    """Return a delivery to nobody knows where, at its last attempt."""
+    return {
+        "delivery_id": "bad", "org_id": "org_a", "sealed": desk.safe.seal("alert channels", "bad", "["),
+        "body": "{}", "created_at": NOW, "next_attempt_at": NOW, "attempts": ATTEMPTS - 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answers", "internal", "taken"),
+    [
+        ("body without end", True, True),
+        ("headers without end", True, False),
+        ("at once", False, False),  # it is on this machine
+    ],
+)
+async def test_where_alerts_go_can_neither_hold_them_up_nor_be_inside(tmp_path, answers, internal, taken):
+    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+        desk = msgspec.structs.replace(at.desk, clock=lambda: NOW)
+        with webhook() as hook:
+            hook.answers = answers
+            channels = [Channel(kind="slack", url=hook.url.replace("127.0.0.1", "localhost"))]
+            made = await budgets.create(
+                desk, at.by("admin"), NewBudget(name="all", amount="100", channels=channels)
+            )
+            row = await budgets.one(desk, at.by("admin").principal, made.budget_id)
+            async with writing_async(desk.engine) as connection:
+                await decide(desk, connection, row, span_at("monthly", NOW, ZoneInfo("UTC")), 95 * USD)
+            async with asyncio.timeout(5):
+                settings = msgspec.structs.replace(desk.settings, webhooks_private=internal)
+                told = msgspec.structs.replace(desk, settings=settings)
+                await Deliveries(told, timeout_s=0.3).send_due()
+        with reading(at.people.engine) as connection:
+            (sent,) = [r.sent_at for r in connection.execute(sa.select(alert_deliveries)) if r.sealed]
+    assert ((sent is not None), len(hook.came)) == (taken, int(internal))
+
+
 async def test_an_alert_waits_for_the_broker_and_is_on_the_topic_once(store, tmp_path, tansu):
     async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
         await insert_calls(store, [spent(95)])
@@ -216,6 +289,7 @@ async def test_budgets_are_kept_by_admins_and_hide_what_is_secret_of_channels(ap
         {"amount": "0"}, {"amount": "-1"}, {"amount": "1", "unit": "tokens", "scope": "team"},
         {"thresholds": []}, {"thresholds": [0]}, {"channels": [{"kind": "webhook", "url": "https://x.example"}]},
         {"channels": [{"kind": "slack", "url": "file:///etc/passwd"}]}, {"scope_value": "x"}, {"surprise": 1},
+        {"channels": [{"kind": "slack", "url": "http://[x/"}]},
     ]  # fmt: skip
     answers = [
         await api.ask("POST", "/budgets", "admin", body={"name": "x", "amount": "1", **more})

@@ -157,7 +157,7 @@ def test_reports_of_people_have_their_sums_days_sessions_and_months(told: Told):
     assert told.rows("top-users-few") == told.rows("top-users-cost")[: TOP_FEW - 1]
     assert told.rows("monthly-per-user") == month_reports.monthly(calls, told.zone, detail=False)
     assert told.rows("monthly-per-user-detail") == month_reports.monthly(calls, told.zone, detail=True)
-    until = midnight(AFTER, told.zone)
+    until = midnight(AFTER, told.zone) - timedelta(milliseconds=1)
     assert told.rows("quota") == month_reports.quota(told.every, told.zone, min(until, NOW), QUOTAS)
 
 

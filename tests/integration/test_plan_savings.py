@@ -32,7 +32,8 @@ async def test_plan_savings_is_list_cost_less_the_price_of_the_days(store, tmp_p
         await insert_calls(store, [
             spent(40, 10, 16, user_id="ann"), spent(70, 10, 17, user_id="ann"),
             spent(90, 10, 31, 23, user_id="ann"),
-            spent(30, 11, 22, 9, user_id="ann"), spent(500, 11, 2, user_id="ann", provider="openai"),
+            spent(30, 11, 22, 9, user_id="ann"), spent(5, 11, 3, user_id="ann", speed="fast"),
+            spent(500, 11, 2, user_id="ann", provider="openai"),
             spent(3, 11, 10, user_id="x", user_email=member.email.upper()),
             spent(8, 11, 11, user_email=member.email),
             spent(900, 11, 5, user_id="nobody's plan"),
@@ -42,17 +43,17 @@ async def test_plan_savings_is_list_cost_less_the_price_of_the_days(store, tmp_p
         berlin = (await api.ask("GET", f"{path}&tz=Europe/Berlin", "admin")).json()["rows"]
         own = (await api.ask("GET", path, "member")).json()["rows"]
         refused = await api.ask("GET", path, "viewer")
-    told = ("month", "user", "days", "list_cost_usd", "plan_cost_usd", "saving_usd")
+    told = ("month", "user", "days", "list_cost_usd", "plan_cost_usd", "usage_credits_usd", "saving_usd")
     assert [tuple(row[name] for name in told) for row in rows] == [
-        ("2026-10", "ann", 15, "160", "48.387096774", "111.612903226"),
-        # up to today, the 22nd: 100 · 22/30; and 20 · 10/30
-        ("2026-11", "ann", 22, "30", "73.333333333", "-43.333333333"),
-        ("2026-11", member.email, 10, "3", "6.666666667", "-3.666666667"),
+        ("2026-10", "ann", 15, "160", "48.387096774", "0", "111.612903226"),
+        # up to today, the 22nd: 100 · 22/30; and 20 · 10/30; fast mode is paid for besides
+        ("2026-11", "ann", 22, "35", "73.333333333", "5", "-43.333333333"),
+        ("2026-11", member.email, 10, "3", "6.666666667", "0", "-3.666666667"),
     ]  # fmt: skip
     assert rows[0]["list_over_plan"] == round(160 / 48.387096774, 6)
     assert (rows[0]["calls"], rows[0]["total_tokens"], rows[0]["plan"]) == (2, 14, "max5x")
     # The call of 31 October at 23:00 UTC is one of November in Berlin.
-    assert [(r["list_cost_usd"], r["days"]) for r in berlin] == [("70", 15), ("120", 22), ("3", 10)]
+    assert [(r["list_cost_usd"], r["days"]) for r in berlin] == [("70", 15), ("125", 22), ("3", 10)]
     assert own == [{**rows[2], "list_cost_usd": "3"}]
     assert refused.status_code == 403
 

@@ -13,6 +13,8 @@ from tokentide_common.database import open_database
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store
 from tokentide_query_api.app import create_app
+from tokentide_query_api.blocks import entries
+from tokentide_query_api.reports import people, token_types, typed_costs
 from tokentide_query_api.settings import QuerySettings
 
 
@@ -76,6 +78,24 @@ async def test_an_unknown_parameter_is_answered_with_the_allowed_ones(api):
 async def test_too_many_points_are_refused_and_not_cut_off(api, store):
     await insert_calls(store, [call(session_id=f"s{n}") for n in range(1001)])
     answer = await api.get("/usage/timeseries?from=100d&bucket=day&group_by=session_id")
+    assert (answer.status_code, answer.json()["code"]) == (400, "too_many_points")
+
+
+@pytest.mark.parametrize(
+    ("path", "of", "bound"),
+    [
+        ("/blocks", entries, "MOST_READ"),
+        ("/reports/cost-attribution", typed_costs, "MOST_READ"),
+        ("/reports/cost-attribution", token_types, "MAX_ROWS"),
+        ("/reports/monthly-per-user-detail", people, "MAX_ROWS"),
+    ],
+)
+async def test_no_more_is_read_into_memory_than_is_bounded(api, store, monkeypatch, path, of, bound):
+    await insert_calls(store, [call(user_id="u", model=f"m{n}", output_tokens=1) for n in range(3)])
+    monkeypatch.setattr(of, bound, 3)
+    assert (await api.get(path)).status_code == 200
+    monkeypatch.setattr(of, bound, 2)
+    answer = await api.get(path)
     assert (answer.status_code, answer.json()["code"]) == (400, "too_many_points")
 
 

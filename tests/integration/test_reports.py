@@ -43,6 +43,8 @@ async def test_a_quota_is_judged_by_the_local_day_week_and_month(store, tmp_path
         asked = {"from": "2026-10-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}
         limits = {"day_tokens": 100, "week_tokens": 150, "month_tokens": 1000, "week_usd": "3.2"}
         rows = await rows_of(api, "quota", zone, **asked, **limits)
+        over = {"from": "2026-10-01T00:00:00Z", "to": "2026-10-26T04:00:00Z"}  # a Monday's midnight there
+        past = await rows_of(api, "quota", zone, **over, **limits)
     found = keyed(rows, "window", "unit")
     assert {key: (row["used"], row["status"]) for key, row in found.items()} == {
         ("day", "tokens"): ("100", "near"),
@@ -54,6 +56,11 @@ async def test_a_quota_is_judged_by_the_local_day_week_and_month(store, tmp_path
     assert found["week", "tokens"]["since"] == "2026-10-26T00:00:00-04:00"
     assert found["week", "tokens"]["remaining"] == "0"
     assert {row["user_id"] for row in rows} == {"u"}
+    since = {row["window"]: (row["since"], row["used"]) for row in past if row["unit"] == "tokens"}
+    assert since == {
+        name: (f"{day}T00:00:00-04:00", "100")
+        for name, day in (("day", "2026-10-25"), ("week", "2026-10-19"), ("month", "2026-10-01"))
+    }
 
 
 async def test_a_quota_that_is_no_amount_is_refused(store, tmp_path):
@@ -69,10 +76,10 @@ async def test_peaks_are_judged_by_limits_that_providers_told_or_the_caller_name
     busy = [call(model="m", occurred_at=at + timedelta(seconds=n), output_tokens=10) for n in range(9)]
     large = call(model="n", occurred_at=at + timedelta(minutes=5), output_tokens=900)
     await insert_calls(store, [*busy, large])
-    told = LimitFact(
-        provider="p", kind="requests", org_id="org_a", key_id="k", model="m", limit=10, observed_at=at
-    )
-    await insert_limits(store, [told])
+    one = {"provider": "p", "kind": "requests", "org_id": "org_a", "key_id": "k", "observed_at": at}
+    told = [LimitFact(**one, model="m", limit=10), LimitFact(**one, limit=100)]
+    claimed = LimitFact(**one | {"key_id": "other"}, model="m", limit=10_000, source="cli")
+    await insert_limits(store, [*told, claimed])
     async with query_api(store, tmp_path) as api:
         observed = await rows_of(api, "peaks", ZoneInfo("UTC"))
         given = await rows_of(api, "peaks", ZoneInfo("UTC"), tokens_per_minute=1000)
@@ -81,10 +88,10 @@ async def test_peaks_are_judged_by_limits_that_providers_told_or_the_caller_name
         ("n", 1, 900),
     ]
     assert [(r["requests_limit"], r["limit_source"], r["utilization"], r["risk"]) for r in observed] == [
-        (10, "observed", 0.9, "high"), (None, "unknown", None, "unknown"),
+        (10, "observed", 0.9, "high"), (100, "observed", 0.01, "low"),
     ]  # fmt: skip
-    assert [(row["tokens_limit"], row["utilization"], row["risk"]) for row in given] == [
-        (1000, 0.9, "high"), (1000, 0.9, "high"),
+    assert [(r["tokens_limit"], r["limit_source"], r["utilization"], r["risk"]) for r in given] == [
+        (1000, "observed", 0.9, "high"), (1000, "configured", 0.9, "high"),
     ]  # fmt: skip
 
 

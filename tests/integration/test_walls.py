@@ -61,7 +61,7 @@ class Twin:
     def __init__(self, ids: Mapping[str, str]) -> None:
         self.ids = ids
         self.nothing = {name: re.sub(r"[0-9a-f]{6}$", "000000", value) for name, value in ids.items()}
-        self.nothing["org_id"] = self.nothing["organisation_id"] = "org_x"
+        self.nothing["org_id"] = "org_x"
 
 
 async def twin(api: Caller, document: Mapping[str, Any]) -> Twin:
@@ -77,7 +77,6 @@ async def twin(api: Caller, document: Mapping[str, Any]) -> Twin:
         key = await made(api, owner, "/keys", {"kind": "m", "name": name, "machine_id": machine_id})
         ids = {
             "org_id": org,
-            "organisation_id": org,
             "team_id": team["team_id"],
             "invitation_id": invitation["invitation_id"],
             "key_id": key["key_id"],

@@ -27,6 +27,11 @@ def test_records_are_bounded_and_what_belongs_together_stays_together():
     assert all(record.value.startswith(b"old") for record in records)
 
 
+def test_of_a_call_too_large_for_a_record_is_told_only_that_it_was_and_its_neighbours_are_told():
+    changes = [change(1), change(2, back=b"old", size=600_000), change(3)]
+    assert [record.value[:1] for record in counted_records("t", changes)] == [b"1", b"", b"3"]
+
+
 def test_of_a_large_block_is_told_only_that_it_was_and_of_none_nothing():
     assert [r.value for r in counted_records("t", [change(n) for n in range(2001)])] == [b""]
     assert counted_records("t", []) == []

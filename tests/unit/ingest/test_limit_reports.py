@@ -49,6 +49,7 @@ def test_a_window_that_cannot_be_is_refused(when):
     with pytest.raises(InvalidRequest) as refused:
         facts_of(read_report(body(resets_at=when)), KEY, NOW)
     assert refused.value.stable_code == "timestamp_out_of_range"
+    assert list(refused.value.fields) == ["resets_at"]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,7 @@ def test_a_window_that_cannot_be_is_refused(when):
         body(utilization="-1"),
         body(utilization=0.5),
         body(kind="Five hours"),
+        body(kind="requests", limit=1),
         body(resets_at="soon"),
         body(resets_at="2026-11-22T14:00:00"),
         body(org_id="org_2"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tokentide_query_api.blocks.forecast import burn, projection
@@ -50,7 +51,17 @@ def test_every_call_is_in_one_block_whatever_windows_were_told(moments, resets):
     blocks = blocks_of(map(entry, moments), resets)
     assert sorted(e.first_ms for b in blocks for e in b.entries) == sorted(moments)
     assert all(b.start_ms <= e.first_ms <= b.end_ms for b in blocks if b.pinned for e in b.entries)
-    assert {b.end_ms for b in blocks if b.pinned} == set(resets)
+    pinned = {b.end_ms for b in blocks if b.pinned}
+    assert pinned <= set(resets)
+    assert set(resets[:1]) <= pinned
+    assert all(any(abs(reset - end) < WINDOW_MS for end in pinned) for reset in resets)
+
+
+@given(times, st.lists(st.integers(0, 60 * HOUR_MS), max_size=3))
+@example([390 * MINUTE_MS, 681 * MINUTE_MS], [380 * MINUTE_MS])  # 06:30 and 11:21 after 06:20
+def test_no_two_blocks_overlap_whatever_windows_were_told(moments, resets):
+    blocks = [b for b in blocks_of(map(entry, moments), resets) if not b.is_gap]
+    assert all(b.end_ms <= after.start_ms for b, after in pairwise(blocks))
 
 
 def test_a_gap_lies_between_the_end_of_what_the_last_call_kept_open_and_the_next_call():

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokentide_common.errors import InvalidRequest
+from tokentide_query_api.accounts.people import Organization
 from tokentide_query_api.money.alerts import Alert, body_of, wording
-from tokentide_query_api.money.budget_spans import crossed, runs_out, span_at, span_before
+from tokentide_query_api.money.budget_spans import crossed, runs_out, span_at, span_before, zone_of
 from tokentide_query_api.money.budget_words import Channel, amount_of, text_of
 from tokentide_query_api.money.deliveries import signature
 from tokentide_query_api.money.trend import Expectation
@@ -30,6 +31,11 @@ NEW_YORK = ZoneInfo("America/New_York")
 def test_periods_are_local_days_weeks_and_months(period, start, end):
     span = span_at(period, datetime(2026, 11, 1, 23, tzinfo=UTC), NEW_YORK)
     assert (span.start, span.end) == (datetime.fromisoformat(start), datetime.fromisoformat(end))
+
+
+def test_of_a_zone_that_is_not_known_here_the_periods_are_of_utc():
+    zones = [zone_of(Organization("Acme", name, "open")) for name in ("Europe/Berlin", "Mars/Olympus")]
+    assert [zone.key for zone in (*zones, zone_of(None))] == ["Europe/Berlin", "UTC", "UTC"]
 
 
 @given(

@@ -6,12 +6,15 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from tokentide_common.errors import Unauthorized
+from tokentide_common.broker import Tail
+from tokentide_common.errors import Unauthorized, Unavailable
+from tokentide_common.topics import COUNTED
 from tokentide_query_api.accounts.safe import Safe
 from tokentide_query_api.live.changes import change_seen, read_changes
 from tokentide_query_api.live.event_ids import EventIds
@@ -60,7 +63,7 @@ def told_id(place: str) -> str:
 
 def test_an_upgrade_adds_what_it_changed_and_shows_the_call_as_it_is():
     old = row("a", output_tokens=5, sign=-1)
-    told = seen(b"\n".join([old, row("a", output_tokens=7, version=2), row("b", status="error")]), ADMIN)
+    told = seen(b"\n".join([old, row("a", output_tokens=7, version=2), row("b", status="aborted")]), ADMIN)
     assert (told["totals"]["calls"], told["totals"]["output_tokens"], told["totals"]["errors"]) == (1, 7, 1)
     assert told["totals"]["cost_usd"] == "2"
     assert [(call["call_id"], call["version"]) for call in told["calls"]] == [("a", 2), ("b", 0)]
@@ -227,3 +230,45 @@ async def test_a_beat_comes_by_the_clock_while_others_are_busy():
             break
     assert (await waiting).startswith(b": still here")
     assert offset < 500
+
+
+class Interrupted(Tail):
+    """A topic of two records whose second does not arrive at the first attempt."""
+
+    def __init__(self) -> None:
+        super().__init__("kafka://127.0.0.1:1", COUNTED)
+        self.read = 0
+        self.attempts = 0
+        self.stopped = 0
+
+    async def start(self, *, after: int | None, back: int) -> tuple[int, int]:
+        self.attempts += 1
+        self.read = 0
+        return 0, 2
+
+    async def fetch(self) -> list[Any]:
+        if self.read == 1 and self.attempts == 1:
+            raise Unavailable("the broker does not answer")
+        if self.read == 2:
+            await asyncio.Event().wait()
+        self.read += 1
+        number = self.read - 1
+        return [SimpleNamespace(offset=number, timestamp=number, key=b"%d" % number, value=row(f"c{number}"))]
+
+    async def stop(self) -> None:
+        self.stopped += 1
+
+
+async def test_whoever_opens_after_a_failure_begins_as_if_nothing_had_been_read():
+    hub = LiveHub("kafka://127.0.0.1:1")
+    hub._tail = topic = Interrupted()
+    with pytest.raises(Unavailable):
+        await hub.open()
+    assert (topic.stopped, hub.newest_id) == (1, "")
+    await hub.open()
+    try:
+        entries = await hub.after(-1, wait_s=0)
+        assert entries is not None
+        assert [list(entry.changes or {}) for entry in entries] == [["org_a"], ["org_a"]]
+    finally:
+        await hub.stop()

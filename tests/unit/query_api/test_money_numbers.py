@@ -166,6 +166,8 @@ def between(first: str, last: str, zone: ZoneInfo = BERLIN) -> Period:
         # whole days: as many days before
         ("2026-10-25", "2026-10-31", ("2026-10-18", "2026-10-24"), ("2025-10-25", "2025-10-31")),
         ("2028-02-29", "2028-02-29", ("2028-02-28", "2028-02-28"), ("2027-02-28", "2027-02-28")),
+        # to the end of the 28th, which is where the 29th begins
+        ("2028-02-22", "2028-02-28", ("2028-02-15", "2028-02-21"), ("2027-02-22", "2027-02-28")),
     ],
 )
 def test_what_a_period_is_compared_with(first, last, previous, year):

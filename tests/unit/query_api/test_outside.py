@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tokentide_query_api.money.outside import NotOutside, post_outside
+from tokentide_query_api.money.outside import NotOutside, post_outside, trouble_of
 
 
 class Called:
@@ -61,8 +61,20 @@ async def test_only_checked_addresses_of_a_name_are_called_under_its_name(
     called = Called("2606:4700::6810:1")
     async with called.client() as client:
         answer = await post_outside(client, "https://hooks.example:8443/T0", b"{}", {"x-test": "1"})
-    assert answer.status_code == 204
+    assert answer == 204
     (request,) = called.requests
     assert str(request.url) == "https://1.1.1.1:8443/T0"
     assert (request.headers["host"], request.headers["x-test"]) == ("hooks.example:8443", "1")
     assert request.extensions["sni_hostname"] == "hooks.example"
+
+
+@pytest.mark.parametrize(
+    ("url", "can_be"),
+    [
+        *(("https://hooks.example/T0/x", True), ("http://h:8080", True), ("https://[2606:4700::1]/", True)),
+        *(("https://ann:pw@hooks.example/", False), ("http://[x/", False), ("http://a..b/", False)),
+        *(("http://xn--/", False), ("http://h:99999/", False), ("http://%41/", False)),
+    ],
+)
+def test_an_address_without_a_host_that_can_be_or_with_a_password_is_refused(url: str, can_be: bool) -> None:
+    assert (trouble_of(url) == "") is can_be

@@ -35,6 +35,7 @@ CounterName = Literal[
     "tokentide_ingest_requests_total",
     "tokentide_proxy_events_dropped_total",
     "tokentide_proxy_requests_total",
+    "tokentide_query_alert_deliveries_total",
     "tokentide_query_rate_limits_alone_total",
     "tokentide_query_requests_total",
     "tokentide_rank_recomputed_total",
@@ -185,7 +186,8 @@ METRICS: Final = (
     _histogram(
         "tokentide_aggregator_stage_duration_seconds",
         _SECONDS,
-        "Time of one stage of a block: claim, fold, lookup, merge, insert, seen, commit.",
+        "Time of one stage of a block: claim, fold, lookup, merge, insert, feed (live views are told), seen, "
+        "links.",
         "stage",
     ),
     _counter(
@@ -224,6 +226,12 @@ METRICS: Final = (
     _gauge("tokentide_rank_last_success_timestamp_seconds", "Unix time of the last ranking written."),
     # query API
     _counter("tokentide_query_requests_total", "Requests answered, by route and status.", "route", "status"),
+    _counter(
+        "tokentide_query_alert_deliveries_total",
+        "Attempts to deliver a budget's alert to a webhook or the topic; outcome is delivered, refused (it "
+        "is tried again) or given_up (it is not).",
+        "outcome",
+    ),
     _counter(
         "tokentide_query_rate_limits_alone_total",
         "Requests counted by this replica alone, since the database that replicas count in was away.",

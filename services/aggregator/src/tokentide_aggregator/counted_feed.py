@@ -2,7 +2,8 @@
 
 Told between the insert and the index, so at least once: whoever repeats the block repeats these records under
 the same keys, by which readers know them again. A large block is a backlog that nobody watches call by call:
-of it only is told that it was.
+of it only is told that it was, by an empty record, and so of a call that is too large for a record. Readers
+then ask anew for what they show.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ def _parts(changes: Sequence[Change]) -> Iterator[bytes]:
         if rows and size + added > _RECORD_BYTES:
             yield b"\n".join(rows)
             rows, size = [], 0
+        if added > _RECORD_BYTES:  # more than the broker may take, and the block must not wait for ever
+            yield b""
+            continue
         rows += both
         size += added
     if rows:

@@ -163,7 +163,7 @@ class Processor(Generic[E, K]):
                 memory = None
         self._failpoint("after_insert")
         if self._feed is not None:
-            await self._feed.tell(token, kept)
+            await self._timed("feed", partial(self._feed.tell, token, kept))
         # What was claimed before may have been written before, by a process with other prices: then its rows
         # stand, not ours, and only the store can say what to take back.
         await self._timed("seen", lambda: self._remember(kept, recent, trusted=anew))

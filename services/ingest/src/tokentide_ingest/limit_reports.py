@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Request, Response, post
@@ -17,7 +17,7 @@ from tokentide_common.database import utc_now
 from tokentide_common.errors import InvalidRequest, TokentideError
 from tokentide_common.events import EARLIEST, Text, Utc
 from tokentide_common.last_seen import SeenMachine
-from tokentide_common.limit_facts import Amount, Kind, LimitFact, Utilization, encode_limit_fact, key_of
+from tokentide_common.limit_facts import Amount, LimitFact, Utilization, encode_limit_fact, key_of
 from tokentide_common.metrics import Metrics
 from tokentide_common.token_bucket import TokenBuckets
 from tokentide_common.topics import LIMITS
@@ -41,7 +41,8 @@ class ReportedLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     It names no account: whoever could would speak for the accounts of others. Its key stands for it.
     """
 
-    kind: Kind
+    kind: Literal["unified_5h", "unified_7d"]
+    """The windows that a status line knows; what a minute allows is read from answers alone."""
     provider: Text = "anthropic"
     observed_at: Utc | None = None
     limit: Amount | None = None
@@ -135,10 +136,17 @@ def facts_of(report: LimitReport, key: KeyRecord, now: datetime) -> list[LimitFa
 
 
 def _fact(said: ReportedLimit, key: KeyRecord, now: datetime) -> LimitFact:
-    # A clock that is ahead would silence every later word: nobody has seen anything later than now.
+    # The latest word of a limit counts: one that a clock set ahead dates into the future would outlast every
+    # true one, so nothing is taken to have been observed later than now.
     observed_at = min(said.observed_at or now, now)
-    if observed_at < EARLIEST or not EARLIEST <= (said.resets_at or now) < now + _LONGEST:
-        raise InvalidRequest("a time is out of range", code="timestamp_out_of_range")
+    resets_at = said.resets_at or now
+    wrong = "observed_at" if observed_at < EARLIEST else "resets_at"
+    if observed_at < EARLIEST or not EARLIEST <= resets_at < now + _LONGEST:
+        raise InvalidRequest(
+            f"{wrong} is out of range",
+            code="timestamp_out_of_range",
+            fields={wrong: f"from {EARLIEST:%Y} to {_LONGEST.days} days from now"},
+        )
     named = {name: getattr(said, name) for name in said.__struct_fields__}
     stamp = {"source": "cli", "org_id": key.org_id, "key_id": key.key_id, "observed_at": observed_at}
     return LimitFact(**{**named, **stamp})

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 
-from tokentide_common.errors import InvalidRequest
 from tokentide_query_api import activity_words as words
 from tokentide_query_api.activity_statement import ActivityStatement
 from tokentide_query_api.asking import Asking
@@ -22,9 +21,9 @@ from tokentide_query_api.formats import Answer, Column, Kind, columns
 from tokentide_query_api.measures import key_of
 from tokentide_query_api.periods import Period
 from tokentide_query_api.resolution import Part, parts
+from tokentide_query_api.row_bounds import MAX_ROWS, few_rows
 from tokentide_query_api.scope import Scope
 
-MAX_ROWS: Final = 100_000
 _WHO: Final = ("session_id", "user_id", "machine_id")
 
 
@@ -100,13 +99,8 @@ def _question(ask: Asking) -> _Question:
 
 
 async def _rows(ask: Asking, statement: ActivityStatement, sql: str) -> list[dict[str, Any]]:
-    found = await ask.rows(statement, f"{sql} LIMIT {MAX_ROWS + 1}")
-    if len(found) > MAX_ROWS:
-        raise InvalidRequest(
-            f"the answer has more than {MAX_ROWS} rows: filter, shorten the period or widen the bucket",
-            code="too_many_points",
-        )
-    return found
+    how = "filter, shorten the period or widen the bucket"
+    return await few_rows(ask, statement, sql, MAX_ROWS, how)
 
 
 def _answer(question: _Question, found: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> Answer:

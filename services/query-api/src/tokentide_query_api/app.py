@@ -64,11 +64,8 @@ def create_app(
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(live.stop)
-            opened.append(
-                await stack.enter_async_context(
-                    _sources(settings, store, engine, keys, clock, metrics=recorded)
-                )
-            )
+            ours = _sources(settings, store, engine, keys, clock, metrics=recorded)
+            opened.append(await stack.enter_async_context(ours))
             stack.callback(opened.clear)
             yield
 
@@ -131,7 +128,7 @@ async def _sources(
             stack.push_async_callback(own_keys.stop)
             await own_keys.start()
         desk = await stack.enter_async_context(open_desk(settings, own_engine, own_keys, clock, metrics))
-        await stack.enter_async_context(budgets_watched(desk, own_store, own_engine))
+        await stack.enter_async_context(budgets_watched(desk, own_store, own_engine, metrics))
         publisher = Publisher(settings.broker_url, deadline_s=10)
         stack.push_async_callback(publisher.stop)
         prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)

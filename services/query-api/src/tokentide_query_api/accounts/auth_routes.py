@@ -168,7 +168,7 @@ def _leaving(desk: Opened) -> Sequence[HTTPRouteHandler]:
     )
     async def switch(request: Request[Any, Any, Any], data: JSONBody[shapes.Switch]) -> Tokens:
         principal = await desk().admit(request)
-        return await profile.switch(desk(), principal, data.organisation_id, visitor_of(request))
+        return await profile.switch(desk(), principal, data.org_id, visitor_of(request))
 
     @post(
         f"{AUTH}/join",

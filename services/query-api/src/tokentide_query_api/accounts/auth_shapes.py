@@ -53,7 +53,7 @@ class Refresh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Switch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Another organisation of the same person."""
 
-    organisation_id: Id
+    org_id: Id
 
 
 class Acceptance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

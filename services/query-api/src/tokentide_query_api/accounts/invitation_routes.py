@@ -34,7 +34,7 @@ class Accepting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Accepted(msgspec.Struct, frozen=True):
     """Of which organisation somebody is a member now."""
 
-    organisation_id: str
+    org_id: str
 
 
 def invitation_handlers(desk: Callable[[], Desk]) -> Sequence[HTTPRouteHandler]:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tokentide_common.accounts_schema import invitations, memberships, teams, users
 from tokentide_common.database import reading_async, writing_async
-from tokentide_common.errors import Conflict, InvalidRequest
+from tokentide_common.errors import Conflict, InvalidRequest, RateLimited
 from tokentide_common.key_directory import Role
 from tokentide_query_api.accounts import audit, letters
 from tokentide_query_api.accounts.bounds import room_for_invitation
@@ -77,8 +77,8 @@ async def invite(desk: Desk, by: Maker, wanted: NewInvitation) -> ShownInvitatio
     by.principal.require("admin")
     not_above(by.principal, wanted.role)
     now, secret, email = desk.clock(), secrets.token_urlsafe(32), wanted.email.lower()
-    # Nobody's mailbox is filled from here, whoever invites. Apart from the letters of a lost password.
-    await count_attempt(desk, ("letters", f"invitation:{email}"))
+    await count_attempt(desk, ("letters", f"invitation:{by.org_id}:{email}"))
+    goes = await _mailbox_has_room(desk, email)
     row: dict[str, Any] = {
         "invitation_id": f"inv_{uuid.uuid4().hex}",
         "org_id": by.org_id,
@@ -108,7 +108,10 @@ async def invite(desk: Desk, by: Maker, wanted: NewInvitation) -> ShownInvitatio
             organisation=_name(desk, by.org_id),
             inviter=by.principal.email,
         )
+        # The guarantee: with no room the same is written, and taken back.
+        written = await connection.begin_nested()
         await desk.outbox.post(connection, letter)
+        await (written.commit() if goes else written.rollback())
         on = ("invitation", row["invitation_id"])
         await audit.record(
             connection, by.org_id, by.actor, "invitation.sent", on, email=email, role=wanted.role
@@ -116,6 +119,18 @@ async def invite(desk: Desk, by: Maker, wanted: NewInvitation) -> ShownInvitatio
     desk.outbox.wake()
     facts = {"accepted_at": None, "revoked_at": None, **row}
     return ShownInvitation(**{name: facts[name] for name in ShownInvitation.__struct_fields__})
+
+
+async def _mailbox_has_room(desk: Desk, email: str) -> bool:
+    """Tell whether one more letter may go: nobody's mailbox is filled from here, whoever invites.
+
+    Of that nobody hears: it would tell an organisation whom the others invite.
+    """
+    try:
+        await count_attempt(desk, ("letters of all", f"invitation:{email}"))
+    except RateLimited:
+        return False
+    return True
 
 
 async def take_back(desk: Desk, by: Maker, invitation_id: str) -> None:

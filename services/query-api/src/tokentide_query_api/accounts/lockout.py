@@ -20,7 +20,9 @@ from tokentide_common.database import insert_or, writing_async
 from tokentide_common.errors import RateLimited
 from tokentide_query_api.accounts.desk import Desk
 
-Kind = Literal["email", "letters", "device", "sign-ups from", "letters from", "devices from"]
+Kind = Literal[
+    "email", "letters", "letters of all", "device", "sign-ups from", "letters from", "devices from"
+]
 """`… from`: a network address. Each has a count of its own: one flood keeps nobody from the others."""
 
 
@@ -51,6 +53,7 @@ _FROM: Final = Rule(free=100, first_s=1, longest_s=30, forgets_one_s=30)
 RULES: Final[dict[Kind, Rule]] = {
     "email": Rule(free=5, first_s=2, longest_s=15 * 60, forgets_one_s=12 * 60),
     "letters": Rule(free=3, first_s=60, longest_s=60 * 60, forgets_one_s=30 * 60),
+    "letters of all": Rule(free=10, first_s=60, longest_s=60 * 60, forgets_one_s=30 * 60),
     "device": Rule(free=5, first_s=2, longest_s=15 * 60, forgets_one_s=12 * 60),
     "sign-ups from": _FROM,
     "letters from": _FROM,

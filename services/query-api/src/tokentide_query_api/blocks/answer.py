@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -15,14 +15,8 @@ from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.entries import Account, calls_by_account, latest_accounts, windows_told
 from tokentide_query_api.blocks.forecast import burn, projection
-from tokentide_query_api.blocks.windows import (
-    WEEK_MS,
-    WINDOW_MS,
-    Block,
-    Entry,
-    blocks_of,
-    overlap_minutes,
-)
+from tokentide_query_api.blocks.windows import WEEK_MS, Block, Entry, blocks_of, overlap_minutes
+from tokentide_query_api.dimensions import MINUTE_MS
 from tokentide_query_api.formats import Answer, Kind, columns
 from tokentide_query_api.measures import usd
 from tokentide_query_api.reports.report import TOP
@@ -52,15 +46,14 @@ async def blocks(ask: Asking) -> Answer:
     (accounts, names, theirs), told = await asyncio.gather(
         latest_accounts(ask, scope, ask.arguments.number(TOP)), windows_told(ask)
     )
-    calls = await calls_by_account(ask, theirs, accounts, _edges(told, now_ms))
+    calls = await calls_by_account(ask, theirs, accounts, _cuts(told, now_ms))
     items, table = [], []
     for name in names:
         account = calls.get(name, Account())
-        facts = [fact for key in (name, *sorted(account.key_ids)) for fact in told.get(key, ())]
-        resets = [_millis(f.resets_at) for f in facts if f.kind == "unified_5h" and f.resets_at]
+        resets = {kind: _resets(name, account.key_ids, told, kind) for kind in ("unified_5h", "unified_7d")}
         found = [
             b
-            for b in blocks_of(account.entries, resets)
+            for b in blocks_of(account.entries, resets["unified_5h"])
             if b.end_ms > period.start_ms and b.start_ms < period.end_ms
         ]
         rows = [_row(name, block, now_ms, period.zone) for block in reversed(found)]
@@ -69,7 +62,7 @@ async def blocks(ask: Asking) -> Answer:
             {
                 "account": name,
                 "active": active,
-                "week": _week(account.entries, facts, now_ms, period.zone),
+                "week": _week(account.entries, resets["unified_7d"], now_ms, period.zone),
                 "blocks": rows,
             }
         )
@@ -82,15 +75,30 @@ async def blocks(ask: Asking) -> Answer:
     return Answer(body, COLUMNS, table)
 
 
-def _edges(told: Mapping[str, Sequence[LimitFact]], now_ms: int) -> list[int]:
-    """Return where a window may begin or end besides on a full hour."""
-    edges = {now_ms - WEEK_MS, now_ms + 1}
-    for fact in (fact for facts in told.values() for fact in facts):
-        if fact.resets_at is not None:
-            reset_ms = _millis(fact.resets_at)
-            # After a window that was told one that is estimated may begin, and a call at its end is still its.
-            edges |= {reset_ms - WEEK_MS, reset_ms - WINDOW_MS, reset_ms, reset_ms + WINDOW_MS + 1}
-    return sorted(edges)
+def _cuts(told: Mapping[str, Sequence[LimitFact]], now_ms: int) -> list[int]:
+    """Return at which milliseconds of a minute windows may begin or end.
+
+    They are whole minutes long, and begin on a full hour, where one that was told ends, or now.
+    """
+    resets = (fact.resets_at for facts in told.values() for fact in facts)
+    at = {0, *(ms % MINUTE_MS for ms in (now_ms, *(_millis(reset) for reset in resets if reset is not None)))}
+    return sorted(at)
+
+
+def _resets(
+    name: str, key_ids: Iterable[str], told: Mapping[str, Sequence[LimitFact]], kind: str
+) -> list[int]:
+    """Return when windows of a kind end, the newest word first.
+
+    Several accounts may use a key: what was told under it counts for one that has no word of its own.
+    """
+    own = told.get(name, ())
+    under_keys = [fact for key in sorted(key_ids) for fact in told.get(key, ())]
+    for facts in (own, under_keys):
+        found = [(f.observed_at, f.resets_at) for f in facts if f.kind == kind and f.resets_at is not None]
+        if found:
+            return [_millis(resets_at) for _, resets_at in sorted(found, reverse=True)]
+    return []
 
 
 def _row(account: str, block: Block, now_ms: int, zone: ZoneInfo) -> Mapping[str, Any]:
@@ -120,11 +128,8 @@ def _machines(entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
     return [{"machine_id": machine, **_sums(own)} for machine, own in sorted(by_machine.items())]
 
 
-def _week(
-    entries: Sequence[Entry], facts: Sequence[LimitFact], now_ms: int, zone: ZoneInfo
-) -> Mapping[str, Any]:
+def _week(entries: Sequence[Entry], resets: Sequence[int], now_ms: int, zone: ZoneInfo) -> Mapping[str, Any]:
     """Return the weekly window: the provider's own where it is told and lasts, else the last seven days."""
-    resets = [_millis(f.resets_at) for f in facts if f.kind == "unified_7d" and f.resets_at is not None]
     end_ms = next((reset for reset in resets if reset > now_ms), None)
     start_ms = now_ms - WEEK_MS if end_ms is None else end_ms - WEEK_MS
     return {

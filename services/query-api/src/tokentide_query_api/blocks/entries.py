@@ -11,7 +11,8 @@ import msgspec
 from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.windows import Entry
-from tokentide_query_api.dimensions import DIMENSIONS
+from tokentide_query_api.dimensions import DIMENSIONS, MINUTE_MS
+from tokentide_query_api.row_bounds import MOST_READ, few_rows
 from tokentide_query_api.scope import AnyOf, Filter, Scope
 from tokentide_query_api.statement import Statement, over
 
@@ -24,9 +25,6 @@ _SUMS: Final = {
     "cost_nano": "x.sign * x.cost_nano",
 }
 _WHO: Final = ("account_id", "user_id", "key_id", "machine_id", "model")
-# What comes on the minute stands alone: a call exactly five hours after a block's start belongs to that block,
-# and the rest of its minute to the next.
-_MINUTE: Final = "intDiv(at_ms, 60000), at_ms % 60000 = 0"
 _USER: Final = DIMENSIONS["user_id"]
 _KEY: Final = DIMENSIONS["key_id"]
 
@@ -59,7 +57,7 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Account
     who = ("account_id", "user_id", "key_id")
     names = ", ".join(f"x.{name} AS {name}" for name in who)
     sql = statement.ledger(f"{names}, max(x.occurred_at) AS last") + f" GROUP BY {', '.join(who)}"
-    found = await ask.rows(statement, f"{sql} HAVING sum(toInt64(x.sign)) > 0")
+    found = await few_rows(ask, statement, f"{sql} HAVING sum(toInt64(x.sign)) > 0", MOST_READ)
     told: dict[str, set[str]] = defaultdict(set)
     for row in found:
         if row["account_id"] and row["user_id"]:
@@ -78,34 +76,40 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Account
 
 
 async def calls_by_account(
-    ask: Asking, scope: Scope, accounts: Accounts, edges_ms: Sequence[int]
+    ask: Asking, scope: Scope, accounts: Accounts, cuts_ms: Sequence[int]
 ) -> Mapping[str, Account]:
-    """Return the calls of each account; no entry spans an edge."""
+    """Return the calls of each account, by minute, and by the milliseconds of a minute that cut it."""
     grouped: dict[str, Account] = defaultdict(Account)
-    for row in await _minutes(ask, scope, edges_ms):
+    for row in await _minutes(ask, scope, cuts_ms):
         account = grouped[accounts.account_of(row)]
         account.entries.append(_entry(row))
         account.key_ids.add(row["key_id"])
     return grouped
 
 
-async def _minutes(ask: Asking, scope: Scope, edges_ms: Sequence[int]) -> list[dict[str, Any]]:
+async def _minutes(ask: Asking, scope: Scope, cuts_ms: Sequence[int]) -> list[dict[str, Any]]:
     statement = Statement(scope)
-    between = f"arrayCount(edge -> edge <= at_ms, {statement.bind(list(edges_ms), 'Array(Int64)')})"
+    # What comes at a cut stands alone: a call exactly five hours after a block's start belongs to that block,
+    # but the first of a window that was told not to the one before.
+    cuts = statement.bind(sorted({cut + after for cut in cuts_ms for after in (0, 1)}), "Array(Int64)")
+    minute = f"intDiv(at_ms, {MINUTE_MS}), arrayCount(cut -> cut <= at_ms % {MINUTE_MS}, {cuts})"
     who = ", ".join(f"x.{name} AS {name}" for name in _WHO)
     sums = ", ".join(f"sum({what}) AS {name}" for name, what in _SUMS.items())
     # First by moment: what an upgrade took back must not set the time of what stands.
     moments = statement.ledger(f"{who}, toUnixTimestamp64Milli(x.occurred_at) AS at_ms, {sums}")
     live = f"{moments} GROUP BY {', '.join(_WHO)}, at_ms HAVING calls > 0"
     totals = ", ".join(f"sum(z.{name}) AS {name}" for name in _SUMS)
-    return await ask.rows(
+    return await few_rows(
+        ask,
         statement,
         over(
             live,
             f"{', '.join(f'z.{n} AS {n}' for n in _WHO)}, min(z.at_ms) AS first_ms, max(z.at_ms) AS last_ms,"
             f" {totals}",
-            f"AS z GROUP BY {', '.join(_WHO)}, {_MINUTE}, {between}",
+            f"AS z GROUP BY {', '.join(_WHO)}, {minute}",
         ),
+        MOST_READ,
+        "shorten the period, filter, or ask for fewer accounts (limit)",
     )
 
 

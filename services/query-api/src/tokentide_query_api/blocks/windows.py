@@ -72,14 +72,15 @@ class Block(msgspec.Struct, frozen=True):
 def blocks_of(entries: Iterable[Entry], resets_ms: Sequence[int] = ()) -> list[Block]:
     """Return the blocks of an account in order, with the gaps between them.
 
-    `resets_ms`: when windows end that the provider has told.
+    `resets_ms`: when windows end that the provider has told, the newest word first: of two windows that
+    cannot both have been, the one that was told first here counts.
     """
     ordered = sorted(
         entries, key=lambda entry: (entry.first_ms, entry.last_ms, entry.machine_id, entry.model)
     )
     found: list[Block] = []
     rest, told_to_ms = ordered, 0
-    for reset_ms in sorted(set(resets_ms)):
+    for reset_ms in _apart(resets_ms):
         start_ms = reset_ms - WINDOW_MS
         before = [entry for entry in rest if entry.first_ms < start_ms]
         inside = [entry for entry in rest if start_ms <= entry.first_ms < reset_ms]
@@ -90,6 +91,15 @@ def blocks_of(entries: Iterable[Entry], resets_ms: Sequence[int] = ()) -> list[B
     return _with_gaps([*found, *_estimated(rest, told_to_ms)])
 
 
+def _apart(resets_ms: Iterable[int]) -> list[int]:
+    """Return the ends of windows that lie apart, in order."""
+    found: list[int] = []
+    for reset_ms in resets_ms:
+        if all(abs(reset_ms - other) >= WINDOW_MS for other in found):
+            found.append(reset_ms)
+    return sorted(found)
+
+
 def _estimated(entries: Sequence[Entry], from_ms: int = 0, ends_by_ms: int | None = None) -> list[Block]:
     """Return the blocks of calls between two windows that were told, into which none reaches."""
     blocks: list[Block] = []
@@ -97,7 +107,8 @@ def _estimated(entries: Sequence[Entry], from_ms: int = 0, ends_by_ms: int | Non
     start_ms = last_ms = 0
     for entry in entries:
         if current and (entry.first_ms - start_ms > WINDOW_MS or entry.first_ms - last_ms > WINDOW_MS):
-            blocks.append(Block(start_ms, start_ms + WINDOW_MS, tuple(current)))
+            from_ms = start_ms + WINDOW_MS  # where the next may begin: after a told window no hour is full
+            blocks.append(Block(start_ms, from_ms, tuple(current)))
             current = []
         if not current:
             start_ms = max(from_ms, entry.first_ms // HOUR_MS * HOUR_MS)

@@ -102,7 +102,7 @@ def _sums(rows: Iterable[CountedRow]) -> Mapping[str, int]:
     sums = dict(NO_SUMS)
     for row in rows:
         sums["calls"] += row.sign
-        sums["errors"] += row.sign * (row.status == "error")
+        sums["errors"] += row.sign * (row.status != "ok")
         sums["unpriced_calls"] += row.sign * row.unpriced
         for name in _SUMMED:
             sums[name] += row.sign * getattr(row, name)

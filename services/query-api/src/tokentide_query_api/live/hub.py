@@ -69,9 +69,13 @@ class LiveHub:
         """Return once nothing that is counted from now on is missed. Raises `Unavailable`."""
         async with self._opening:
             if self._task is None and not self.closed:
-                self._next, end = await self._tail.start(after=None, back=_BACK)
-                while self._next < end:  # whoever resumes may have seen one of these last
-                    await self._fetch()
+                try:
+                    self._next, end = await self._tail.start(after=None, back=_BACK)
+                    while self._next < end:  # whoever resumes may have seen one of these last
+                        await self._fetch()
+                except BaseException:  # also of who leaves meanwhile: the next one begins as if nobody had
+                    await self._forget()
+                    raise
                 self._task = asyncio.create_task(self._read(), name="live")
 
     async def stop(self) -> None:
@@ -146,6 +150,13 @@ class LiveHub:
     async def _fetch(self) -> None:
         for record in await self._tail.fetch():
             self.take(record.offset, record.timestamp, record.key or b"", record.value or b"")
+
+    async def _forget(self) -> None:
+        self._ring.clear()
+        self._rows = 0
+        self._keys.clear()
+        self._known.clear()
+        await self._tail.stop()
 
     async def _start_again(self) -> None:
         """Go on where we were; where the broker has forgotten that, everybody begins anew."""

@@ -26,17 +26,22 @@ def before(period: Period) -> Period:
 
 
 def year_before(period: Period) -> Period:
-    """Return the same local dates and times a year earlier; of 29 February it is the 28th."""
-    return Period(_year_earlier(period.start, period), _year_earlier(period.end, period), period.zone)
+    """Return the same local dates and times a year earlier; of 29 February it is the 28th.
+
+    A period that ends where 29 February begins has all of the 28th, and has it a year earlier too.
+    """
+    is_end_of_28th = period.end == midnight(period.end.astimezone(period.zone).date(), period.zone)
+    end = _year_earlier(period.end, period, leap_day=(3, 1) if is_end_of_28th else (2, 28))
+    return Period(_year_earlier(period.start, period), end, period.zone)
 
 
-def _year_earlier(instant: datetime, period: Period) -> datetime:
+def _year_earlier(instant: datetime, period: Period, leap_day: tuple[int, int] = (2, 28)) -> datetime:
     local = instant.astimezone(period.zone)
-    is_leap_day = (local.month, local.day) == (2, 29)
-    earlier = local.replace(year=local.year - 1, day=28 if is_leap_day else local.day)
-    # Where a day begins at one o'clock, the same day of another year begins at midnight.
-    begins = _day_that_begins(instant, period) is not None
-    return midnight(earlier.date(), period.zone) if begins else earlier.astimezone(UTC)
+    month, day = leap_day if (local.month, local.day) == (2, 29) else (local.month, local.day)
+    if _day_that_begins(instant, period) is not None:
+        # Where a day begins at one o'clock, the same day of another year begins at midnight.
+        return midnight(date(local.year - 1, month, day), period.zone)
+    return local.replace(year=local.year - 1, month=month, day=day).astimezone(UTC)
 
 
 def _day_that_begins(instant: datetime, period: Period) -> date | None:

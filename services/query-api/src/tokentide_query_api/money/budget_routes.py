@@ -20,7 +20,7 @@ from tokentide_query_api.accounts.openapi_answers import CHANGE, PRIVATE, PathId
 from tokentide_query_api.accounts.pages import DEFAULT_LIMIT, Limit, NextPage, Page
 from tokentide_query_api.accounts.versions import IfMatch, wanted_version
 from tokentide_query_api.money import budgets
-from tokentide_query_api.money.budget_spans import span_at
+from tokentide_query_api.money.budget_spans import span_at, zone_of
 from tokentide_query_api.money.budget_usage import progress
 from tokentide_query_api.money.budget_words import (
     BudgetChange,
@@ -29,7 +29,6 @@ from tokentide_query_api.money.budget_words import (
     Progress,
     ShownBudget,
 )
-from tokentide_query_api.periods import zone_named
 
 _BUDGETS: Final = "/api/v1/budgets"
 _BUDGET: Final = "/api/v1/budgets/{budget_id:str}"
@@ -68,10 +67,8 @@ def _reading(counter: Callable[[], Counter]) -> Sequence[HTTPRouteHandler]:
     async def budget_progress(request: Request[Any, Any, Any], budget_id: PathId) -> Progress:
         at = counter()
         row = await budgets.one(at.desk, await at.desk.admit(request), budget_id)
-        organization = at.desk.people.organization(row.org_id)
-        zone = zone_named(organization.time_zone if organization is not None else "UTC")
         now = at.desk.clock()
-        span = span_at(row.period, now, zone)
+        span = span_at(row.period, now, zone_of(at.desk.people.organization(row.org_id)))
         mine = (budget_alerts.c.budget_id == row.budget_id, budget_alerts.c.period_start == span.start)
         query = sa.select(budget_alerts.c.threshold).where(*mine).order_by(budget_alerts.c.threshold)
         async with reading_async(at.desk.engine) as connection:

@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from tokentide_common.errors import InvalidRequest
+from tokentide_query_api.accounts.people import Organization
 from tokentide_query_api.money.trend import Expectation
-from tokentide_query_api.periods import Period, midnight, month_start
+from tokentide_query_api.periods import Period, midnight, month_start, zone_named
+
+
+def zone_of(organization: Organization | None) -> ZoneInfo:
+    """Return the zone in which an organisation's periods begin; UTC where its own is not known here."""
+    try:
+        return zone_named(organization.time_zone if organization is not None else "UTC")
+    except InvalidRequest:  # kept by a system that knew more zones than this one
+        return zone_named("UTC")
 
 
 def span_at(period: str, at: datetime, zone: ZoneInfo) -> Period:

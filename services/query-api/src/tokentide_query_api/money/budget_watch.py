@@ -20,18 +20,20 @@ from tokentide_common.database import Engine, reading_async, writing_async
 from tokentide_common.errors import TokentideError, Unavailable
 from tokentide_common.every import Every
 from tokentide_common.leases import acquire_lease, release_lease, renew_lease
+from tokentide_common.metrics import Metrics
 from tokentide_common.store import Store
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.money.alerts import decide
-from tokentide_query_api.money.budget_spans import crossed, span_at, span_before
+from tokentide_query_api.money.budget_spans import crossed, span_at, span_before, zone_of
 from tokentide_query_api.money.budget_stops import note_stop, stop_changes
 from tokentide_query_api.money.budget_usage import used_by_day
-from tokentide_query_api.money.deliveries import Deliveries
-from tokentide_query_api.periods import Period, zone_named
+from tokentide_query_api.money.deliveries import Deliveries, tidy
+from tokentide_query_api.periods import Period
 
 EVERY_S: Final = 5.0
 _LEASE: Final = "budgets"
 _LEASE_S: Final = 60.0
+_TIDY_EVERY_S: Final = 900.0
 _LATE: Final = timedelta(days=7)
 """So long after its end a period is still looked at: calls may be told late."""
 _REMEMBERED: Final = timedelta(days=70)
@@ -45,11 +47,18 @@ class BudgetWatch:
     The lease only spares the others the work: were there two, each alert is still decided once.
     """
 
-    def __init__(self, desk: Desk, store: Store, engine: Engine, publisher: Publisher | None = None) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        store: Store,
+        engine: Engine,
+        publisher: Publisher | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._desk = desk
         self._store = store
         self._engine = engine
-        self._deliveries = Deliveries(desk, publisher)
+        self._deliveries = Deliveries(desk, publisher, metrics)
         self._holder = f"query-api-{uuid.uuid4().hex}"
         self._fence: int | None = None
 
@@ -84,8 +93,8 @@ class BudgetWatch:
     async def _judge(
         self, budget: sa.Row[Any], decided: Collection[tuple[Any, ...]], stop: sa.Row[Any] | None
     ) -> None:
-        thresholds = msgspec.json.decode(budget.thresholds, type=list[int])
         try:
+            thresholds = msgspec.json.decode(budget.thresholds, type=list[int])
             # The period of now first: calls are being made that may have to stop.
             for number, span in enumerate(self._spans(budget)):
                 used = sum((await used_by_day(self._store, budget, span)).values())
@@ -95,9 +104,10 @@ class BudgetWatch:
                 if number == 0 and stop_changes(budget, span, used, stop):
                     stopped = await note_stop(self._desk, budget.budget_id, span, used)
                     _log.info("budget_stop", budget_id=budget.budget_id, stopped=stopped)
-        except TokentideError as error:
-            # One organisation's trouble keeps no other from its alerts; it is looked at again soon.
-            _log.warning("budget_not_judged", budget_id=budget.budget_id, code=error.stable_code)
+        except Exception as error:  # whatever it is: one budget's trouble keeps no other from its alerts
+            # It is looked at again soon. Of our own errors the code, of others the kind alone.
+            code = error.stable_code if isinstance(error, TokentideError) else type(error).__name__
+            _log.warning("budget_not_judged", budget_id=budget.budget_id, code=code)
 
     async def _decide(self, budget: sa.Row[Any], span: Period, used: int) -> None:
         async with writing_async(self._desk.engine) as connection:
@@ -118,22 +128,25 @@ class BudgetWatch:
         organization = self._desk.people.organization(budget.org_id)
         if organization is None:
             return []
-        span = span_at(budget.period, now, zone_named(organization.time_zone))
+        span = span_at(budget.period, now, zone_of(organization))
         before = span_before(budget.period, span)
         is_late = before.end > max(budget.created_at, now - _LATE)
         return [span, before] if is_late else [span]
 
 
 @asynccontextmanager
-async def budgets_watched(desk: Desk, store: Store, engine: Engine) -> AsyncIterator[None]:
+async def budgets_watched(desk: Desk, store: Store, engine: Engine, metrics: Metrics) -> AsyncIterator[None]:
     """Look after budgets meanwhile; `engine` is of the desk's database."""
     publisher = Publisher(desk.settings.broker_url, deadline_s=10)
-    watch = BudgetWatch(desk, store, engine, publisher)
+    watch = BudgetWatch(desk, store, engine, publisher, metrics)
     again = Every("budgets", watch.look, seconds=EVERY_S, at_end=False)
+    tidying = Every("tidy-alerts", partial(tidy, desk), seconds=_TIDY_EVERY_S, at_end=False)
     again.start()
+    tidying.start()
     try:
         yield
     finally:
+        await tidying.stop()
         await again.stop()
         with suppress(Unavailable):  # the lease ends by itself
             await watch.stop()

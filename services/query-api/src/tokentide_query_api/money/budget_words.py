@@ -12,6 +12,7 @@ import msgspec
 from tokentide_common.errors import InvalidRequest
 from tokentide_query_api.accounts.words import PLAIN, Email, Name
 from tokentide_query_api.measures import usd
+from tokentide_query_api.money.outside import trouble_of
 
 ScopeKind: TypeAlias = Literal["organisation", "team", "project", "user", "key"]
 Interval: TypeAlias = Literal["monthly", "weekly", "daily"]
@@ -139,13 +140,26 @@ def text_of(amount: int, unit: str) -> str:
 
 
 def checked_scope(scope: str, value: str) -> None:
-    """Raise `InvalidRequest` for a part of an organisation that is not named, or a whole that is."""
+    """Raise `InvalidRequest` where a team, project, user or key is not named, or an organisation is."""
     if (scope == "organisation") is bool(value):
+        wrong = "must be left out" if value else "is missing"
         raise InvalidRequest(
-            "scope_value names the team, project, user or key, and nothing of an organisation",
+            "scope_value says which team, project, user or key; for the organisation it is left out",
             code="invalid_request",
-            fields={"scope_value": "is missing or too much"},
+            fields={"scope_value": wrong},
         )
+
+
+def checked_channels(channels: list[Channel]) -> None:
+    """Raise `InvalidRequest` for a channel to which nothing can be sent."""
+    for number, channel in enumerate(channels):
+        trouble = channel.url is not None and trouble_of(channel.url)
+        if trouble:
+            raise InvalidRequest(
+                f"the url of a channel {trouble}",
+                code="invalid_request",
+                fields={f"channels[{number}].url": trouble},
+            )
 
 
 def thousandths(thresholds: list[float]) -> list[int]:

@@ -60,6 +60,7 @@ async def create(desk: Desk, by: Maker, wanted: words.NewBudget) -> words.ShownB
     """Add a budget."""
     by.principal.require("admin")
     words.checked_scope(wanted.scope, wanted.scope_value)
+    words.checked_channels(wanted.channels)
     budget_id = f"budget_{uuid.uuid4().hex}"
     is_address = wanted.scope == "user" and "@" in wanted.scope_value
     row = {
@@ -99,6 +100,7 @@ async def change(
         if wanted.thresholds is not msgspec.UNSET:
             values["thresholds"] = _json(words.thousandths(wanted.thresholds))
         if wanted.channels is not msgspec.UNSET:
+            words.checked_channels(wanted.channels)
             values["channels"] = sealed(desk.safe, budget_id, wanted.channels)
         if wanted.hard_stop is not msgspec.UNSET:
             values["hard_stop"] = wanted.hard_stop

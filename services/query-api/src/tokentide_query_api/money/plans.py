@@ -115,7 +115,8 @@ async def remove(desk: Desk, by: Maker, plan_id: str) -> None:
 
 async def _alone(connection: AsyncConnection, row: Any) -> None:  # noqa: ANN401 -- a row of the table
     """Raise `Conflict` if a user would have two plans of one provider on one day."""
-    # Who adds plans takes turns: neither of two that overlap would see the other.
+    # The guarantee: whoever adds or changes a plan waits until another one of the organisation is done with
+    # that, since neither of two at once would see the plan of the other.
     turn = sa.select(organizations.c.org_id).where(organizations.c.org_id == row["org_id"]).with_for_update()
     await connection.execute(turn)
     plans = user_plans.c

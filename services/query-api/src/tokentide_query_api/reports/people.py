@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.periods import Period, midnight, month_start
 from tokentide_query_api.reports.grouped import buckets_by, members_by, narrowed, sums_by
 from tokentide_query_api.reports.report import TOP, Report, Row
+from tokentide_query_api.row_bounds import MAX_ROWS, few
 from tokentide_query_api.scope import Scope
 
 _USER: Final = DIMENSIONS["user_id"]
@@ -73,7 +74,8 @@ async def _monthly(ask: Asking, period: Period, *, by_model: bool) -> Sequence[R
     seconds = [int(start.timestamp()) for start in starts]
     edges = [scope.start_ms, *(1000 * s for s in seconds[1:]), scope.end_ms]
     by = (_USER, _MODEL) if by_model else (_USER,)
-    found = await sums_by(ask, scope, by, edges_ms=edges, edges_s=seconds)
+    asked = sums_by(ask, scope, by, edges_ms=edges, edges_s=seconds, order=f"LIMIT {MAX_ROWS + 1}")
+    found = few(await asked, MAX_ROWS)
     emails = await emails_of(ask, scope)
     names = {
         s: start.astimezone(period.zone).strftime("%Y-%m") for s, start in zip(seconds, starts, strict=True)
@@ -110,7 +112,8 @@ _ALERT: Final = Decimal("0.9")
 async def _quota(ask: Asking, period: Period) -> Sequence[Row]:
     """Judge the day, week and month of `tz` around the end of the period, or now if that is sooner."""
     bounds = {quota.name: _amount(ask, quota) for quota in _QUOTAS}
-    last = min(ask.now, period.end).astimezone(period.zone)
+    # A period does not hold its end: of one that is over, the last day is the one before.
+    last = min(ask.now, period.end - timedelta(milliseconds=1)).astimezone(period.zone)
     today = last.date()
     starts = {
         "day": midnight(today, period.zone),

@@ -25,6 +25,8 @@ _BY: Final = Parameter(
 _DIMENSIONS: Final[Mapping[str, tuple[Dimension, ...]]] = {
     "user_model": (_USER, _MODEL), "user": (_USER,), "model": (_MODEL,), "all": (),
 }  # fmt: skip
+Allowed = Mapping[tuple[str, str], int]
+"""How much is allowed in a minute, by kind and model; of model "" where none is named."""
 Risk = Literal["low", "medium", "high", "critical", "unknown"]
 
 
@@ -78,6 +80,7 @@ async def _rates(ask: Asking, period: Period) -> Sequence[Row]:
 
 _REQUESTS_LIMIT: Final = Parameter("requests_per_minute", "The limit to judge by; else what providers told.")
 _TOKENS_LIMIT: Final = Parameter("tokens_per_minute", "The limit to judge by; else what providers told.")
+_LIMITS: Final = {"requests": _REQUESTS_LIMIT, "tokens": _TOKENS_LIMIT}
 _MOST_LIMIT: Final = 10**9 - 1
 
 
@@ -99,23 +102,28 @@ async def _peaks(ask: Asking, period: Period) -> Sequence[Row]:
         f"WHERE least(by_calls, by_tokens) <= {limit}"
         f" ORDER BY least(by_calls, by_tokens), t, d0 LIMIT {limit}",
     )
-    allowed = await _allowed(ask)
-    return [_peak(row, allowed, period) for row in await ask.rows(statement, sql)]
+    configured, observed = _configured(ask), await _observed(ask)
+    return [_peak(row, configured, observed, period) for row in await ask.rows(statement, sql)]
 
 
-def _peak(row: Mapping[str, Any], allowed: Mapping[tuple[str, str], tuple[int, str]], period: Period) -> Row:
+def _peak(row: Mapping[str, Any], configured: Allowed, observed: Allowed, period: Period) -> Row:
     used = {"requests": row["calls"], "tokens": row["tokens"]}
-    found = {
-        kind: allowed.get((kind, "")) or allowed.get((kind, row["d0"])) for kind in ("requests", "tokens")
-    }
-    shares = [used[kind] / limit[0] for kind, limit in found.items() if limit]
-    utilization = max(shares, default=None)
+    limits: dict[str, int | None] = {}
+    shares: list[tuple[float, str]] = []
+    for kind, amount in used.items():
+        given = configured.get((kind, ""))
+        # A model's own limit is nearer to the truth than one of which no model was told.
+        told = observed.get((kind, row["d0"])) or observed.get((kind, ""))
+        limits[kind] = given or told
+        if limit := limits[kind]:
+            shares.append((amount / limit, "configured" if given else "observed"))
+    utilization, source = max(shares, default=(None, "unknown"))
     return {
         "minute": datetime.fromtimestamp(row["t"], UTC).astimezone(period.zone).isoformat(),
         "model": row["d0"],
         **used,
-        **{f"{kind}_limit": limit[0] if limit else None for kind, limit in found.items()},
-        "limit_source": next((limit[1] for limit in found.values() if limit), "unknown"),
+        **{f"{kind}_limit": limit for kind, limit in limits.items()},
+        "limit_source": source,
         "utilization": None if utilization is None else round(utilization, 6),
         "risk": risk(utilization),
     }
@@ -129,20 +137,24 @@ def risk(utilization: float | None) -> Risk:
     return next((name for bound, name in bounds if utilization >= bound), "low")
 
 
-async def _allowed(ask: Asking) -> Mapping[tuple[str, str], tuple[int, str]]:
-    """Return limit and source by (kind, model): of every model ("") as asked, else as providers told.
+def _configured(ask: Asking) -> Allowed:
+    """Return the limits that the caller names: of every model."""
+    return {
+        (kind, ""): ask.arguments.number(parameter, _MOST_LIMIT)
+        for kind, parameter in _LIMITS.items()
+        if ask.arguments.one(parameter) is not None
+    }
+
+
+async def _observed(ask: Asking) -> Allowed:
+    """Return the limits that answers of providers told; what a client says of one is no word of theirs.
 
     Of several accounts the highest limit counts: which of them a call used is not told apart here.
     """
-    given = {"requests": _REQUESTS_LIMIT, "tokens": _TOKENS_LIMIT}
-    found: dict[tuple[str, str], tuple[int, str]] = {}
+    found: dict[tuple[str, str], int] = {}
     for fact in await ask.limit_facts():
-        if fact.kind in given and fact.limit:
-            known = found.get((fact.kind, fact.model), (0, ""))
-            found[fact.kind, fact.model] = max(known, (fact.limit, "observed"))
-    for kind, parameter in given.items():
-        if ask.arguments.one(parameter) is not None:
-            found[kind, ""] = (ask.arguments.number(parameter, _MOST_LIMIT), "configured")
+        if fact.kind in _LIMITS and fact.limit and fact.source != "cli":
+            found[fact.kind, fact.model] = max(found.get((fact.kind, fact.model), 0), fact.limit)
     return found
 
 

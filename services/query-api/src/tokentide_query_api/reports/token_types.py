@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tokentide_common.errors import InvalidRequest
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.buckets import bucket_starts
 from tokentide_query_api.dimensions import DIMENSIONS
@@ -17,6 +16,7 @@ from tokentide_query_api.periods import Period
 from tokentide_query_api.reports.grouped import members_by
 from tokentide_query_api.reports.report import Report, Row
 from tokentide_query_api.reports.typed_costs import KINDS, typed_costs
+from tokentide_query_api.row_bounds import MAX_ROWS, few
 
 _MODEL: Final = DIMENSIONS["model"]
 _USER: Final = DIMENSIONS["user_id"]
@@ -28,7 +28,6 @@ _UNITS: Final = {
     "output": "output_tokens",
     "web_search": "web_search_requests",
 }
-MAX_ROWS: Final = 100_000
 
 
 async def _model_token_types(ask: Asking, period: Period) -> Sequence[Row]:
@@ -56,10 +55,6 @@ async def _cost_attribution(ask: Asking, period: Period) -> Sequence[Row]:
     scope = ask.scope(period.start_ms, period.end_ms)
     seconds = [int(start.timestamp()) for start in bucket_starts(period, "hour")]
     found = await typed_costs(ask, scope, (_USER, _MODEL), edges_s=seconds)
-    if len(found) * len(_UNITS) > MAX_ROWS:
-        raise InvalidRequest(
-            f"the answer has more than {MAX_ROWS} rows: filter or shorten the period", code="too_many_points"
-        )
     found.sort(key=lambda group: (group["t"], group["d0"], group["d1"]))
     so_far: dict[str, int] = defaultdict(int)
     rows: list[Row] = []
@@ -83,7 +78,7 @@ async def _cost_attribution(ask: Asking, period: Period) -> Sequence[Row]:
                     "running_cost_usd": usd(whole),
                 }
             )
-    return rows
+    return few(rows, MAX_ROWS)
 
 
 def _kinds(group: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from tokentide_common.pricing import Prices
 from tokentide_common.pricing.rates import LinearRates
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, TOKEN_SUMS, Dimension
+from tokentide_query_api.row_bounds import MOST_READ, few_rows
 from tokentide_query_api.scope import Scope
 from tokentide_query_api.statement import Statement
 
@@ -52,7 +53,8 @@ async def alike_calls(
     """Return sums of calls that share their rates, with those; None where no price is known."""
     statement = Statement(scope)
     steps, hourly = await _steps(ask, scope)
-    found = await ask.rows(statement, _question(statement, by, edges_s, steps, hourly))
+    question = _question(statement, by, edges_s, steps, hourly)
+    found = await few_rows(ask, statement, question, MOST_READ)
     return [(row, _rates(row, ask.prices, steps)) for row in found]
 
 
