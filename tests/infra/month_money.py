@@ -176,7 +176,8 @@ def plan_savings(calls: list[Row], zone: ZoneInfo, plans: Sequence[Mapping[str, 
                 "total_tokens": tokens(own), "unpriced_calls": sum(c["unpriced"] for c in own),
                 "list_cost_usd": usd(cost(own)), "plan_cost_usd": usd(price),
                 "usage_credits_usd": usd(cost(credits)),
-                "saving_usd": usd(cost(own) - price - cost(credits)), "list_over_plan": round(cost(own) / price, 6),
+                "saving_usd": usd(cost(own) - price - cost(credits)),
+                "list_over_plan": round(cost(own) / price, 6),
             })  # fmt: skip
     return sorted(rows, key=lambda row: (row["month"], row["user"]))
 
