@@ -18,6 +18,7 @@ Action = Literal[
     "budget.changed",
     "budget.created",
     "budget.removed",
+    "calls.repriced",
     "device.approved",
     "device.denied",
     "invitation.accepted",
