@@ -1,4 +1,4 @@
-"""`GET /api/v1/export/partitions`: of each day or hour, whether its calls are still those of an earlier export."""
+"""`GET /api/v1/export/partitions`: of each day or hour, whether its calls are still those of a file."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ async def partitions(ask: Asking) -> Answer:
     starts = bucket_starts(period, bucket)
     seconds = [int(start.timestamp()) for start in starts]
     statement = Statement(ask.scope(period.start_ms, period.end_ms))
-    select = (
-        f"{statement.start(LEDGER, seconds)}, sum(toInt64(x.sign)) AS calls, {_FINGERPRINT} AS fingerprint"
-    )
-    found = await ask.rows(statement, f"{statement.ledger(select)} GROUP BY t HAVING calls > 0")
+    sums = f"sum(toInt64(x.sign)) AS calls, {_FINGERPRINT} AS fingerprint"
+    sql = statement.ledger(f"{statement.start(LEDGER, seconds)}, {sums}")
+    found = await ask.rows(statement, f"{sql} GROUP BY t HAVING calls > 0")
     known = {row["t"]: row for row in found}
     rows = [
         {
