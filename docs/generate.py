@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from litestar import Litestar
 from litestar.routes import HTTPRoute
@@ -75,6 +75,14 @@ Every answer has `report`, `from`, `to`, `tz` and `rows`. Reports that tell peop
 members see their own calls in all of them. Each example is what was really answered for a few calls of
 20 November 2026.
 """
+_EXAMPLES: Final = """# Example answers
+
+What every route of the query API answers; the named reports are in [reports](reports.md). All of it was
+really asked, with an API key or an access token as `Authorization: Bearer …`, for a few calls of 20 November
+2026. Lists are cut to their first entry; names in braces, and `…`, stand for what is different each time.
+Errors are in [errors](errors.md).
+"""
+_LINE: Final = 110
 _KINDS: Final = {
     Kind.TEXT: "text",
     Kind.COUNT: "whole number",
@@ -181,6 +189,38 @@ def reports_page() -> str:
     return _NOTE + _REPORTS + "".join(_report(report, examples.get(report.name)) for report in REPORTS)
 
 
+def examples_page() -> str:
+    """What every route of the query API answers."""
+    examples = json.loads((REFERENCE / "route-examples.json").read_text("utf-8"))
+    return _NOTE + _EXAMPLES + "".join(_example(route, example) for route, example in examples.items())
+
+
+def _example(route: str, example: dict[str, Any]) -> str:
+    parts = [f"\n## {route}\n\n"]
+    if "none" in example:
+        return "".join([*parts, f"No example: {example['none']}.\n"])
+    body = f"\n\n{compact(example['body'])}" if example["body"] else ""
+    parts.append(f"```http\n{example['request']}{body}\n```\n")
+    answer = example["answer"]
+    if not answer:
+        return "".join([*parts, f"\n{example['status']}, without a body.\n"])
+    shown = answer if isinstance(answer, str) else compact(answer)
+    return "".join([*parts, f"\n{example['status']}:\n\n```json\n{shown}\n```\n"])
+
+
+def compact(value: object, indent: str = "") -> str:
+    """Return JSON with each object and list on one line that has room for it."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(indent + line) <= _LINE or not isinstance(value, dict | list):
+        return line
+    inner = indent + " "
+    if isinstance(value, list):
+        entries = [inner + compact(entry, inner) for entry in value]
+        return "[\n" + ",\n".join(entries) + f"\n{indent}]"
+    entries = [f"{inner}{json.dumps(name)}: {compact(entry, inner)}" for name, entry in value.items()]
+    return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
+
+
 def _report(report: Report, example: dict[str, object] | None) -> str:
     viewers = "Not for viewers. " if report.of_people else ""
     parts = [f"\n## {report.name}\n\n{report.title}. {viewers}`GET /api/v1/reports/{report.name}`\n\n"]
@@ -223,6 +263,7 @@ PAGES: Final = {
     "metrics.md": metrics_page,
     "topics.md": topics_page,
     "routes.md": routes_page,
+    "examples.md": examples_page,
     "reports.md": reports_page,
     "cli.md": commands_page,
     **{f"asyncapi-{service}.json": partial(asyncapi_page, service) for service in CONSUMERS},

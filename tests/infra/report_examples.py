@@ -1,7 +1,7 @@
-"""An example answer of every named report, as docs/reference/reports.md shows it: a few calls, really asked.
+"""An example answer of every route and named report, as the reference shows it: a few calls, really asked.
 
-`PYTHONPATH=tests python tests/infra/report_examples.py` writes docs/reference/report-examples.json; a test
-holds it against the code.
+`PYTHONPATH=tests python tests/infra/report_examples.py` writes docs/reference/…-examples.json; a test holds
+them against the code.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import json
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from infra.activity_rows import activity, insert_activity
 from infra.ledger_rows import Row, call, insert_calls
 from infra.query_client import query_api
+from infra.rankings import insert_rankings, ranking
+from infra.route_examples import told
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store
 from tokentide_query_api.reports.catalogue import REPORTS
 
-PLACE: Final = Path(__file__).resolve().parents[2] / "docs/reference/report-examples.json"
+PLACE: Final = Path(__file__).resolve().parents[2] / "docs/reference"
 _DAY: Final = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 _ASKED: Final = "from=2026-11-20&to=2026-11-20&tz=Europe/Berlin"
 _INSTEAD: Final = {"pace": "from=2026-10-16&to=2026-11-20&tz=Europe/Berlin"}
@@ -30,6 +32,7 @@ _PEOPLE: Final = (
     ("bob", "bob@acme.example", "tower", "site", "claude-sonnet-5-5"),
 )
 _PLAN: Final = {"user": "ann", "plan": "max5x", "valid_from": "2026-11-01"}
+_RANKED: Final = {"period": "day", "period_start": "2026-11-20", "time_zone": "UTC"}
 _ROWS_SHOWN: Final = 2
 _COLD: Final = 6
 """The call that finds no cache."""
@@ -37,22 +40,31 @@ _UNKNOWN: Final = 5
 """The call whose model has no price."""
 
 
-async def examples(store: Store, folder: Path) -> dict[str, Any]:
-    """Return the answer of every report, with its first rows only."""
+class Examples(NamedTuple):
+    """What the two files hold, and the document of the routes."""
+
+    reports: dict[str, Any]
+    routes: dict[str, Any]
+    document: dict[str, Any]
+
+
+async def examples(store: Store, folder: Path) -> Examples:
+    """Return the answer of every report, with its first rows only, and that of every other route."""
     await insert_calls(store, [*_calls(), *_fridays_before()])
     await insert_activity(store, _done())
+    await insert_rankings(store, ranking(1, [("ann", 51_000_021, 1, 2), ("bob", 8_500_002, 2, 1)], **_RANKED))
     found = {}
-    async with query_api(store, folder) as api:
+    async with query_api(store, folder, signup="open") as api:
         await api.ask("POST", "/plans", "admin", body=_PLAN)
         for report in REPORTS:
             asked = _INSTEAD.get(report.name, _ASKED)
             answer = await api.json(f"/reports/{report.name}?{asked}{_MORE.get(report.name, '')}")
             found[report.name] = {**answer, "rows": answer["rows"][:_ROWS_SHOWN]}
-    return found
+        return Examples(found, await told(api), (await api.client.get("/schema")).json())
 
 
 def written(found: dict[str, Any]) -> str:
-    """Return the content of the file."""
+    """Return the content of a file."""
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -119,7 +131,9 @@ async def _write() -> None:
         store = Store(f"chdb://{folder / 'store'}")
         try:
             await migrate(store)
-            PLACE.write_text(written(await examples(store, folder)), "utf-8")
+            found = await examples(store, folder)
+            (PLACE / "report-examples.json").write_text(written(found.reports), "utf-8")
+            (PLACE / "route-examples.json").write_text(written(found.routes), "utf-8")
         finally:
             await store.close()
 

@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 import pytest
 
 from infra.query_client import query_api
-from tokentide_common.store import Store
-
-
-def ranking(fence: int, entries: list[tuple[str, int, int, int | None]], **fields: Any) -> dict[str, Any]:
-    """Return a stored ranking; an entry is (entity, value, rank, previous rank)."""
-    total = sum(value for _, value, _, _ in entries)
-    return {
-        "org_id": "org_a", "period": "month", "period_start": "2026-11-01", "scope": "users",
-        "metric": "cost",
-        "version": fence << 32 | 1, "time_zone": "Asia/Tokyo", "computed_at": "2026-11-22T10:00:00.000Z",
-        "total": total,
-        "entries.entity": [e for e, _, _, _ in entries],
-        "entries.value": [v for _, v, _, _ in entries],
-        "entries.rank": [r for _, _, r, _ in entries],
-        "entries.previous_rank": [p for _, _, _, p in entries],
-        "entries.percentile": [100.0 - 10 * i for i in range(len(entries))],
-        "entries.share": [v / total for _, v, _, _ in entries],
-        **fields,
-    }  # fmt: skip
-
-
-async def stored(store: Store, *rankings: dict[str, Any]) -> None:
-    await store.insert("rankings", b"\n".join(msgspec.json.encode(row) for row in rankings))
+from infra.rankings import insert_rankings, ranking
 
 
 @pytest.fixture
@@ -40,7 +15,7 @@ async def api(store, tmp_path):
 
 
 async def test_a_ranking_has_rank_share_percentile_and_movement(api, store):
-    await stored(store, ranking(1, [("u1", 3_000_000_000, 1, 2), ("u2", 1_000_000_000, 2, None)]))
+    await insert_rankings(store, ranking(1, [("u1", 3_000_000_000, 1, 2), ("u2", 1_000_000_000, 2, None)]))
     found = await api.json("/rankings")
     assert (found["period"], found["period_start"], found["tz"]) == ("month", "2026-11-01", "Asia/Tokyo")
     assert found["items"] == [
@@ -52,13 +27,15 @@ async def test_a_ranking_has_rank_share_percentile_and_movement(api, store):
 
 
 async def test_what_a_ranker_wrote_after_it_lost_its_lease_is_never_shown(api, store):
-    await stored(store, ranking(2, [("right", 5, 1, None)]))
-    await stored(store, ranking(1, [("stale", 9, 1, None), ("staler", 8, 2, None)]))
+    await insert_rankings(store, ranking(2, [("right", 5, 1, None)]))
+    await insert_rankings(store, ranking(1, [("stale", 9, 1, None), ("staler", 8, 2, None)]))
     assert [item["entity"] for item in (await api.json("/rankings"))["items"]] == ["right"]
 
 
 async def test_pages_of_a_ranking_continue_where_the_last_one_ended(api, store):
-    await stored(store, ranking(1, [(f"u{n}", 100 - n, n + 1, None) for n in range(7)], metric="calls"))
+    await insert_rankings(
+        store, ranking(1, [(f"u{n}", 100 - n, n + 1, None) for n in range(7)], metric="calls")
+    )
     found, cursor = [], ""
     while cursor is not None:
         page = await api.json(f"/rankings?metric=calls&limit=3{cursor and '&cursor=' + cursor}")
@@ -79,13 +56,13 @@ async def test_pages_of_a_ranking_continue_where_the_last_one_ended(api, store):
 )
 async def test_a_date_names_the_period_that_it_lies_in(api, store, query, start):
     kind = query.split("&")[0].removeprefix("period=")
-    await stored(store, ranking(1, [("u", 1, 1, None)], period=kind, period_start=start))
+    await insert_rankings(store, ranking(1, [("u", 1, 1, None)], period=kind, period_start=start))
     found = await api.json(f"/rankings?{query}")
     assert (found["period_start"], len(found["items"])) == (start, 1)
 
 
 async def test_a_period_without_usage_has_an_empty_ranking_and_no_other_organisations(api, store):
-    await stored(store, ranking(1, [("theirs", 1, 1, None)], org_id="org_b"))
+    await insert_rankings(store, ranking(1, [("theirs", 1, 1, None)], org_id="org_b"))
     found = await api.json("/rankings")
     assert (found["items"], found["next_cursor"], found["computed_at"]) == ([], None, None)
     assert len((await api.json("/rankings", "org_b"))["items"]) == 1
