@@ -29,6 +29,7 @@ from tokentide_query_api.breakdown import breakdown
 from tokentide_query_api.calls import call, calls
 from tokentide_query_api.coverage import coverage
 from tokentide_query_api.coverage_days import coverage_days
+from tokentide_query_api.export import partitions
 from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
 from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.limits import limits
@@ -142,6 +143,14 @@ def _lists() -> tuple[Route, ...]:
         Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call, False),
         Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions), False),
         Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage), False),
+        Route(
+            "/export/partitions",
+            "Fingerprints of days or hours, by which an export is kept up to date",
+            partitions.PARAMETERS,
+            shapes.PARTITIONS,
+            _of(partitions.partitions),
+            for_viewers=False,
+        ),
         Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _of(limits), False),
         Route(
             "/blocks",
