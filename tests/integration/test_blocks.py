@@ -20,19 +20,20 @@ async def test_the_calls_of_an_account_make_one_block_on_all_its_machines(store,
     # The log of the other machine knows no account, but whose it is.
     tower = call(user_id="ann", machine_id="tower", occurred_at=at + timedelta(seconds=20), output_tokens=30)
     other = call(user_id="bob", machine_id="b", occurred_at=at, cost_nano=5)
-    edge = NOW - timedelta(days=7)
+    now = NOW + timedelta(seconds=7.5)
+    edge = now - timedelta(days=7)
     # In a minute with another machine's calls, on the next one, and about the first moment of the week.
     more = [
         ("laptop", at + timedelta(seconds=50)),
         ("laptop", at + timedelta(seconds=60)),
         ("tower", at + timedelta(seconds=60)),
-        ("laptop", edge - timedelta(seconds=20)),
+        ("laptop", edge - timedelta(seconds=2)),
         ("laptop", edge),
     ]
     others = [call(user_id="ann", machine_id=m, model="opus", occurred_at=when) for m, when in more]
     await insert_calls(store, [laptop, tower, other, *others])
     await upgrade(store, laptop, {**laptop, "output_tokens": 50, "occurred_at": at - timedelta(minutes=1)})
-    async with query_api(store, tmp_path, now=NOW) as api:
+    async with query_api(store, tmp_path, now=now) as api:
         answer = await api.json("/blocks?from=7d")
         theirs = await api.json("/blocks?from=7d", "org_b")
     assert [account["account"] for account in answer["accounts"]] == ["acc", "bob"]

@@ -46,7 +46,7 @@ async def blocks(ask: Asking) -> Answer:
     (accounts, names, theirs), told = await asyncio.gather(
         latest_accounts(ask, scope, ask.arguments.number(TOP)), windows_told(ask)
     )
-    calls = await calls_by_account(ask, theirs, accounts, _cuts(told, now_ms))
+    calls = await calls_by_account(ask, theirs, accounts, _cuts(told), (now_ms - WEEK_MS, now_ms + 1))
     items, table = [], []
     for name in names:
         account = calls.get(name, Account())
@@ -75,14 +75,13 @@ async def blocks(ask: Asking) -> Answer:
     return Answer(body, COLUMNS, table)
 
 
-def _cuts(told: Mapping[str, Sequence[LimitFact]], now_ms: int) -> list[int]:
-    """Return at which milliseconds of a minute windows may begin or end.
+def _cuts(told: Mapping[str, Sequence[LimitFact]]) -> list[int]:
+    """Return at which milliseconds of a minute 5-hour windows may begin or end.
 
-    They are whole minutes long, and begin on a full hour, where one that was told ends, or now.
+    They are whole minutes long, and begin on a full hour or where one that was told ends.
     """
     resets = (fact.resets_at for facts in told.values() for fact in facts)
-    at = {0, *(ms % MINUTE_MS for ms in (now_ms, *(_millis(reset) for reset in resets if reset is not None)))}
-    return sorted(at)
+    return sorted({0, *(_millis(reset) % MINUTE_MS for reset in resets if reset is not None)})
 
 
 def _resets(

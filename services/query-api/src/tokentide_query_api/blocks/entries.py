@@ -76,23 +76,29 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Account
 
 
 async def calls_by_account(
-    ask: Asking, scope: Scope, accounts: Accounts, cuts_ms: Sequence[int]
+    ask: Asking, scope: Scope, accounts: Accounts, cuts_ms: Sequence[int], edges_ms: Sequence[int]
 ) -> Mapping[str, Account]:
-    """Return the calls of each account, by minute, and by the milliseconds of a minute that cut it."""
+    """Return the calls of each account by minute.
+
+    No entry spans one of the moments in `edges_ms`, nor in any minute the milliseconds in `cuts_ms`.
+    """
     grouped: dict[str, Account] = defaultdict(Account)
-    for row in await _minutes(ask, scope, cuts_ms):
+    for row in await _minutes(ask, scope, cuts_ms, edges_ms):
         account = grouped[accounts.account_of(row)]
         account.entries.append(_entry(row))
         account.key_ids.add(row["key_id"])
     return grouped
 
 
-async def _minutes(ask: Asking, scope: Scope, cuts_ms: Sequence[int]) -> list[dict[str, Any]]:
+async def _minutes(
+    ask: Asking, scope: Scope, cuts_ms: Sequence[int], edges_ms: Sequence[int]
+) -> list[dict[str, Any]]:
     statement = Statement(scope)
     # What comes at a cut stands alone: a call exactly five hours after a block's start belongs to that block,
     # but the first of a window that was told not to the one before.
     cuts = statement.bind(sorted({cut + after for cut in cuts_ms for after in (0, 1)}), "Array(Int64)")
     minute = f"intDiv(at_ms, {MINUTE_MS}), arrayCount(cut -> cut <= at_ms % {MINUTE_MS}, {cuts})"
+    edges = "".join(f", at_ms >= {statement.bind(edge, 'Int64')}" for edge in edges_ms)
     who = ", ".join(f"x.{name} AS {name}" for name in _WHO)
     sums = ", ".join(f"sum({what}) AS {name}" for name, what in _SUMS.items())
     # First by moment: what an upgrade took back must not set the time of what stands.
@@ -106,7 +112,7 @@ async def _minutes(ask: Asking, scope: Scope, cuts_ms: Sequence[int]) -> list[di
             live,
             f"{', '.join(f'z.{n} AS {n}' for n in _WHO)}, min(z.at_ms) AS first_ms, max(z.at_ms) AS last_ms,"
             f" {totals}",
-            f"AS z GROUP BY {', '.join(_WHO)}, {minute}",
+            f"AS z GROUP BY {', '.join(_WHO)}, {minute}{edges}",
         ),
         MOST_READ,
         "shorten the period, filter, or ask for fewer accounts (limit)",
