@@ -20,34 +20,47 @@ async def test_the_calls_of_an_account_make_one_block_on_all_its_machines(store,
     # The log of the other machine knows no account, but whose it is.
     tower = call(user_id="ann", machine_id="tower", occurred_at=at + timedelta(seconds=20), output_tokens=30)
     other = call(user_id="bob", machine_id="b", occurred_at=at, cost_nano=5)
-    await insert_calls(store, [laptop, tower, other])
+    now = NOW + timedelta(seconds=7.5)
+    edge = now - timedelta(days=7)
+    # In a minute with another machine's calls, on the next one, and about the first moment of the week.
+    more = [
+        ("laptop", at + timedelta(seconds=50)),
+        ("laptop", at + timedelta(seconds=60)),
+        ("tower", at + timedelta(seconds=60)),
+        ("laptop", edge - timedelta(seconds=2)),
+        ("laptop", edge),
+    ]
+    others = [call(user_id="ann", machine_id=m, model="opus", occurred_at=when) for m, when in more]
+    await insert_calls(store, [laptop, tower, other, *others])
     await upgrade(store, laptop, {**laptop, "output_tokens": 50, "occurred_at": at - timedelta(minutes=1)})
-    async with query_api(store, tmp_path, now=NOW) as api:
+    async with query_api(store, tmp_path, now=now) as api:
         answer = await api.json("/blocks?from=7d")
         theirs = await api.json("/blocks?from=7d", "org_b")
     assert [account["account"] for account in answer["accounts"]] == ["acc", "bob"]
     active = answer["accounts"][0]["active"]
     assert active["start"] == "2026-11-22T09:00:00.000+00:00"
     assert active["first_call_at"] == "2026-11-22T09:29:00.000+00:00"
-    assert (active["calls"], active["output_tokens"]) == (2, 80)
+    assert (active["calls"], active["output_tokens"]) == (5, 80)
+    assert active["overlap_minutes"] == 2
     assert [(m["machine_id"], m["output_tokens"]) for m in active["machines"]] == [
         ("laptop", 50),
         ("tower", 30),
     ]
     assert active["projection"]["remaining_minutes"] == 210
-    assert answer["accounts"][0]["week"]["calls"] == 2
+    assert answer["accounts"][0]["week"]["calls"] == 6
     assert theirs["accounts"] == []
 
 
 async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, tmp_path):
+    # A window ends where the provider says, within a minute as well.
+    reset = NOW + timedelta(hours=2, minutes=20, seconds=12)
+    ago = [NOW - timedelta(hours=h) for h in (1, 6, 30)]
+    edge = [reset - timedelta(hours=5, milliseconds=ms) for ms in (0, 1)]
     await insert_calls(
         store,
-        [
-            call(account_id="acc", user_id="ann", key_id="key_1", occurred_at=NOW - timedelta(hours=h))
-            for h in (1, 6, 30)
-        ],
+        [call(account_id="acc", user_id="ann", key_id="key_1", occurred_at=at) for at in (*ago, *edge)],
     )
-    resets = {"unified_5h": NOW + timedelta(hours=2, minutes=20), "unified_7d": NOW + timedelta(days=6)}
+    resets = {"unified_5h": reset, "unified_7d": NOW + timedelta(days=6)}
     await insert_limits(
         store,
         [
@@ -70,6 +83,7 @@ async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, 
         (account,) = (await api.json("/blocks?from=7d&tz=Asia/Kathmandu"))["accounts"]
     active = account["active"]
     assert active["pinned"]
-    assert active["end"] == "2026-11-22T18:35:00.000+05:45"
-    assert (active["calls"], account["week"]["pinned"], account["week"]["calls"]) == (1, True, 2)
+    assert active["end"] == "2026-11-22T18:35:12.000+05:45"
+    assert (active["calls"], account["week"]["pinned"], account["week"]["calls"]) == (2, True, 4)
+    assert [b["calls"] for b in account["blocks"]] == [2, 2, 0, 1]
     assert [b["is_gap"] for b in account["blocks"]] == [False, False, True, False]

@@ -16,6 +16,7 @@ from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.entries import Account, calls_by_account, latest_accounts, windows_told
 from tokentide_query_api.blocks.forecast import burn, projection
 from tokentide_query_api.blocks.windows import WEEK_MS, Block, Entry, blocks_of, overlap_minutes
+from tokentide_query_api.dimensions import MINUTE_MS
 from tokentide_query_api.formats import Answer, Kind, columns
 from tokentide_query_api.measures import usd
 from tokentide_query_api.reports.report import TOP
@@ -42,8 +43,10 @@ async def blocks(ask: Asking) -> Answer:
     now_ms = _millis(ask.now)
     since_ms = min(period.start_ms, now_ms) - WEEK_MS
     scope = ask.scope(since_ms, max(period.end_ms, now_ms))
-    accounts, names, theirs = await latest_accounts(ask, scope, ask.arguments.number(TOP))
-    calls, told = await asyncio.gather(calls_by_account(ask, theirs, accounts), windows_told(ask))
+    (accounts, names, theirs), told = await asyncio.gather(
+        latest_accounts(ask, scope, ask.arguments.number(TOP)), windows_told(ask)
+    )
+    calls = await calls_by_account(ask, theirs, accounts, _cuts(told), (now_ms - WEEK_MS, now_ms + 1))
     items, table = [], []
     for name in names:
         account = calls.get(name, Account())
@@ -70,6 +73,15 @@ async def blocks(ask: Asking) -> Answer:
         "accounts": items,
     }
     return Answer(body, COLUMNS, table)
+
+
+def _cuts(told: Mapping[str, Sequence[LimitFact]]) -> list[int]:
+    """Return at which milliseconds of a minute 5-hour windows may begin or end.
+
+    They are whole minutes long, and begin on a full hour or where one that was told ends.
+    """
+    resets = (fact.resets_at for facts in told.values() for fact in facts)
+    return sorted({0, *(_millis(reset) % MINUTE_MS for reset in resets if reset is not None)})
 
 
 def _resets(

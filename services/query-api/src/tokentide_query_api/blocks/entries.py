@@ -11,7 +11,7 @@ import msgspec
 from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.windows import Entry
-from tokentide_query_api.dimensions import DIMENSIONS
+from tokentide_query_api.dimensions import DIMENSIONS, MINUTE_MS
 from tokentide_query_api.row_bounds import MOST_READ, few_rows
 from tokentide_query_api.scope import AnyOf, Filter, Scope
 from tokentide_query_api.statement import Statement, over
@@ -25,8 +25,6 @@ _SUMS: Final = {
     "cost_nano": "x.sign * x.cost_nano",
 }
 _WHO: Final = ("account_id", "user_id", "key_id", "machine_id", "model")
-# A minute ends with its last moment: a call exactly five hours after a block's start belongs to that block.
-_MINUTE: Final = "intDiv(at_ms + 59999, 60000)"
 _USER: Final = DIMENSIONS["user_id"]
 _KEY: Final = DIMENSIONS["key_id"]
 
@@ -77,18 +75,30 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Account
     return accounts, chosen, scope.narrowed(either)
 
 
-async def calls_by_account(ask: Asking, scope: Scope, accounts: Accounts) -> Mapping[str, Account]:
-    """Return the calls of each account."""
+async def calls_by_account(
+    ask: Asking, scope: Scope, accounts: Accounts, cuts_ms: Sequence[int], edges_ms: Sequence[int]
+) -> Mapping[str, Account]:
+    """Return the calls of each account by minute.
+
+    No entry spans one of the moments in `edges_ms`, nor in any minute the milliseconds in `cuts_ms`.
+    """
     grouped: dict[str, Account] = defaultdict(Account)
-    for row in await _minutes(ask, scope):
+    for row in await _minutes(ask, scope, cuts_ms, edges_ms):
         account = grouped[accounts.account_of(row)]
         account.entries.append(_entry(row))
         account.key_ids.add(row["key_id"])
     return grouped
 
 
-async def _minutes(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
+async def _minutes(
+    ask: Asking, scope: Scope, cuts_ms: Sequence[int], edges_ms: Sequence[int]
+) -> list[dict[str, Any]]:
     statement = Statement(scope)
+    # What comes at a cut stands alone: a call exactly five hours after a block's start belongs to that block,
+    # but the first of a window that was told not to the one before.
+    cuts = statement.bind(sorted({cut + after for cut in cuts_ms for after in (0, 1)}), "Array(Int64)")
+    minute = f"intDiv(at_ms, {MINUTE_MS}), arrayCount(cut -> cut <= at_ms % {MINUTE_MS}, {cuts})"
+    edges = "".join(f", at_ms >= {statement.bind(edge, 'Int64')}" for edge in edges_ms)
     who = ", ".join(f"x.{name} AS {name}" for name in _WHO)
     sums = ", ".join(f"sum({what}) AS {name}" for name, what in _SUMS.items())
     # First by moment: what an upgrade took back must not set the time of what stands.
@@ -102,7 +112,7 @@ async def _minutes(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
             live,
             f"{', '.join(f'z.{n} AS {n}' for n in _WHO)}, min(z.at_ms) AS first_ms, max(z.at_ms) AS last_ms,"
             f" {totals}",
-            f"AS z GROUP BY {', '.join(_WHO)}, {_MINUTE}",
+            f"AS z GROUP BY {', '.join(_WHO)}, {minute}{edges}",
         ),
         MOST_READ,
         "shorten the period, filter, or ask for fewer accounts (limit)",

@@ -38,6 +38,9 @@ def year_before(period: Period) -> Period:
 def _year_earlier(instant: datetime, period: Period, leap_day: tuple[int, int] = (2, 28)) -> datetime:
     local = instant.astimezone(period.zone)
     month, day = leap_day if (local.month, local.day) == (2, 29) else (local.month, local.day)
+    if _day_that_begins(instant, period) is not None:
+        # Where a day begins at one o'clock, the same day of another year begins at midnight.
+        return midnight(date(local.year - 1, month, day), period.zone)
     return local.replace(year=local.year - 1, month=month, day=day).astimezone(UTC)
 
 
