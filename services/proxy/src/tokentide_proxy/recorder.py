@@ -157,7 +157,7 @@ def _event(
         key=key,
         upstream=exchange.route.upstream,
         attribution=attribution_of(exchange.headers),
-        facts=request_facts(exchange.asked),
+        facts=exchange.facts or request_facts(exchange.asked),
         request_id=request_id.decode("latin-1") if len(request_id) <= _MAX_ID_BYTES else "",
         observed=reader.observed,
         outcome=outcome,
