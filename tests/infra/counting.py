@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
+from tokentide_aggregator.known import IsGone
 from tokentide_aggregator.links import Links
 from tokentide_aggregator.processing import MoreNeeded, Outcome, Processor
 from tokentide_aggregator.recent import RecentRows
@@ -65,7 +66,12 @@ class Counter:
         self.restart()
 
     def restart(
-        self, failpoint: Failpoint = lambda _point: None, *, price: Price | None = None, publisher: Any = None
+        self,
+        failpoint: Failpoint = lambda _point: None,
+        *,
+        price: Price | None = None,
+        publisher: Any = None,
+        is_gone: IsGone = lambda _org_id, _ms: False,
     ) -> None:
         """Be a new process: nothing but what the databases hold survives."""
         self._counted = CountedCalls(self._store, CallLedger.index)
@@ -75,7 +81,7 @@ class Counter:
         self.price = price or price_of(prices)
         version = prices.version if price is None else "other"
         self._processor = Processor(
-            ledger=CallLedger(self.price, version, topic=self._topic),
+            ledger=CallLedger(self.price, version, topic=self._topic, is_gone=is_gone),
             store=self._store,
             engine=self._engine,
             publisher=publisher or Publisher("kafka://127.0.0.1:1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra import query_oracle as oracle
+from infra.ledger_rows import call, insert_calls, upgrade
 from infra.query_client import Caller, query_api
 from tokentide_query_api.export import route
 
@@ -78,3 +80,32 @@ async def test_a_mistake_is_a_problem_and_no_file(api: Caller, mistake: str):
     answer = await api.get(f"/export/calls?{mistake}")
     assert answer.status_code == 400
     assert answer.headers["content-type"].startswith("application/problem+json")
+
+
+async def test_a_fingerprint_changes_with_any_field_of_any_call_and_with_nothing_else(store, tmp_path):
+    at = datetime(2026, 11, 20, 9, tzinfo=UTC)
+    first, other = (call(occurred_at=at + timedelta(hours=n), user_id="ann") for n in range(2))
+    await insert_calls(store, [first, other])
+    days = "/export/partitions?from=2026-11-20&to=2026-11-21"
+    async with query_api(store, tmp_path) as api:
+
+        async def told() -> tuple[int, str]:
+            found, empty = (await api.json(days))["partitions"]
+            assert (empty["calls"], empty["fingerprint"]) == (0, "")
+            return found["calls"], found["fingerprint"]
+
+        seen = [await told()]
+        corrections: list[dict[str, Any]] = [
+            {"project": "shop"}, {"user_id": "bob"}, {"tags": {"a": "b"}}, {"sources": ["cli", "otlp"]},
+            {"session_started_at": at},
+        ]  # fmt: skip
+        for correction in corrections:
+            first = await upgrade(store, first, {**first, **correction})
+            seen.append(await told())
+        assert [calls for calls, _ in seen] == [2] * 6
+        assert len(set(seen)) == 6
+        back = {name: other.get(name) for correction in corrections for name in correction}
+        await upgrade(store, first, {**first, **back})
+        assert await told() == seen[0]
+        hours = (await api.json(days + "&bucket=hour"))["partitions"]
+    assert [hour["start"][11:13] for hour in hours if hour["calls"]] == ["09", "10"]

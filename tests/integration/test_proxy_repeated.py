@@ -10,6 +10,7 @@ import pytest
 from infra.proxied import Answer, Proxied, RawClient, post, proxied
 from infra.raw_upstream import Close, Echo, Hold, Pause, RawUpstream, Stall, ok
 from infra.waiting import until
+from tokentide_proxy.upstream_limits import UpstreamLimits
 
 EVENT = (
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_1","model":"claude-sonnet-5",'
@@ -95,10 +96,14 @@ async def test_a_client_that_leaves_ends_the_call_at_the_provider_at_once(begun:
 
 async def test_an_upstream_that_closed_its_idle_connection_is_asked_over_another() -> None:
     # It reads the request and closes: so it looks when it had closed the connection just before.
-    async with proxied(RawUpstream([FIRST], [Close()], [FIRST])) as proxy, proxy.connected() as client:
+    upstream, patient = RawUpstream([FIRST], [Close()], [FIRST]), UpstreamLimits(retry_post_within_s=5)
+    async with proxied(upstream, limits=patient) as proxy, proxy.connected() as client:
         await at_rest(proxy, client)
         assert (await ask(client, b"{}")).status == 200
         await until(lambda: len(proxy.events) == 2, within_s=5)
+        assert proxy.forwarder.in_flight == 0
+    told = proxy.metrics.render().decode()
+    assert 'tokentide_proxy_upstream_repeats_total{upstream="anthropic"} 1.0' in told
     assert proxy.upstream.accepts == 2
     assert [event.status for event in proxy.events] == ["ok", "ok"]
 

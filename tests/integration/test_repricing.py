@@ -49,7 +49,7 @@ class World:
         self.store = store
         self.asked = 0
         self.prices = Prices(parse_rules(HOUSE, "test"), version="house")
-        self._repricer = Repricer(at.desk, store, self.prices, self)  # type: ignore[arg-type] -- takes what it publishes
+        self._repricer = Repricer(at.desk, store, lambda *_: 0, self.prices, self)  # type: ignore[arg-type] -- takes what it publishes
 
     async def publish(self, _topic: str, records: Sequence[Record]) -> None:
         """Be the broker: what is published is on the log of the one partition."""

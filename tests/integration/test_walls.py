@@ -37,7 +37,7 @@ LEFT_OUT = {("get", "/api/v1/auth/oidc/{provider}/start"), ("get", "/api/v1/auth
 # For no request: asked by the clock, or after the answer to a log-in; and what begins every transaction.
 NO_REQUESTS = re.compile(
     r"^BEGIN|^PRAGMA|\b(revisions|leases|outbox|alert_deliveries|budget_alerts|organizations|memberships"
-    r"|last_used_at|login_failures)\b|FROM budgets$|sessions WHERE revoked_at"
+    r"|last_used_at|login_failures)\b|FROM budget(s|_stops)$|sessions WHERE revoked_at"
 )
 
 

@@ -28,7 +28,7 @@ def export(
     to: Annotated[str, Parameter(help="Folder of the files.")],
     partition: Annotated[Literal["day", "hour"], Parameter(help="One file for each.")] = "day",
     again: Annotated[
-        bool, Parameter(negative="", help="Write every file anew, also where no sum has changed.")
+        bool, Parameter(negative="", help="Write every file anew, also where no call has changed.")
     ] = False,
     as_json: Json = False,
     url: QueryUrl = None,
@@ -37,7 +37,7 @@ def export(
 ) -> int:
     """Write calls as Parquet files under `year=/month=/day=/` that DuckDB, Athena and others read.
 
-    Run it again to bring the folder up to date: a file is written when the sums of its calls have changed,
+    Run it again to bring the folder up to date: a file is written when anything of its calls has changed,
     and put in place in one step. The same calls are the same bytes.
     """
     if "://" in to:
@@ -50,7 +50,7 @@ def export(
     queries = UsageQueries(connection, period_parameters(period, "UTC"))
     lake = Lake(Path(to), _contents(connection, partition))
     written = removed = 0
-    found = partitions_of(queries.buckets(partition), partition)
+    found = partitions_of(queries.partitions(partition), partition)
     for part in found:
         if not part.calls:
             removed += lake.remove(part)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,7 +37,7 @@ class _State(msgspec.Struct, frozen=True):
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """A day or an hour in UTC, and a digest of what the server counts in it."""
+    """A day or an hour in UTC, and the fingerprint of the calls that the server has of it."""
 
     start: datetime
     end: datetime
@@ -47,15 +45,12 @@ class Partition(msgspec.Struct, frozen=True):
     digest: str
 
 
-def partitions_of(timeseries: dict[str, Any], width: str) -> list[Partition]:
-    """Return a partition for each bucket of a timeseries in UTC. Pure."""
+def partitions_of(answer: dict[str, Any], width: str) -> list[Partition]:
+    """Return what the server says of each day or hour in UTC. Pure."""
     found = []
-    for series in timeseries["series"]:
-        for point in series["points"]:
-            start = datetime.fromisoformat(point["start"]).astimezone(UTC)
-            said = json.dumps(point, sort_keys=True)
-            digest = hashlib.sha256(said.encode()).hexdigest()[:32]
-            found.append(Partition(start, start + _WIDTH[width], point["calls"], digest))
+    for said in answer["partitions"]:
+        start = datetime.fromisoformat(said["start"]).astimezone(UTC)
+        found.append(Partition(start, start + _WIDTH[width], said["calls"], said["fingerprint"]))
     return found
 
 

@@ -29,7 +29,8 @@ class Tools:
         """Return every tool."""
         return (
             *(self.usage_summary, self.daily_usage, self.weekly_usage, self.active_blocks, self.limits),
-            *(self.machines, self.projects, self.compare, self.coverage, self.list_reports, self.report),
+            *(self.machines, self.projects, self.compare, self.plan_savings),
+            *(self.coverage, self.list_reports, self.report),
         )
 
     def usage_summary(self, period: str = "today") -> Answer:
@@ -64,6 +65,10 @@ class Tools:
     def compare(self, period: str = "7d", by: str = "model") -> Answer:
         """A period against the one before it, by model, project, user_id, team or another dimension."""
         return small(self._over(period).ask("compare", by=by))
+
+    def plan_savings(self, period: str = "month") -> Answer:
+        """What each person's plan cost, what the same use costs at list prices, and what was saved."""
+        return small(self._over(period).report("plan-savings", ()))
 
     def coverage(self, period: str = "7d") -> Answer:
         """Which sources (log, telemetry, proxy) saw the calls of each day, and what they lack."""

@@ -39,6 +39,9 @@ def report(
         ),
     ] = None,
     as_json: Json = False,
+    wide: Annotated[
+        bool, Parameter(negative="", help="Show all columns, with ids and times in full.")
+    ] = False,
     as_csv: Annotated[bool, Parameter(name="--csv", negative="", help="Write the rows as CSV.")] = False,
     url: QueryUrl = None,
     key: Key = None,
@@ -46,7 +49,7 @@ def report(
 ) -> int:
     """Show one of the server's named reports; without a name, which there are.
 
-    The table leaves out columns that say nothing in any row; `--json` and `--csv` have them all.
+    The table has the columns that matter most; `--wide`, `--json` and `--csv` have them all.
     """
     queries = UsageQueries(find_connection("query", url, key, data_dir), {})
     catalogue = queries.reports()
@@ -65,7 +68,7 @@ def report(
     if as_json:
         write_json(answer)
         return Exit.OK
-    results().print(report_table(known, answer))
+    results().print(report_table(known, answer, wide=wide))
     if not answer["rows"]:
         notes().print("no calls in this period that the report tells of")
     return Exit.OK

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-_SILENT: Final[tuple[object, ...]] = (None, "", 0, "0", [], {}, False)
+from tokentide.report_columns import columns_shown, shortened
 
 
 def reports_table(catalogue: dict[str, Any]) -> Table:
@@ -23,18 +24,21 @@ def reports_table(catalogue: dict[str, Any]) -> Table:
     return table
 
 
-def report_table(report: dict[str, Any], answer: dict[str, Any]) -> Table:
-    """Return a report's rows, without the columns that say nothing in any of them."""
+def report_table(report: dict[str, Any], answer: dict[str, Any], *, wide: bool = False) -> Table:
+    """Return a report's rows with the columns that matter; with `wide` all, in full, that say anything."""
     rows: Sequence[dict[str, Any]] = answer["rows"]
     title = f"{report['title']} · {answer['from'][:16]} to {answer['to'][:16]} {answer['tz']}"
-    table = Table(title=escape(title), title_justify="left")
-    shown = [name for name in report["columns"] if any(row.get(name) not in _SILENT for row in rows)]
+    table = Table(
+        title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    shown = columns_shown(report, rows, wide=wide)
     for name in shown:
         numeric = any(_is_number(name, row.get(name)) for row in rows)
         # On a narrow terminal a value goes on below: an ellipsis in a number would be a lie.
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_cell(name, row.get(name))) for name in shown))
+        cells = ((name, _cell(name, row.get(name))) for name in shown)
+        table.add_row(*(escape(text if wide else shortened(name, text)) for name, text in cells))
     return table
 
 

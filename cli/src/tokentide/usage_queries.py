@@ -39,8 +39,12 @@ class UsageQueries:
         return self._get("usage/timeseries", {"bucket": "day"})
 
     def buckets(self, width: str) -> Answer:
-        """Return the measures per day or hour."""
+        """Return the measures per day or week."""
         return self._get("usage/timeseries", {"bucket": width})
+
+    def partitions(self, width: str) -> Answer:
+        """Return the fingerprint of the calls of each day or hour."""
+        return self._get("export/partitions", {"bucket": width})
 
     def export_calls(self, start: datetime, end: datetime, out: BinaryIO) -> None:
         """Write every call from `start` until `end` as Parquet; raises `Failure` when it breaks off."""

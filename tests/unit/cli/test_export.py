@@ -16,16 +16,16 @@ from .conftest import Run
 
 def points(*calls: int) -> dict[str, Any]:
     listed = [
-        {"start": f"2026-11-{20 + day}T00:00:00+00:00", "calls": n, "cost_usd": str(n)}
+        {"start": f"2026-11-{20 + day}T00:00:00+00:00", "calls": n, "fingerprint": f"{n:016X}"}
         for day, n in enumerate(calls)
     ]
-    return {"bucket": "day", "series": [{"key": {}, "points": listed}]}
+    return {"bucket": "day", "partitions": listed}
 
 
 @pytest.fixture
 def stub(query_stub: QueryStub) -> QueryStub:
     me = {"organisation": {"id": "org_a"}, "role": "member", "user": {"id": "usr_1"}}
-    query_stub.answers = {"me": me, "timeseries": points(3, 0, 2), "calls": "the file"}
+    query_stub.answers = {"me": me, "partitions": points(3, 0, 2), "calls": "the file"}
     return query_stub
 
 
@@ -46,7 +46,7 @@ def test_a_day_is_a_file_and_only_what_changed_is_written_again(
     command = ("export", "2026-11-20..2026-11-22", "--to", str(lake), "--json")
     assert json.loads(tokentide(*command).out) == {"written": 2, "removed": 0, "unchanged": 0}
     assert stub.asked[1] == (
-        "timeseries",
+        "partitions",
         {"from": ["2026-11-20"], "to": ["2026-11-22"], "tz": ["UTC"], "bucket": ["day"]},
     )
     assert stub.asked[2][1] == {
@@ -59,12 +59,12 @@ def test_a_day_is_a_file_and_only_what_changed_is_written_again(
     exported(stub)
     assert json.loads(tokentide(*command).out) == {"written": 0, "removed": 0, "unchanged": 2}
     assert exported(stub) == []
-    stub.answers["timeseries"] = points(3, 0, 5)
+    stub.answers["partitions"] = points(3, 0, 5)
     tokentide(*command)
     assert exported(stub) == ["2026-11-22"]
     tokentide(*command, "--again")
     assert exported(stub) == ["2026-11-20", "2026-11-22"]
-    stub.answers["timeseries"] = points(0, 0, 5)
+    stub.answers["partitions"] = points(0, 0, 5)
     assert json.loads(tokentide(*command).out) == {"written": 0, "removed": 1, "unchanged": 1}
     assert files(lake) == ["_tokentide.json", days[1]]
 

@@ -29,11 +29,12 @@ ANSWERS: dict[str, Any] = {
     "compare": {"rows": []},
     "days": {"days": []},
     "reports": {"items": [{"name": "pace", "title": "Pace", "columns": ["x"], "path": "/p"}]},
+    "plan-savings": {"rows": [{"user": "ann", "saving_usd": "80"}]},
     "pace": {"rows": [{"trend": "rising"}]},
 }
 TOOLS = {
     *("usage_summary", "daily_usage", "weekly_usage", "active_blocks", "limits", "machines", "projects"),
-    *("compare", "coverage", "list_reports", "report"),
+    *("compare", "coverage", "list_reports", "plan_savings", "report"),
 }
 
 

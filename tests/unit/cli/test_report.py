@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from infra.query_stub import QueryStub
 from tokentide.failures import Exit
+from tokentide.report_table import report_table
 
 from .conftest import Run
 
@@ -98,3 +100,40 @@ def test_a_refusal_hints_at_what_helps_and_never_at_another_kind_of_key(
     ended = tokentide("report")
     assert (ended.code, "not for you" in ended.err, "tt_" in ended.err) == (Exit.FAILED, True, False)
     assert hint in ended.err
+
+
+MEASURES = (
+    *("calls", "errors", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens"),
+    *("cache_write_1h_tokens", "output_tokens", "reasoning_tokens", "total_tokens", "web_search_requests"),
+)
+LONG = {
+    **dict.fromkeys(MEASURES, 48_211_034), "calls": 12_345, "errors": 12, "cost_usd": "1234.56",
+    "reported_cost_usd": "1234.56", "user_id": "user_01JXYZABCDEFGHJKMNPQRSTVWX",
+    "session_id": "3f0b6c1a-77d2-4e94-a5c0-0123456789ab", "organization": "org_a", "rank": 1,
+    "user_email": "ann@acme.example", "duration_s": 3600.5, "first_call_at": "2026-11-22T10:30:00.000+01:00",
+    "models": ["claude-opus-5"], "month": "2026-11",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "kept", "left_out"),
+    [
+        ("top-users", ("rank", "user_id", "user_email", "organization"), "ann@acme.example", "user_01"),
+        ("monthly-per-user", ("month", "user_id"), "user_01JXYZA…", "reasoning"),
+        ("sessions", ("session_id", "first_call_at", "duration_s", "models"), "3f0b6c1a-77d…", "+01:00"),
+    ],
+)
+def test_a_table_of_many_columns_can_be_read_in_80(
+    name: str, first: tuple[str, ...], kept: str, left_out: str
+) -> None:
+    report = {"name": name, "title": "Title", "columns": [*first, *MEASURES, "cost_usd", "reported_cost_usd"]}
+    narrow, wide = Console(width=80), Console(width=400)
+    with narrow.capture() as shown:
+        narrow.print(report_table(report, {**ANSWER, "rows": [LONG, LONG]}))
+    with wide.capture() as everything:
+        wide.print(report_table(report, {**ANSWER, "rows": [LONG]}, wide=True))
+    assert shown.get().count(kept) == 2, shown.get()
+    assert all(text in shown.get() for text in ("$1,234.56", "12,345", "48,211,034")), shown.get()
+    assert left_out not in shown.get()
+    assert all(str(LONG[column]) in everything.get() for column in first if column.endswith(("_id", "_at")))
+    assert "reasoning tokens" in everything.get()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+import structlog
 from faststream import FastStream
 from faststream.kafka import KafkaBroker
 
@@ -28,13 +29,17 @@ from tokentide_aggregator.links import Links
 from tokentide_aggregator.processing import Processor
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.broker import Publisher, bootstrap_servers, ensure_topics
-from tokentide_common.database import Engine, open_database
+from tokentide_common.database import Engine, open_database, utc_now
+from tokentide_common.kept_rows import KeptRows, keep_rows
 from tokentide_common.metrics import Metrics
 from tokentide_common.migrate import migrate
 from tokentide_common.pricing import Prices
 from tokentide_common.pricing.call_price import price_of
+from tokentide_common.retention import FOREVER, Kind
 from tokentide_common.retry import until_available
 from tokentide_common.store import Store
+
+_log = structlog.get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
@@ -47,6 +52,7 @@ async def running(
     """
     await until_available("topics", lambda: ensure_topics(settings.broker_url, embedded=settings.embedded))
     await until_available("schema", lambda: migrate(store))
+    await until_available("retention", lambda: _keep_rows(settings, store))
     prices = Prices.load(settings.price_overrides or None)
     publisher = Publisher(settings.broker_url, deadline_s=10)
 
@@ -70,7 +76,9 @@ async def running(
         )
         return Consumer(settings, group, processor, counted, metrics)
 
-    calls, links = CallLedger(price_of(prices), prices.version), Links(store)
+    kept = KeptRows(store)
+    calls = CallLedger(price_of(prices), prices.version, is_gone=kept.is_gone)
+    links = Links(store)
     consumers = Consumers(
         [
             consumer(calls, settings.consumer_group, links, CountedFeed(publisher)),
@@ -80,6 +88,7 @@ async def running(
         ]
     )
     await publisher.start()
+    await kept.start()
     task = asyncio.create_task(consumers.run(), name="aggregator")
     try:
         yield consumers, task
@@ -88,6 +97,17 @@ async def running(
         # Whoever awaits the task has its error; here it only ends, however the driver takes a broker's death.
         await asyncio.wait({task})
         await publisher.stop()
+        await kept.stop()
+
+
+async def _keep_rows(settings: AggregatorSettings, store: Store) -> None:
+    wanted: dict[Kind, Sequence[str]] = {
+        "calls": settings.retention_calls,
+        "minutes": settings.retention_minutes,
+        "activity": settings.retention_activity,
+    }
+    for kind in await keep_rows(store, wanted, utc_now()):
+        _log.info("retention_changed", kind=kind, days=",".join(wanted[kind]) or FOREVER)
 
 
 class AggregatorApp(FastStream):

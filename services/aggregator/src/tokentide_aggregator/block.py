@@ -64,10 +64,13 @@ def build(
             continue
         for event in folded.events:
             noticed.hear(event)
-        if counted is not None and counted.row is None:  # the index alone says that all of it is repeats
+        if (
+            counted is not None and counted.row is None
+        ):  # the index alone answers, as if all of it were repeats
             verdicts.extend(Verdict(waiting, "duplicate") for waiting in folded.waiting.values())
-            repeated.take(reduce(add, folded.events, {}))
-            repeated.meet(folded.events)
+            if folded.events:
+                repeated.take(reduce(add, folded.events, {}))
+                repeated.meet(folded.events)
             continue
         old = None if counted is None else counted.row
         before: State = {} if old is None else state_of_row(old)

@@ -11,7 +11,7 @@ from tokentide_aggregator import counted_call
 from tokentide_aggregator.block import FoldedCall, build
 from tokentide_aggregator.counted_call import CountedCall
 from tokentide_aggregator.fold import ConsumedRecord, Folded, fold
-from tokentide_aggregator.known import known_calls
+from tokentide_aggregator.known import IsGone, known_calls
 from tokentide_aggregator.ledger import Block, Change
 from tokentide_aggregator.rows import decode_row
 from tokentide_common.errors import InvalidEvent
@@ -33,8 +33,16 @@ class CallLedger:
     table = "ledger"
     index = "seen"
 
-    def __init__(self, price: Price, price_version: str, *, topic: str = USAGE) -> None:
+    def __init__(
+        self,
+        price: Price,
+        price_version: str,
+        *,
+        topic: str = USAGE,
+        is_gone: IsGone = lambda _org_id, _ms: False,
+    ) -> None:
         self.topic = topic
+        self._is_gone = is_gone
         self._price = price
         self._price_version = price_version
 
@@ -44,7 +52,7 @@ class CallLedger:
 
     async def known(self, store: Store, asked: Mapping[bytes, FoldedCall]) -> dict[bytes, CountedCall]:
         """Return what is known of the calls that are counted."""
-        return await known_calls(store, asked)
+        return await known_calls(store, asked, self._is_gone)
 
     def keep(self, change: Change) -> bytes:
         """Return the call's rows as they are in index and ledger."""

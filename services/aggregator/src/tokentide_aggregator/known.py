@@ -20,6 +20,8 @@ from tokentide_common.identity import call_hash
 from tokentide_common.store import Store
 
 T = TypeVar("T")
+IsGone = Callable[[str, int], bool]
+"""Tells of an organisation and a time in milliseconds whether a row of then may have been deleted."""
 
 _SEEN: Final = """
 SELECT call_hash, newest, said.1, said.2, toUInt8(length(said.3)), toFixedString(said.3, 32) FROM (
@@ -48,12 +50,15 @@ _PLAIN: Final = re.compile(r"[ -&(-\[\]-~]*")
 _MOST_BYTES: Final = 4  # of one character, in UTF-8 or escaped
 
 
-async def known_calls(store: Store, asked: Mapping[bytes, Group[UsageEvent]]) -> dict[bytes, CountedCall]:
+async def known_calls(
+    store: Store, asked: Mapping[bytes, Group[UsageEvent]], is_gone: IsGone
+) -> dict[bytes, CountedCall]:
     """Return what is known of each asked call that is counted, by call hash.
 
     "Current" is what `seen` says, never the newest row of the ledger: after a crash the ledger may hold
     the very block that is about to be repeated. Where `seen` itself tells that all events are repeats, no
     row is read: a point look-up in a table of many columns is what costs most as the store grows.
+    A call whose row may have been deleted for its age is answered so, too.
     """
     known: dict[bytes, CountedCall] = {}
     current: dict[bytes, tuple[int, int, bytes]] = {}
@@ -61,6 +66,9 @@ async def known_calls(store: Store, asked: Mapping[bytes, Group[UsageEvent]]) ->
     for call, version, occurred_ms, observed_ms, size, padded in await _seen(store, list(asked)):
         digests = padded[:size]
         if not asked[call].priced_anew and says_nothing_new(asked[call].events, observed_ms, digests):
+            known[call] = CountedCall(None, observed_ms, digests)
+        elif is_gone(asked[call].key[0], occurred_ms):
+            # The guarantee: it was counted once and stays so; what nobody can take back is not put in anew.
             known[call] = CountedCall(None, observed_ms, digests)
         else:
             current[call] = (version, observed_ms, digests)

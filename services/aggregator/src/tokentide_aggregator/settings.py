@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from tokentide_common.retention import KeptActivity, KeptCalls, KeptMinutes
 from tokentide_common.settings import ConsumerSettings
 
 
@@ -52,6 +53,9 @@ class AggregatorSettings(ConsumerSettings, frozen=True, kw_only=True):
     price_overrides: Annotated[
         str, msgspec.Meta(description="A dated price file on top of the shipped one; empty: none.")
     ] = ""
+    retention_calls: KeptCalls = ()
+    retention_minutes: KeptMinutes = ()
+    retention_activity: KeptActivity = ()
     dead_letter_max_ratio: Annotated[
         float,
         msgspec.Meta(ge=0, le=1, description="Share of unreadable records at which a partition stops."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic, time
-from typing import Literal
+from typing import Final, Literal
 
 from tokentide_common.events import Status
 from tokentide_common.key_directory import KeyRecord
@@ -13,8 +13,11 @@ from tokentide_proxy.routing import Route
 from tokentide_proxy.upstream_errors import UpstreamWord
 from tokentide_proxy.usage.reader import reader_for
 
-BrokeOff = Literal["client_left", "proxy_stopped", "request_broken", "answer_unfinished"] | UpstreamWord
+BrokeOff = Literal["client_left", "proxy_stopped", "request_broken"] | UpstreamWord
 """Why an answer did not come to its end, where no provider has a word for it."""
+USAGE_UNREAD: Final = "usage_unread"
+"""The answer came, and nothing of its usage could be read: it is no free call."""
+_UNFINISHED: Final = "answer_unfinished"
 _NO_ANSWER = 502
 
 
@@ -122,14 +125,18 @@ class Exchange:
         return self.handed_over_at - self.began_at + self.first_byte_sent_at - self.first_byte_at
 
     def _ended(self, observed: Observed) -> tuple[Status, str]:
-        if self.broke_off is not None:
+        # Who has read the answer's own end may leave before that of the transfer: nothing is missing.
+        whole = observed.finished and not observed.error_type
+        if self.broke_off is not None and not (whole and self.status < 400):
             answered = self.answer_headers or not self.broke_off.startswith("upstream_")
             return "aborted" if answered else "error", self.broke_off
         if self.status >= 400:
             return "error", ""
-        if observed.finished or not observed.has_usage:
+        if observed.finished or self.reader is None:
             return ("error" if observed.error_type else "ok"), ""
-        return "aborted", "" if observed.error_type else "answer_unfinished"
+        if observed.error_type:
+            return ("aborted" if observed.has_usage else "error"), ""
+        return "aborted", _UNFINISHED if observed.has_usage else USAGE_UNREAD
 
     def _reader(self, status: int, headers: Headers) -> UsageReader | None:
         if self.method != b"POST":

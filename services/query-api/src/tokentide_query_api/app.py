@@ -17,6 +17,7 @@ from tokentide_common.broker import Publisher
 from tokentide_common.database import Engine, open_database, utc_now
 from tokentide_common.errors import TokentideError, Unavailable
 from tokentide_common.health import health_routes
+from tokentide_common.kept_rows import KeptRows
 from tokentide_common.metrics import Metrics
 from tokentide_common.pricing import Prices
 from tokentide_common.problem_answers import exception_handlers
@@ -76,7 +77,7 @@ def create_app(
 
     def repricer() -> Repricer:
         at = sources()
-        return Repricer(at.desk, at.store, at.prices, at.publisher)
+        return Repricer(at.desk, at.store, at.kept.whole_from_ms, at.prices, at.publisher)
 
     async def checks() -> Mapping[str, bool]:
         return {"store": await _store_answers(sources().store)}
@@ -132,8 +133,11 @@ async def _sources(
         publisher = Publisher(settings.broker_url, deadline_s=10)
         stack.push_async_callback(publisher.stop)
         prices = await asyncio.to_thread(Prices.load, settings.price_overrides or None)
-        names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store)
-        yield Sources(own_store, desk, names, board, prices, publisher)
+        kept = KeptRows(own_store, clock)
+        await kept.start()
+        stack.push_async_callback(kept.stop)
+        names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store, kept.whole_from_ms)
+        yield Sources(own_store, desk, names, board, prices, publisher, kept)
 
 
 def _cors(origins: Sequence[str]) -> CORSConfig | None:

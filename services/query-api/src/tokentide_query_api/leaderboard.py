@@ -20,7 +20,7 @@ from tokentide_query_api.formats import Answer, Kind, columns
 from tokentide_query_api.leaderboard_statement import Shown, leaderboard_statement
 from tokentide_query_api.measures import usd
 from tokentide_query_api.rankings import AT, METRIC, PERIOD, day_asked
-from tokentide_query_api.store_wall import WalledStore
+from tokentide_query_api.store_wall import WalledStore, WholeFromMs
 
 PARAMETERS: Final = (PERIOD, AT, METRIC, p.LIMIT, p.CURSOR, p.FORMAT)
 _FRESH_S: Final = 60.0
@@ -38,8 +38,14 @@ class _Kept(msgspec.Struct, frozen=True):
 class Leaderboard:
     """Sums of everybody who is shown; asked of the store once a minute at most, whoever asks for it."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        whole_from_ms: WholeFromMs | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self._whole_from_ms = whole_from_ms
         self._clock = clock
         self._kept: dict[tuple[int, int], _Kept] = {}
         self._asking = asyncio.Lock()
@@ -61,7 +67,7 @@ class Leaderboard:
 
     async def _read(self, shown: Sequence[Shown], start_ms: int, end_ms: int) -> Sums:
         sql, params = leaderboard_statement(shown, start_ms, end_ms)
-        store = WalledStore(self._store, {one.org_id for one in shown})
+        store = WalledStore(self._store, {one.org_id for one in shown}, self._whole_from_ms)
         return by_handle(shown, await rows(store, sql, params))
 
 

@@ -13,6 +13,7 @@ from litestar.openapi.spec import Schema
 
 from tokentide_common.broker import Publisher
 from tokentide_common.errors import NotFound
+from tokentide_common.kept_rows import KeptRows
 from tokentide_common.pricing import Prices
 from tokentide_common.store import Store
 from tokentide_query_api import activity_words, shapes
@@ -28,6 +29,7 @@ from tokentide_query_api.breakdown import breakdown
 from tokentide_query_api.calls import call, calls
 from tokentide_query_api.coverage import coverage
 from tokentide_query_api.coverage_days import coverage_days
+from tokentide_query_api.export import partitions
 from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
 from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.limits import limits
@@ -67,6 +69,7 @@ class Sources(msgspec.Struct, frozen=True):
     leaderboard: Leaderboard
     prices: Prices
     publisher: Publisher
+    kept: KeptRows
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -140,6 +143,14 @@ def _lists() -> tuple[Route, ...]:
         Route("/calls/{call_id}", "One call in full", one, shapes.CALL_WITH_OBSERVATIONS, _one_call, False),
         Route("/sessions", "Sessions, newest first", page, session_pages, _of(sessions), False),
         Route("/coverage", "Which sources saw which calls", page, coverage_pages, _of(coverage), False),
+        Route(
+            "/export/partitions",
+            "Fingerprints of days or hours, by which an export is kept up to date",
+            partitions.PARAMETERS,
+            shapes.PARTITIONS,
+            _of(partitions.partitions),
+            for_viewers=False,
+        ),
         Route("/limits", "How full the limits of providers are", one, shapes.LIMITS, _of(limits), False),
         Route(
             "/blocks",
@@ -220,7 +231,7 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
 
 def asking_of(at: Sources, principal: Principal, path: str, arguments: Arguments) -> Asking:
     """Return the question of a caller who was let in; no other organisation is within its reach."""
-    store = WalledStore(at.store, [principal.org_id])
+    store = WalledStore(at.store, [principal.org_id], at.kept.whole_from_ms)
     now, keys = at.desk.clock(), at.desk.keys
     return Asking(store, principal, now, path, arguments, at.prices, keys, at.desk.engine)
 

@@ -10,6 +10,7 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from tokentide_query_api import record
 from tokentide_query_api.blocks.answer import COLUMNS as BLOCK_COLUMNS
+from tokentide_query_api.export.partitions import COLUMNS as PARTITION_COLUMNS
 from tokentide_query_api.formats import MEASURES, Column, Kind
 from tokentide_query_api.limits import LEVELS
 from tokentide_query_api.openapi import array, fields
@@ -66,6 +67,10 @@ TIMESERIES: Final = fields(
     **dict.fromkeys(("bucket", "tz", "from", "to"), TEXT),
     group_by=array(TEXT),
     series=array(fields(key=OBJECT, points=array(fields(start=TEXT, **_MEASURES)))),
+)
+PARTITIONS: Final = fields(
+    **dict.fromkeys(("bucket", "tz", "from", "to"), TEXT),
+    partitions=array(fields(**_of(PARTITION_COLUMNS))),
 )
 BREAKDOWN: Final = fields(
     by=array(TEXT),

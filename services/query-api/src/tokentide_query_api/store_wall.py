@@ -1,15 +1,17 @@
 """The second wall between organisations: the store itself hides the rows of all others.
 
 Every statement names its organisation. Should one ever forget to, or name another, the store still adds
-the caller's to whatever reads one of these tables, by a setting that travels with the question.
+the caller's to whatever reads one of these tables, by a setting that travels with the question. In the same
+way it hides what is too old to be whole: rows that are deleted for their age go in no order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
+from tokentide_common.retention import TABLES, Kind
 from tokentide_common.store import Setting, Store
 
 WALLED: Final = (
@@ -21,15 +23,20 @@ WALLED: Final = (
 
 # A question that runs longer than this is refused, so that one caller cannot take the store from the others.
 LIMITS: Final[Mapping[str, Setting]] = {"max_execution_time": 20, "max_memory_usage": 4_000_000_000}
+WholeFromMs = Callable[[Kind, str], int]
+"""Returns from which moment on the rows of a kind and an organisation are all there; 0: all are."""
 _ORG_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class WalledStore:
     """A store that has one organisation's rows, or those of a few."""
 
-    def __init__(self, store: Store, org_ids: Collection[str]) -> None:
+    def __init__(
+        self, store: Store, org_ids: Collection[str], whole_from_ms: WholeFromMs | None = None
+    ) -> None:
         self._store = store
-        self._settings = {**LIMITS, "additional_table_filters": wall(org_ids)}
+        conditions = {**wall(org_ids), **({} if whole_from_ms is None else whole(org_ids, whole_from_ms))}
+        self._settings = {**LIMITS, "additional_table_filters": conditions}
 
     async def read(
         self,
@@ -50,3 +57,14 @@ def wall(org_ids: Collection[str]) -> Mapping[str, str]:
         raise ValueError("an organisation's id has letters, digits, dots, dashes and underscores")
     named = ", ".join(f"'{org_id}'" for org_id in sorted(org_ids))
     return dict.fromkeys(WALLED, f"org_id IN ({named})" if len(org_ids) > 1 else f"org_id = {named}")
+
+
+def whole(org_ids: Collection[str], whole_from_ms: WholeFromMs) -> Mapping[str, str]:
+    """Return the same for tables whose old rows are deleted: of each organisation what is whole."""
+    found = {}
+    for kind, (table, column) in TABLES.items():
+        since = {org_id: whole_from_ms(kind, org_id) // 1000 for org_id in sorted(org_ids)}
+        if any(since.values()):
+            each = [f"(org_id = '{o}' AND {column} >= toDateTime({s}, 'UTC'))" for o, s in since.items()]
+            found[table] = " OR ".join(each)
+    return found

@@ -85,4 +85,6 @@ CREATE TABLE IF NOT EXISTS seen (
   digests     String CODEC(NONE)
 ) ENGINE = ReplacingMergeTree(version)
 ORDER BY call_hash
-SETTINGS index_granularity = 512;
+-- Every question is a point look-up in each part. Measured at 10 million calls in 8 parts: 55 microseconds of CPU
+-- a call instead of 147 with 512 rows in blocks of 64 KiB, for 1 % more disk and 0.1 microseconds more an insert.
+SETTINGS index_granularity = 128, min_compress_block_size = 4096;

@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS activity_seen (
   state       String CODEC(ZSTD(1))
 ) ENGINE = ReplacingMergeTree(version)
 ORDER BY call_hash
-SETTINGS index_granularity = 512;
+SETTINGS index_granularity = 128, min_compress_block_size = 4096;
 
 CREATE TABLE IF NOT EXISTS activity_15m (
   org_id LowCardinality(String),

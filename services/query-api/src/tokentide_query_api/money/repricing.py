@@ -31,7 +31,7 @@ from tokentide_query_api.periods import resolve, zone_named
 from tokentide_query_api.record import live_rows
 from tokentide_query_api.scope import Filter, Scope
 from tokentide_query_api.statement import Statement
-from tokentide_query_api.store_wall import WalledStore
+from tokentide_query_api.store_wall import WalledStore, WholeFromMs
 from tokentide_query_api.visibility import whole_organization
 
 PAGE: Final = 10_000
@@ -51,6 +51,7 @@ class Repricer(msgspec.Struct, frozen=True):
 
     desk: Desk
     store: Store
+    whole_from_ms: WholeFromMs
     prices: Prices
     publisher: Publisher
 
@@ -84,7 +85,7 @@ async def repriced(at: Repricer, by: Maker, wanted: Wanted) -> Repricing:
         place = Cursor(period.start_ms, period.end_ms, period.end_ms, "", question)
     else:
         place = decoded(wanted.cursor, question)
-    found, last = await _page(at.store, by.org_id, place, wanted.model)
+    found, last = await _page(at, by.org_id, place, wanted.model)
     by_model, stale = await judged(found, price_of(at.prices))
     if stale and not wanted.dry_run:
         await _ask(at, by, by_model, stale)
@@ -143,12 +144,12 @@ async def _ask(
 
 
 async def _page(
-    store: Store, org_id: str, place: Cursor, model: str | None
+    at: Repricer, org_id: str, place: Cursor, model: str | None
 ) -> tuple[list[StoredCall], Cursor | None]:
     """Return the calls before a place, newest first, and where the next page begins."""
     size = PAGE
     while True:
-        raw = await _window(store, org_id, place, model, size)
+        raw = await _window(at, org_id, place, model, size)
         if len(raw) < size:
             return _calls(raw), None
         whole = _without_last_call(raw)
@@ -159,7 +160,7 @@ async def _page(
 
 
 async def _window(
-    store: Store, org_id: str, place: Cursor, model: str | None, size: int
+    at: Repricer, org_id: str, place: Cursor, model: str | None, size: int
 ) -> list[dict[str, Any]]:
     filters = () if model is None else (Filter(DIMENSIONS["model"], (model,)),)
     statement = Statement(Scope(whole_organization(org_id), place.start_ms, place.at + 1, filters))
@@ -168,7 +169,7 @@ async def _window(
     names = [f"x.{name} AS {name}" for name in _SHOWN]
     select = ", ".join([*names, "'api' AS source", "toUnixTimestamp64Milli(x.occurred_at) AS at_ms"])
     sql = f"{statement.ledger(select, where=where)} ORDER BY x.occurred_at DESC, x.call_id DESC LIMIT {size}"
-    return await rows(WalledStore(store, [org_id]), sql, statement.params)
+    return await rows(WalledStore(at.store, [org_id], at.whole_from_ms), sql, statement.params)
 
 
 def _calls(raw: Iterable[Mapping[str, Any]]) -> list[StoredCall]:
