@@ -15,7 +15,8 @@ from tokentide_query_api.buckets import BUCKETS, MAX_BUCKETS, bucket_starts
 from tokentide_query_api.periods import Period
 
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Cairo",
-         "America/St_Johns", "Pacific/Chatham", "America/Nuuk", "Africa/Casablanca", "America/Sao_Paulo", "UTC")  # fmt: skip
+         "America/St_Johns", "Pacific/Chatham", "America/Nuuk", "Africa/Casablanca",
+         "America/Sao_Paulo", "UTC")  # fmt: skip
 
 
 def starts(zone: str, start: datetime, end: datetime, bucket: str) -> list[datetime]:
