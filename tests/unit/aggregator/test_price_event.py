@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tokentide_aggregator.price_event import price_of
 from tokentide_common.events import UsageEvent
 from tokentide_common.pricing import Prices
+from tokentide_common.pricing.call_price import price_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
