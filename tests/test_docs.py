@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shlex
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 import msgspec
 import pytest
 
+from tokentide.commands import build_app
 from tokentide_common import problem_answers
 from tokentide_common.activity import ActivityFact
 from tokentide_common.events import UsageEvent
@@ -135,6 +137,18 @@ def test_the_handwritten_pages_name_every_route() -> None:
 )
 def test_every_command_is_documented(command: str) -> None:
     assert f"## tokentide {command}\n" in text_of("cli.md")
+
+
+def test_every_command_that_a_page_shows_is_understood() -> None:
+    shown = 0
+    for page in PAGES:
+        blocks = re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.S)
+        lines = "\n".join(blocks).replace("\\\n", " ")
+        for line in re.findall(r"^(?:\.venv/bin/)?tokentide (.*)$", lines, re.M):
+            words = shlex.split(re.split("[|>]", line)[0], comments=True)
+            build_app().parse_args(words, exit_on_error=False, print_error=False)
+            shown += 1
+    assert shown > 20
 
 
 def test_error_codes_and_their_page_are_the_same_set() -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from infra import manifests
-from infra.embedded import COMMAND, Caller, Embedded, Keys, Machine, environment
+from infra.embedded import COMMAND, PERIOD, Caller, Embedded, Keys, Machine, environment
 from infra.manifests import RUNS, session_dir
+from infra.process import bound_to_us
 from infra.waiting import until
 
 FORKS = "06-fork-session"
@@ -168,6 +173,41 @@ def test_stats_shows_what_the_query_api_answers(system: Embedded, keys: Keys, ca
     assert answers["summary"] == caller.summary(tz="UTC")
     by_model = {row["key"]["model"]: row for row in answers["breakdown"]["rows"]}
     assert by_model == caller.by("model", tz="UTC", metric="cost_usd")
+
+
+def test_the_dashboard_of_the_how_to_shows_what_was_pushed(
+    system: Embedded, keys: Keys, caller: Caller, tmp_path: Path
+) -> None:
+    guide = Path(__file__).parents[2] / "docs/how-to/build-a-dashboard.md"
+    program = guide.read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+    assert len(program.splitlines()) <= 30
+    (tmp_path / "dashboard.py").write_text(program, "utf-8")
+    settings = {"TOKENTIDE_KEY": keys.api_key, "TOKENTIDE_QUERY_URL": system.ready["query"]}
+    command = bound_to_us([sys.executable, "-I", str(tmp_path / "dashboard.py"), "0"])
+    dashboard = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(tmp_path, **settings),
+    )
+    try:
+        assert dashboard.stdout is not None
+        with httpx.Client(
+            base_url=dashboard.stdout.readline().strip(), timeout=60, trust_env=False
+        ) as browser:
+            page = browser.get("/", params=PERIOD).text
+            refused = browser.get("/", params={"colour": "red"})
+    finally:
+        dashboard.kill()
+        dashboard.communicate()
+    days = caller.ask("usage/timeseries", **PERIOD)["series"][0]["points"]
+    rows = [caller.summary(), *days, *caller.by("model").values()]
+    told = re.findall(r"max=\S+></progress><td>\$(\S+)<td>(\d+) calls", page)
+    assert told == [(row["cost_usd"], str(row["calls"])) for row in rows]
+    truth = [totals for run in RUNS for totals in manifests.truth_for_log(run).values()]
+    assert told[0][1] == str(sum(totals.calls for totals in truth))
+    assert (refused.status_code, "colour" in refused.text, keys.api_key in page) == (400, True, False)
 
 
 def test_another_organisation_sees_none_of_it(system: Embedded, caller: Caller) -> None:
