@@ -12,7 +12,7 @@ KEY = "tt_a_stub"
 
 
 class QueryStub:
-    """Answers by the last word of the path; `asked` is what was asked.
+    """Answers by the last word of the path; `asked` is what was asked, `keys` with which authorization.
 
     What is posted is in `posted`, and takes the first of the answers under its name.
     """
@@ -20,6 +20,7 @@ class QueryStub:
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
         self.posted: list[tuple[str, dict[str, Any]]] = []
+        self.keys: list[str | None] = []
         self.answers: dict[str, Any] = {}
         self.problem: tuple[int, dict[str, Any]] | None = None
         stub = self
@@ -29,6 +30,7 @@ class QueryStub:
                 target = urlsplit(self.path)
                 name = target.path.rpartition("/")[2]
                 stub.asked.append((name, parse_qs(target.query)))
+                stub.keys.append(self.headers["authorization"])
                 status, body = stub.problem or (200, stub.answers[name])
                 content = json.dumps(body).encode()
                 self.send_response(status)

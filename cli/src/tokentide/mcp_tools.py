@@ -19,9 +19,12 @@ Answer = dict[str, Any]
 
 
 class Tools:
-    """The tools; each method is one, and its text says what it is for. The key decides what is seen."""
+    """The tools; each method is one, and its text says what it is for. The key decides what is seen.
 
-    def __init__(self, connection: Connection, zone: str) -> None:
+    `connection` is asked at each question: over HTTP every request brings a key of its own.
+    """
+
+    def __init__(self, connection: Callable[[], Connection], zone: str) -> None:
         self._connection = connection
         self._zone = zone
 
@@ -52,7 +55,7 @@ class Tools:
 
     def limits(self) -> Answer:
         """How full the rate limits and windows of providers' accounts are, by the providers' own word."""
-        return small(UsageQueries(self._connection, {}).limits())
+        return small(UsageQueries(self._connection(), {}).limits())
 
     def machines(self, period: str = "7d") -> Answer:
         """Usage of each machine in a period, the most expensive first."""
@@ -76,7 +79,7 @@ class Tools:
 
     def list_reports(self) -> Answer:
         """The named reports of the server, such as plan-savings, pace, anomalies, cache: for `report`."""
-        items = UsageQueries(self._connection, {}).reports()["items"]
+        items = UsageQueries(self._connection(), {}).reports()["items"]
         return {"reports": [{"name": item["name"], "title": item["title"]} for item in items]}
 
     def report(self, name: str, period: str = "30d") -> Answer:
@@ -84,7 +87,7 @@ class Tools:
         return small(self._over(period).report(name, ()))
 
     def _over(self, period: str) -> UsageQueries:
-        return UsageQueries(self._connection, period_parameters(period, self._zone))
+        return UsageQueries(self._connection(), period_parameters(period, self._zone))
 
 
 def small(answer: Answer) -> Answer:

@@ -50,7 +50,7 @@ def said(result: Any) -> Any:
 
 
 async def test_every_tool_only_reads_and_answers(stub: QueryStub) -> None:
-    async with Client(server(Connection(stub.url, KEY), "Europe/Berlin")) as client:
+    async with Client(server(lambda: Connection(stub.url, KEY), "Europe/Berlin")) as client:
         tools = (await client.list_tools()).tools
         assert {tool.name for tool in tools} == TOOLS
         assert all(tool.description and tool.annotations.read_only_hint for tool in tools)
@@ -69,7 +69,7 @@ async def test_every_tool_only_reads_and_answers(stub: QueryStub) -> None:
 
 
 async def test_answers_are_small_and_say_what_was_left_out(stub: QueryStub) -> None:
-    async with Client(server(Connection(stub.url, KEY), "")) as client:
+    async with Client(server(lambda: Connection(stub.url, KEY), "")) as client:
         projects = said(await client.call_tool("projects", {}))
         assert (len(projects["rows"]), projects["rows_left_out"]) == (20, 30)
         assert said(await client.call_tool("daily_usage", {}))["points"] == [POINT]
@@ -88,7 +88,7 @@ def test_zero_is_left_out_and_what_is_unknown_is_not() -> None:
 
 async def test_what_the_server_refuses_is_an_error_in_its_words_and_never_the_key(stub: QueryStub) -> None:
     stub.problem = (403, {"detail": "viewers see aggregates only", "code": "aggregates_only"})
-    async with Client(server(Connection(stub.url, KEY), "")) as client:
+    async with Client(server(lambda: Connection(stub.url, KEY), "")) as client:
         result = await client.call_tool("machines", {})
     assert result.is_error
     assert "viewers see aggregates only" in result.content[0].text
@@ -97,7 +97,7 @@ async def test_what_the_server_refuses_is_an_error_in_its_words_and_never_the_ke
 
 async def test_a_name_is_no_path(stub: QueryStub) -> None:
     stub.problem = (404, {"detail": "no such route"})
-    async with Client(server(Connection(stub.url, KEY), "")) as client:
+    async with Client(server(lambda: Connection(stub.url, KEY), "")) as client:
         assert (await client.call_tool("report", {"name": "../usage/summary"})).is_error
     assert stub.asked[-1][0] == "..%2Fusage%2Fsummary"
 
