@@ -71,6 +71,8 @@ class Observed(msgspec.Struct, gc=False):
     speed: str = ""
     inference_geo: str = ""
     error_type: str = ""
+    pending: bool = False
+    """The provider works on it yet, in the background: what is asked for later tells the usage."""
     has_usage: bool = False
     """The answer has told any usage at all."""
     finished: bool = False
