@@ -46,7 +46,6 @@ class Attribution(msgspec.Struct, frozen=True):
     account_id: str = ""
     client: str = ""
     tags: dict[str, str] = {}
-    retry_attempt: int = 0
 
 
 class Observed(msgspec.Struct, gc=False):
