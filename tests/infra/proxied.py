@@ -138,8 +138,9 @@ class Proxied:
     """The running proxy."""
 
     upstream: RawUpstream
-    client: UpstreamClient
     metrics: Metrics
+    client: UpstreamClient = field(init=False)
+    forwarder: Forwarder = field(init=False)
     port: int = 0
     events: list[UsageEvent] = field(default_factory=list)
     limits: list[LimitFact] = field(default_factory=list)
@@ -186,15 +187,16 @@ async def proxied(
         table = upstreams(
             [f"anthropic=anthropic+{base}", f"openai=openai+{base}/v1", f"gemini=gemini+{base}"]
         )
-        client = UpstreamClient(limits)
+        proxy = Proxied(upstream, Metrics())
+        recorder = Recorder(proxy, proxy.metrics)
+        proxy.client = client = UpstreamClient(limits, repeated=recorder.repeated)
         await client.start()
         stack.push_async_callback(client.stop)
-        proxy = Proxied(upstream, client, Metrics())
-        forwarder = Forwarder(
+        proxy.forwarder = forwarder = Forwarder(
             Routes(table),
             OpenGate(),
             client,
-            Recorder(proxy, proxy.metrics),
+            recorder,
             max_body_bytes=max_body_bytes,
             stream_usage=True,
         )

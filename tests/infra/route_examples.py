@@ -80,6 +80,7 @@ STORY: Final = (
     Step("GET /blocks", query=_DAY),
     Step("GET /reports"),
     Step("GET /export/calls", query=f"{_DAY}&format=ndjson"),
+    Step("GET /export/partitions", query=_DAY),
     Step("POST /repricing", {"from": "2026-11-20", "to": "2026-11-20", "dry_run": True}),
     Step("GET /auth/oidc", who=""),
     Step(

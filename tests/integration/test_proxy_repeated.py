@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from infra.proxied import Answer, Proxied, RawClient, post, proxied
 from infra.raw_upstream import Close, Echo, Hold, Pause, RawUpstream, Stall, ok
 from infra.waiting import until
+from tokentide_proxy.client_body import ClientBody
+from tokentide_proxy.client_cycle import Cycle
+from tokentide_proxy.exchanges import Exchange
+from tokentide_proxy.upstream_limits import UpstreamLimits
 
 EVENT = (
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_1","model":"claude-sonnet-5",'
@@ -93,12 +98,44 @@ async def test_a_client_that_leaves_ends_the_call_at_the_provider_at_once(begun:
     assert (event.status, event.error_type, event.input_tokens) == ("aborted", "client_left", 11 * begun)
 
 
+@pytest.mark.parametrize("begun", [EVENT, b"whole"], ids=["streamed", "whole"])
+async def test_a_long_request_is_not_held_while_its_answer_lasts_and_who_leaves_is_noticed(
+    begun: bytes,
+) -> None:
+    body = b'{"model":"asked-for","messages":["%b"]}' % (b"x" * 300_000)
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (len(begun) + 1)
+    first = STREAM if begun == EVENT else head + begun
+    hold = asyncio.Event()
+    async with proxied(RawUpstream([first, Hold(hold)])) as proxy, proxy.connected() as client:
+        client.send(post(b"/v1/messages", body))
+        await client.head()
+        await until(lambda: longest_held() < 2**16, within_s=5)
+        client.leave()
+        event = await proxy.event()
+        hold.set()
+    assert (event.status, event.error_type) == ("aborted", "client_left")
+    assert event.model == ("claude-sonnet-5" if begun == EVENT else "asked-for")
+
+
+def longest_held() -> int:
+    """The longest request that is held for an exchange."""
+    everything = gc.get_objects()
+    bodies = [one.asked for one in everything if isinstance(one, Exchange)]
+    bodies += [one.copy for one in everything if isinstance(one, ClientBody)]
+    bodies += [one.body for one in everything if isinstance(one, Cycle)]
+    return max(map(len, bodies))
+
+
 async def test_an_upstream_that_closed_its_idle_connection_is_asked_over_another() -> None:
     # It reads the request and closes: so it looks when it had closed the connection just before.
-    async with proxied(RawUpstream([FIRST], [Close()], [FIRST])) as proxy, proxy.connected() as client:
+    upstream, patient = RawUpstream([FIRST], [Close()], [FIRST]), UpstreamLimits(retry_post_within_s=5)
+    async with proxied(upstream, limits=patient) as proxy, proxy.connected() as client:
         await at_rest(proxy, client)
         assert (await ask(client, b"{}")).status == 200
         await until(lambda: len(proxy.events) == 2, within_s=5)
+        assert proxy.forwarder.in_flight == 0
+    told = proxy.metrics.render().decode()
+    assert 'tokentide_proxy_upstream_repeats_total{upstream="anthropic"} 1.0' in told
     assert proxy.upstream.accepts == 2
     assert [event.status for event in proxy.events] == ["ok", "ok"]
 

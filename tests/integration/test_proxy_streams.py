@@ -7,6 +7,7 @@ import asyncio
 import psutil
 import pytest
 
+from infra.provider_answers import anthropic_message
 from infra.proxied import Proxied, bare, proxied
 from infra.raw_upstream import Early, Hold, RawUpstream, ReadBody, ok
 from infra.waiting import until
@@ -54,7 +55,7 @@ async def _upload(proxy: Proxied, framing: bytes, piece: bytes, end: bytes, memo
 async def test_a_hundred_megabytes_go_up_in_the_memory_of_a_few(
     framing: bytes, piece: bytes, end: bytes
 ) -> None:
-    async with proxied(RawUpstream([ok()], keep_bodies=False)) as proxy:
+    async with proxied(RawUpstream([ok(anthropic_message())], keep_bodies=False)) as proxy:
         memory = Memory()
         assert await _upload(proxy, framing, piece, end, memory) == 200
         assert (await proxy.event()).status == "ok"

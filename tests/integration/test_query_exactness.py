@@ -9,12 +9,15 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra import query_oracle as oracle
 from infra.ledger_rows import call, insert_calls, upgrade
 from infra.query_client import Caller, query_api
+from tokentide_common.migrate import migrate
+from tokentide_common.store import Store, connect
 
 FILTERS = {
     "user_id": ["u1", "u'3", ""],
@@ -47,11 +50,22 @@ filters = st.lists(st.sampled_from(sorted(FILTERS)), max_size=2, unique=True)
 groupings = st.lists(st.sampled_from(DIMENSIONS), max_size=2, unique=True)
 
 
-@pytest.fixture(params=sorted(oracle.ZONES))
-async def filled(request, store, tmp_path):
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=sorted(oracle.ZONES))
+async def filled(request, chdb_directory, tmp_path_factory):
+    """One store for each zone, which all questions share."""
+    database = f"exact_{len(request.param)}"
+    store = Store(f"chdb://{chdb_directory}?database={database}")
+    await migrate(store)
     live = await oracle.fill(store, seed=len(request.param), zone=request.param)
-    async with query_api(store, tmp_path) as api:
+    async with query_api(store, tmp_path_factory.mktemp(database)) as api:
         yield api, live, request.param
+    await store.close()
+    client = connect(f"chdb://{chdb_directory}", 30)
+    client.command(f"DROP DATABASE {database}")
+    client.close()
 
 
 def query(period: tuple[datetime, datetime], chosen: list[str], **more: Any) -> str:
@@ -64,6 +78,7 @@ def expected(live, period, chosen: list[str], org: str = "org_a"):
     return oracle.within(live, org, *period, **{name: FILTERS[name] for name in chosen})
 
 
+@in_one_loop
 @many
 @given(period=periods, chosen=filters)
 async def test_a_summary_is_the_sum_of_the_live_calls_whatever_the_period_and_the_filters(
@@ -83,6 +98,7 @@ async def test_a_summary_is_the_sum_of_the_live_calls_whatever_the_period_and_th
             assert found[field][name] == (exact and pytest.approx(exact, rel=0.01)), (field, name)
 
 
+@in_one_loop
 @settings(many, max_examples=25)
 @given(
     period=periods,
@@ -115,6 +131,7 @@ async def test_a_series_puts_each_call_in_the_bucket_that_the_wall_clock_shows(
         assert oracle.answered(point) == oracle.measures(by_label.get(label, [])), point["start"]
 
 
+@in_one_loop
 @settings(many, max_examples=15)
 @given(period=periods, chosen=filters, dimensions=groupings, bucket=st.sampled_from(["day", "month"]))
 async def test_groups_of_a_series_and_rows_of_a_breakdown_add_up_to_the_summary(

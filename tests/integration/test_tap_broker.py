@@ -200,7 +200,7 @@ async def test_of_each_limit_the_latest_fact_goes_out_keyed_by_account(tansu: Br
         for remaining in range(99, 9, -1):
             tapped.tap.offer_limits(**told(remaining))
             tapped.tap.offer_limits(**told(remaining, model="n"))
-            tapped.tap.offer_limits(**told(remaining, key="key_2", account="b"))
+            tapped.tap.offer_limits(**told(remaining, account="b"))
         tapped.tap.offer_limits([(b"content-type", b"says nothing")], told(9)["seen"])
 
         async def all_there() -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from tokentide_common.events import Count, UsageEvent, Utc
-from tokentide_common.identity import call_id_for, derived_call_id
+from tokentide_common.identity import call_id_for, derived_call_id, fitting
 from tokentide_common.merge import nano_usd, usd_text
 from tokentide_common.providers import provider_of
 
@@ -212,7 +212,7 @@ def _identity(line: _CallLine, message: _Message, usage: _Usage, session_id: str
     if not call_id:
         vector = (usage.input_tokens or 0, usage.output_tokens or 0, usage.cache_read_input_tokens or 0)
         return derived_call_id(CLIENT, session_id, line.timestamp.isoformat(), message.model or "", *vector)
-    return call_id if len(call_id) <= _TEXT else derived_call_id(CLIENT, call_id)
+    return fitting(call_id, anthropic=True)
 
 
 def _tells_the_end(version: str) -> bool:

@@ -1,6 +1,13 @@
 from itertools import combinations
 
-from tokentide_common.identity import alias_and_call, call_id_for, derived_call_id, known_by, message_of
+from tokentide_common.identity import (
+    alias_and_call,
+    call_id_for,
+    derived_call_id,
+    fitting,
+    known_by,
+    message_of,
+)
 
 LONG = "chatcmpl-BxG1mKq0aZy7Yt5eUe2rT9wQ"
 
@@ -22,6 +29,13 @@ def test_ids_that_gateways_reuse_are_scoped_by_session() -> None:
 def test_geminis_response_id_is_the_same_to_whoever_knows_no_session() -> None:
     assert call_id_for(response_id="uttfv2W8dL", session_id="s", provider="google") == "uttfv2W8dL"
     assert call_id_for(response_id="uttfv2W8dL", session_id="s", provider="openai") == "s:uttfv2W8dL"
+
+
+def test_an_id_too_long_for_an_event_has_a_digest_that_never_changes() -> None:
+    long = f"{'s' * 250}:chatcmpl-1"
+    assert fitting(long[:256], anthropic=True) == long[:256]
+    assert fitting(long, anthropic=True) == derived_call_id("claude-code", long)
+    assert fitting(long, anthropic=False) == derived_call_id("otlp", long)
 
 
 def test_no_id_is_no_identity() -> None:

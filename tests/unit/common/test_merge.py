@@ -121,7 +121,8 @@ def test_a_call_that_the_proxy_saw_break_off_did_not_end_well_because_the_log_ha
     assert merged(state_of([log, broken]))[0].status == "aborted"
     ended = msgspec.structs.replace(log, stop_reason="end_turn")
     unread = msgspec.structs.replace(broken, error_type="answer_unfinished")
-    for said in ([ended, broken], [log, unread], [log, broken, event("proxy")]):
+    unseen = msgspec.structs.replace(broken, error_type="usage_unread")
+    for said in ([ended, broken], [log, unread], [log, unseen], [log, broken, event("proxy")]):
         assert merged(state_of(said))[0].status == "ok"
 
 

@@ -132,7 +132,7 @@ async def test_on_this_machine_the_user_needs_no_key_where_that_is_allowed(world
             await world.near.admit(upstream(), b"/", headers, peer)
 
 
-@pytest.mark.parametrize("place", ["header", "api key", "bearer", "goog", "query"])
+@pytest.mark.parametrize("place", ["header", "api key", "bearer", "goog", "query", "later in the query"])
 async def test_our_key_never_reaches_a_provider(world: World, place: str) -> None:
     both: Headers = [(b"x-tokentide-key", world.ours), (b"authorization", b"Bearer sk-theirs")]
     extra: dict[str, Headers] = {
@@ -140,6 +140,8 @@ async def test_our_key_never_reaches_a_provider(world: World, place: str) -> Non
         "bearer": [(b"authorization", b"Bearer " + world.ours)],
         "goog": [(b"x-goog-api-key", world.ours)],
     }
-    target = b"/v1?key=" + world.ours if place == "query" else b"/v1"
+    query = {"query": b"key=" + world.ours, "later in the query": b"key=theirs&&a=1&key=" + world.ours}
+    target = b"/v1?" + query[place] if place in query else b"/v1"
     passed = await world.admit([*both, *extra.get(place, [])], target=target)
+    assert passed.target == (b"/v1?key=theirs&&a=1" if place == "later in the query" else b"/v1")
     assert world.ours not in passed.target + b"".join(value for _, value in passed.headers)

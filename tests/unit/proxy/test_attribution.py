@@ -83,8 +83,25 @@ def test_the_program_is_told_by_its_user_agent(agent: str, client: str) -> None:
 
 
 def test_what_is_too_long_is_left_out() -> None:
-    said = attribution_of([(b"x-tokentide-project", b"p" * 257), (b"x-tokentide-tags", b"n" * 65 + b"=v")])
+    said = attribution_of([(b"x-tokentide-project", b"p" * 1025), (b"x-tokentide-tags", b"n" * 65 + b"=v")])
     assert said == Attribution()
+    assert attribution_of([(b"x-tokentide-team", b"t" * 257)]) == Attribution()
+    folded = "\u00df" * 200 + "@x"  # two letters each in small ones
+    assert attribution_of([(b"x-tokentide-user", folded.encode())]) == Attribution()
+
+
+def test_each_tag_has_its_own_bound_and_a_project_as_much_as_an_event() -> None:
+    tags = [b"n%02d=%b" % (number, b"v" * 40) for number in range(30)]
+    said = attribution_of(
+        [(b"x-tokentide-project", b"p" * 1024), (b"x-tokentide-tags", b",".join([*tags, b"z=" + b"v" * 999]))]
+    )
+    assert (len(said.project), len(said.tags), said.tags["z"]) == (1024, 31, "v" * 256)
+
+
+def test_names_in_utf_8_and_in_latin_1_are_what_was_meant() -> None:
+    for encoding in ("utf-8", "latin-1"):
+        headers = [(b"x-tokentide-project", "Gr\u00f6\u00dfe".encode(encoding))]
+        assert attribution_of(headers).project == "Gr\u00f6\u00dfe"
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.events import UsageEvent, decode_wire_event, encode_event
+from tokentide_common.identity import derived_call_id
 from tokentide_proxy.attribution import RequestFacts
 from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
 from tokentide_proxy.observation import usage_event
@@ -49,6 +51,27 @@ def test_openai_and_gemini_calls_are_known_by_their_response_ids() -> None:
 def test_a_gateways_id_is_scoped_by_the_session() -> None:
     made = event(OPENAI, attribution=Attribution(session_id="s"), observed=Observed(response_id="chatcmpl-1"))
     assert made.call_id == "s:chatcmpl-1"
+
+
+def test_a_gemini_call_has_the_same_id_behind_a_gateway_of_any_name() -> None:
+    gateway = Upstream("gw", "gemini", "gw", "https", "llm.example", 443)
+    made = event(gateway, attribution=Attribution(session_id="s"), observed=Observed(response_id="uttfv2"))
+    assert (made.call_id, made.provider) == ("uttfv2", "gw")
+
+
+@pytest.mark.parametrize(("upstream", "salt"), [(ANTHROPIC, "claude-code"), (OPENAI, "otlp")])
+def test_a_long_session_does_not_make_an_id_that_no_event_can_carry(upstream: Upstream, salt: str) -> None:
+    session = "s" * 250
+    made = event(
+        upstream, attribution=Attribution(session_id=session), observed=Observed(response_id="chatcmpl-29")
+    )
+    assert decode_wire_event(encode_event(made)).call_id == derived_call_id(salt, f"{session}:chatcmpl-29")
+
+
+def test_ids_and_models_are_what_the_reader_of_the_answer_took_for_one() -> None:
+    made = event(observed=Observed(response_id="a=b", model="claude-opus-5[1m]"))
+    assert (made.message_id, made.model) == ("a=b", "claude-opus-5[1m]")
+    assert event(facts=RequestFacts(model="My Llama 3")).model == "My Llama 3"
 
 
 def test_without_a_session_a_counter_is_scoped_by_the_key_and_a_random_id_stands_for_itself() -> None:

@@ -14,6 +14,7 @@ from tokentide_proxy.routing import Routes
 from tokentide_proxy.settings import ProxySettings
 from tokentide_proxy.upstream_table import upstreams
 
+SETTING = "TOKENTIDE_PROXY_UPSTREAMS"
 MORE = ("mistral=openai+https://api.mistral.ai/v1/", "gw=anthropic+private+http://gateway:4000/base")
 
 
@@ -66,17 +67,28 @@ def test_a_name_is_not_private_unless_the_setting_says_so() -> None:
         "v1=openai+https://api.example.com",
         "metrics=openai+https://api.example.com",
         "openai=anthropic+https://api.example.com",
+        "x=anthropic+usage+https://api.example.com",
     ],
 )
 def test_what_is_no_upstream_stops_the_start_and_is_not_quoted(entry: str) -> None:
-    with pytest.raises(TokentideError) as error:
-        upstreams([entry])
-    assert error.value.stable_code == "invalid_settings"
-    assert "password" not in error.value.detail
+    for refusing in (lambda: upstreams([entry]), lambda: load(ProxySettings, {SETTING: entry})):
+        with pytest.raises(TokentideError) as error:
+            refusing()
+        assert error.value.stable_code == "invalid_settings"
+        assert "password" not in error.value.detail
+
+
+def test_only_who_is_known_to_understand_it_is_asked_for_usage() -> None:
+    entries = ["a=openai+https://a.example", "b=openai+usage+https://b.example"]
+    asked = ["c=openai+private+usage+http://c", "d=openai+usage+private+http://d"]
+    settings = load(ProxySettings, {SETTING: ",".join([*entries, *asked])})
+    table = upstreams(settings.proxy_upstreams)
+    assert [u.name for u in table if u.asks_for_usage] == ["openai", "b", "c", "d"]
+    assert [u.name for u in table if u.allow_private] == ["c", "d"]
 
 
 def test_the_setting_is_a_list() -> None:
-    settings = load(ProxySettings, {"TOKENTIDE_PROXY_UPSTREAMS": ", ".join(MORE)})
+    settings = load(ProxySettings, {SETTING: ", ".join(MORE)})
     assert [u.name for u in upstreams(settings.proxy_upstreams)] == ["", "openai", "gemini", "mistral", "gw"]
 
 

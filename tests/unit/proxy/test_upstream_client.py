@@ -95,7 +95,7 @@ async def test_upstreams_share_no_connection_even_at_one_address() -> None:
 async def test_a_connection_that_was_closed_while_idle_costs_nothing_but_a_new_one() -> None:
     # The close is on its way when the request is sent: the request meets it.
     upstream = RawUpstream([ok(b"first")], [Close()], [ok(b"again")])
-    async with talking(upstream) as (client, where):
+    async with talking(upstream, retry_post_within_s=5) as (client, where):
         await read(await client.send(where, b"POST", b"/", HEADERS, b"1"))
         seen = await read(await client.send(where, b"POST", b"/", HEADERS, b"2"))
     assert (seen.body, upstream.accepts) == (b"again", 2)
@@ -104,20 +104,31 @@ async def test_a_connection_that_was_closed_while_idle_costs_nothing_but_a_new_o
 
 async def test_a_request_is_sent_again_at_most_once() -> None:
     upstream = RawUpstream([ok()], [Close()])
-    async with talking(upstream) as (client, where):
+    async with talking(upstream, retry_post_within_s=5) as (client, where):
         await read(await client.send(where, b"POST", b"/", HEADERS, b"1"))
         with pytest.raises(UpstreamBroken):
             await client.send(where, b"POST", b"/", HEADERS, b"2")
     assert len(upstream.requests) == 3
 
 
-async def test_a_request_that_may_have_been_worked_on_is_not_sent_again() -> None:
-    upstream = RawUpstream([ok()], [Pause(0.1), Close()])
-    async with talking(upstream, retry_within_s=0.05) as (client, where):
-        await read(await client.send(where, b"POST", b"/", HEADERS, b"1"))
+@pytest.mark.parametrize(
+    ("method", "limits", "sent"),
+    [
+        (b"POST", {}, 2),
+        (b"POST", {"retry_post_within_s": 5}, 3),
+        (b"GET", {"retry_within_s": 5}, 3),
+        (b"GET", {"retry_within_s": 0.05}, 2),
+    ],
+)
+async def test_a_request_that_may_have_been_worked_on_is_not_sent_again(
+    method: bytes, limits: dict[str, float], sent: int
+) -> None:
+    upstream = RawUpstream([ok()], [Pause(0.1), Close()], [Close()])
+    async with talking(upstream, **limits) as (client, where):
+        await read(await client.send(where, method, b"/", HEADERS, b"1"))
         with pytest.raises(UpstreamBroken):
-            await client.send(where, b"POST", b"/", HEADERS, b"2")
-    assert len(upstream.requests) == 2
+            await client.send(where, method, b"/", HEADERS, b"2")
+    assert len(upstream.requests) == sent
 
 
 async def test_on_a_fresh_connection_nothing_is_sent_again() -> None:

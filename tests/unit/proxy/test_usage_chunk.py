@@ -55,6 +55,17 @@ def test_exactly_the_usage_chunk_is_hidden_wherever_the_bytes_are_cut(end: str, 
         assert passed(stream, cut) == expected
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_chunk_is_hidden_however_a_gateway_writes_it(end: str) -> None:
+    fields = f"id: 7{end}event: message{end}".encode()
+    chunk = fields + hidden(end).replace(b'"usage":{', b'"usage" : {')
+    before = fields + content("a", end)
+    stream = before + chunk + done(end)
+    for cut in range(len(stream)):
+        assert passed(stream, cut) == before + done(end)
+    assert passed(stream, *range(len(stream))) == before + done(end)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_any_stream_comes_out_whole_but_for_the_chunk(data: st.DataObject) -> None:
@@ -98,12 +109,14 @@ def test_an_event_in_parts_goes_out_as_soon_as_it_cannot_be_the_hidden_one() -> 
         b": a comment\n\n",
         done(),
         b'event: x\ndata: {"a":1}\n\n',
+        b"event: x\nid: 7\n" + content("hello"),
     ):
         chunk_filter, out = UsageChunkFilter(), b""
-        known = one.find(b'"choices":[{') + len(b'"choices":[{')
+        choice = b'"choices":[{'
+        known = one.find(choice) + len(choice) if choice in one else len(one)
         for at in range(len(one)):
             out += chunk_filter.feed(one[at : at + 1])
-            if one.startswith(b"data: {"):
+            if b"data: {" in one:
                 assert out == (one[: at + 1] if at + 1 >= known else b"")
             elif at >= 6:
                 assert out == one[: at + 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -67,6 +68,8 @@ def test_it_is_written_where_it_belongs_and_every_other_byte_stays(body: bytes, 
         b'{"stream":true,"stream_options":{},"stream_options":{}}',
         b'{"stream":true,"stream_options":{"include_usage":null,"include_usage":false}}',
         b'{"stream":true,"stream\\u005foptions":{}}',
+        b'{"stream":true,"a":{"stream_options":{}},"stream\\u005foptions":{}}',
+        b'{"stream":true,"stream_options":{},"stream\\u005foptions":{}}',
         b'\xef\xbb\xbf{"stream":true}',
         '{"stream":true}'.encode("utf-16"),
         b"[]",
@@ -77,6 +80,15 @@ def test_it_is_written_where_it_belongs_and_every_other_byte_stays(body: bytes, 
 )
 def test_what_is_not_exactly_as_expected_is_left_alone(body: bytes) -> None:
     assert inject_include_usage(body) is None
+
+
+def test_a_long_body_is_searched_and_not_walked_through() -> None:
+    many = b'{"a":[' + b'{"b":"c"},' * 400_000 + b'0],"stream":true,"stream_options":{"a":1}}'
+    started = thread_time()
+    asking = inject_include_usage(many)
+    assert thread_time() - started < 0.3
+    assert asking is not None
+    assert asking.endswith(b'"stream_options":{"include_usage":true,"a":1}}')
 
 
 @settings(max_examples=400, deadline=None)

@@ -66,3 +66,6 @@ class Every:
             await self._work()
         except Unavailable as error:
             _log.warning(self._failed, what=self._what, code=error.stable_code)
+        except Exception:
+            # A mistake of ours, or a row that nobody foresaw: it is told, and there is a next time.
+            _log.exception(self._failed, what=self._what)

@@ -12,6 +12,7 @@ _DERIVED = "x_"
 # Its response ids are random but carry no mark. They are not scoped, since a proxy, which knows no session of
 # the client, must come to the same id.
 _UNMARKED = "google"
+_MAX_LENGTH = 256
 # From here on an id is no counter: `chatcmpl-` and 29 random characters, for one.
 _RANDOM_LENGTH = 24
 
@@ -38,6 +39,17 @@ def call_id_for(
         if candidate:
             return candidate if candidate.startswith(_PROVIDER_ISSUED) else f"{session_id}:{candidate}"
     return ""
+
+
+def fitting(call_id: str, *, anthropic: bool) -> str:
+    """Return an id as it is, or a digest where a long session makes it longer than an event can carry.
+
+    All who saw a call come to the same one: log, telemetry and proxy of Claude Code, which speaks Anthropic's
+    dialect, and spans and proxy of the others. The salts are as old as the calls that are counted by them.
+    """
+    if len(call_id) <= _MAX_LENGTH:
+        return call_id
+    return derived_call_id("claude-code" if anthropic else "otlp", call_id)
 
 
 def scope_of(response_id: str, session_id: str, otherwise: str) -> str:

@@ -27,10 +27,15 @@ _SECRET_NAME: Final = re.compile(
 )
 _SECRET_TEXT: Final = re.compile(
     r"tt_[mpa]_[0-9A-Za-z]+"
-    r"|\bsk-[0-9A-Za-z_-]{8,}"
-    r"|\bAIza[0-9A-Za-z_-]{20,}"
+    r"|\bttr_[0-9A-Za-z_-]+"
+    r"|\b(?:sk-|xai-|gsk_|[sr]k_(?:live|test)_)[0-9A-Za-z_-]{8,}"
+    r"|\b(?:AIza|AQ\.)[0-9A-Za-z_-]{20,}"
+    # Headers as text: the scheme is none of the secret, and not the end of it.
+    r"|\b(?:authorization|(?:x-)?(?:goog-)?api[_-]?key|x-tokentide-key)[\"']?\s*[:=]\s*[\"']?"
+    r"(?:(?:Bearer|Basic)\s+)?[^\s\"',]+"
     r"|\b(?:Bearer|Basic)\s+[^\s\"',]+"
-    r"|(?<=://)[^/?#\s:@]*:[^/\s@]+(?=@)",
+    # Up to the last at sign of the authority: a password may contain some.
+    r"|(?<=://)[^/?#\s:@]*:[^/\s\"]+(?=@)",
     re.IGNORECASE,
 )
 # Talkative libraries: their warnings matter, their news do not. An access log would repeat the metrics, and

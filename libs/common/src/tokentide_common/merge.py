@@ -74,8 +74,8 @@ _NOTHING: Final[dict[str, Any]] = {
     **dict.fromkeys((*_TOKENS, *_SPLIT, *_PEAKS), 0),
     **dict.fromkeys(("message_id", "stop_reason", "reported_cost_usd"), ""),
 }
-_UNFINISHED: Final = "answer_unfinished"
-"""Says that the proxy found no end in an answer, not that it saw the answer break off."""
+_UNFINISHED: Final = frozenset({"answer_unfinished", "usage_unread"})
+"""Say that the proxy found no end in an answer, or no usage, not that it saw the answer break off."""
 _NOWHERE: Final[dict[str, Any]] = {
     field.name: field.default for field in msgspec.structs.fields(UsageEvent) if field.name in _PLACE
 }
@@ -245,7 +245,7 @@ def _in_order_of_trust(state: State) -> list[UsageEvent]:
 def _status(best: UsageEvent, state: State, stop_reason: str) -> Status:
     """Return how a call ended; a client that broke off can report what it had, without a reason to stop."""
     broken = state.get("proxy-aborted")
-    if broken is None or "proxy" in state or stop_reason or broken.error_type == _UNFINISHED:
+    if broken is None or "proxy" in state or stop_reason or broken.error_type in _UNFINISHED:
         return best.status
     return broken.status
 

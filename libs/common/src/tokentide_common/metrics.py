@@ -35,6 +35,8 @@ CounterName = Literal[
     "tokentide_ingest_requests_total",
     "tokentide_proxy_events_dropped_total",
     "tokentide_proxy_requests_total",
+    "tokentide_proxy_upstream_repeats_total",
+    "tokentide_proxy_usage_unread_total",
     "tokentide_query_alert_deliveries_total",
     "tokentide_query_rate_limits_alone_total",
     "tokentide_query_requests_total",
@@ -138,6 +140,16 @@ METRICS: Final = (
         "tokentide_proxy_overhead_seconds",
         _SHORT,
         "Time that the proxy adds: until a request is handed over, and for the first byte of its answer.",
+    ),
+    _counter(
+        "tokentide_proxy_usage_unread_total",
+        "Answers of models whose usage could not be read: an encoding or a form that is not known.",
+        "upstream",
+    ),
+    _counter(
+        "tokentide_proxy_upstream_repeats_total",
+        "Requests sent once more over another connection, since the provider had closed the one at rest.",
+        "upstream",
     ),
     _gauge("tokentide_proxy_streams_in_flight", "Requests that are being answered."),
     _gauge(

@@ -32,3 +32,22 @@ async def until_available(stage: str, work: Callable[[], Awaitable[T]]) -> T:
             wait_s = random.uniform(0, min(_LONGEST_S, _FIRST_S * 2**attempt))  # noqa: S311 -- jitter, not a secret
             _log.warning("waiting_for_outage_to_end", stage=stage, attempt=attempt, code=exc.stable_code)
             await asyncio.sleep(wait_s)
+
+
+async def until_it_works(stage: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Repeat `work` as `until_available` does, whatever it raises.
+
+    For what a service opens beside its traffic: to give up in a task that nobody waits for would leave it up,
+    useless, and silent.
+    """
+
+    async def told() -> T:
+        try:
+            return await work()
+        except Unavailable:
+            raise
+        except Exception as error:
+            _log.exception("background_work_failed", what=stage)
+            raise Unavailable("something went wrong", code="internal_error") from error
+
+    return await until_available(stage, told)

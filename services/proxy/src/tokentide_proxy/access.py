@@ -14,7 +14,7 @@ from tokentide_common.credential_directory import LiveCredentials
 from tokentide_common.errors import RateLimited, Unavailable
 from tokentide_common.every import Every
 from tokentide_common.key_directory import LiveKeys
-from tokentide_common.retry import until_available
+from tokentide_common.retry import until_it_works
 from tokentide_common.stop_directory import LiveStops
 from tokentide_common.vault import Vault
 from tokentide_proxy.admission import Admission, Gate
@@ -63,7 +63,7 @@ class Access:
     async def open(self) -> AsyncIterator[None]:
         """Connect in the background, for as long as it takes; disconnect at the end."""
         async with contextlib.AsyncExitStack() as stack:
-            task = asyncio.create_task(until_available("accounts", lambda: self._connect(stack)))
+            task = asyncio.create_task(until_it_works("accounts", lambda: self._connect(stack)))
             try:
                 # Ready when it answers, in the usual case; with the database away it starts all the same.
                 await asyncio.wait({task}, timeout=_PATIENCE_S)

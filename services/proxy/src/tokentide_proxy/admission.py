@@ -27,7 +27,7 @@ _OWN: Final = b"x-tokentide-key"
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
 _OF_KEYS: Final = _CREDENTIALS | {_OWN}
 _OURS: Final = re.compile(rb"tt_[mpa]_")
-_QUERY_KEY: Final = re.compile(rb"(?<=[?&])key=([^&]*)(?:&|$)")
+_QUERY_KEY: Final = b"key="
 # A subscription's token is a bearer; an API key has a header of its own.
 _ANTHROPIC_BEARER: Final = "sk-ant-oat"
 
@@ -159,8 +159,9 @@ def _keys_in(headers: Headers, target: bytes) -> tuple[bytes, list[bytes]]:
         else:
             scheme, _, token = value.strip().partition(b" ")
             sent.append(token.strip() if token and scheme.lower() == b"bearer" else value.strip())
-    if b"key=" in target and (query := _QUERY_KEY.search(target)) is not None:
-        sent.append(unquote_to_bytes(query[1]))
+    if _QUERY_KEY in target:
+        parts = target.partition(b"?")[2].split(b"&")
+        sent += [unquote_to_bytes(part[len(_QUERY_KEY) :]) for part in parts if part.startswith(_QUERY_KEY)]
     return own, [text for text in sent if text]
 
 
@@ -171,10 +172,21 @@ def _without_ours(target: bytes, headers: Headers) -> tuple[bytes, Headers]:
         for name, value in headers
         if name != _OWN and not (name in _CREDENTIALS and _OURS.search(value))
     ]
-    query = _QUERY_KEY.search(target)
-    ours = query is not None and _OURS.match(unquote_to_bytes(query[1]))
-    return (_without_query_key(target) if ours else target), kept
+    return _without_query_key(target, only_ours=True), kept
 
 
-def _without_query_key(target: bytes) -> bytes:
-    return _QUERY_KEY.sub(b"", target).rstrip(b"?&") if b"key=" in target else target
+def _without_query_key(target: bytes, *, only_ours: bool = False) -> bytes:
+    path, mark, query = target.partition(b"?")
+    if _QUERY_KEY not in query:
+        return target
+    parts = query.split(b"&")
+    kept = [part for part in parts if not _is_key(part, only_ours=only_ours)]
+    if len(kept) == len(parts):
+        return target
+    return path + mark + b"&".join(kept) if kept else path
+
+
+def _is_key(part: bytes, *, only_ours: bool) -> bool:
+    if not part.startswith(_QUERY_KEY):
+        return False
+    return not only_ours or _OURS.match(unquote_to_bytes(part[len(_QUERY_KEY) :])) is not None

@@ -44,6 +44,8 @@ class Delivery:
         if first:
             exchange.first_byte_sent_at = monotonic()
             self._in_chunks = hiding is None and client.chunked_encoding is True
+            if exchange.is_long:
+                client.loop.call_soon(_forget_request, exchange, client)  # the piece goes out before
         if self._reader is not None:
             self._reader.feed(piece)  # after it has gone out: what is noted of an answer never delays it
         return not client.flow.write_paused
@@ -69,6 +71,11 @@ class Delivery:
         if not self._ended:
             self._client.write(b"", last=True)
         self._exchange.complete = True
+
+
+def _forget_request(exchange: Exchange, client: Cycle) -> None:
+    exchange.forget_request()
+    client.forget_body()
 
 
 def begin_answer(exchange: Exchange, response: Response, client: Cycle, *, hides_usage: bool) -> Delivery:

@@ -54,9 +54,9 @@ def create_app(
     access = Access(settings, keys=keys)
     publisher = Publisher(settings.broker_url)
     tap = Tap(settings, publisher, metrics)
-    client = UpstreamClient(_upstream_limits(settings))
     # Where the broker forgets, an event must be on disk as soon as it can.
     recorder = Recorder(tap, metrics, linger_s=0.0 if settings.embedded else _RECORD_LINGER_S)
+    client = UpstreamClient(_upstream_limits(settings), repeated=recorder.repeated)
     forwarder = Forwarder(
         Routes(upstreams(settings.proxy_upstreams)),
         access,

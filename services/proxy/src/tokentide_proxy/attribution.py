@@ -17,6 +17,7 @@ import msgspec
 from tokentide_proxy.exchange import Attribution, Headers
 
 _MAX_TEXT: Final = 256
+_MAX_PROJECT: Final = 1024
 _MAX_TAGS: Final = 32
 _MAX_TAG_NAME: Final = 64
 # Bodies up to here are looked at once the call has ended; only ids and the model are decoded.
@@ -36,6 +37,8 @@ _OURS: Final = {
     b"retry": (b"x-stainless-retry-count",),
     b"program": (b"user-agent",),
 }
+# Whole header lines: of tags, each is bounded by itself.
+_MOST: Final = {b"project": _MAX_PROJECT, b"tags": 1 << 16}
 _NAMES: Final = frozenset(name for names in _OURS.values() for name in names)
 _REMEMBERED: Final = 1024
 # Removed on the way: they are for us, and a provider has no use for names of people.
@@ -86,12 +89,12 @@ def attribution_of(headers: Headers) -> Attribution:
 @lru_cache(maxsize=_REMEMBERED)  # a client says the same with each of its requests
 def _attribution(headers: tuple[tuple[bytes, bytes], ...]) -> Attribution:
     named = dict(headers)
-    said = {what: _first(named, names) for what, names in _OURS.items()}
-    user = said[b"user"]
+    said = {what: _first(named, names, _MOST.get(what, _MAX_TEXT)) for what, names in _OURS.items()}
+    user, person = said[b"user"], _bounded(said[b"user"].casefold())  # folded, some letters are two
     retry = said[b"retry"]
     return Attribution(
-        user_id=user.casefold() if "@" in user else user,
-        user_email=user.casefold() if "@" in user else "",
+        user_id=person if "@" in user else user,
+        user_email=person if "@" in user else "",
         session_id=said[b"session"],
         project=said[b"project"],
         team=said[b"team"],
@@ -125,12 +128,20 @@ def _user_id(text: str) -> tuple[str, str, str]:
     return new.device_id, new.account_uuid, new.session_id
 
 
-def _first(named: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> str:
-    return next((_bounded(named[name].decode("latin-1").strip()) for name in names if named.get(name)), "")
+def _first(named: Mapping[bytes, bytes], names: tuple[bytes, ...], most: int) -> str:
+    return next((_bounded(_text(named[name]).strip(), most) for name in names if named.get(name)), "")
 
 
-def _bounded(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else ""
+def _text(value: bytes) -> str:
+    """Return what a header says: clients write UTF-8 today, and wrote Latin-1 before."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _bounded(text: str, most: int = _MAX_TEXT) -> str:
+    return text if len(text) <= most else ""
 
 
 def _program(user_agent: str) -> str:
@@ -141,8 +152,8 @@ def _program(user_agent: str) -> str:
 
 
 def _tags(text: str) -> dict[str, str]:
-    """Read `name=value,name=value`; a part without a name or a value is left out."""
+    """Read `name=value,name=value`; a part without a name or a value is left out, a long value is cut."""
     pairs = (part.partition("=") for part in text.split(","))
     named = {name.strip(): value.strip() for name, _, value in pairs if name.strip() and value.strip()}
     fitting = [name for name in named if len(name) <= _MAX_TAG_NAME]
-    return {name: named[name] for name in sorted(fitting)[:_MAX_TAGS]}
+    return {name: named[name][:_MAX_TEXT] for name in sorted(fitting)[:_MAX_TAGS]}

@@ -15,7 +15,7 @@ Receive = Callable[[], Awaitable[Any]]
 class ClientBody:
     """Iterate over its `pieces` once, unless it is `whole`."""
 
-    __slots__ = ("_begun", "_left", "_receive", "_wanted", "copy", "whole")
+    __slots__ = ("_begun", "_left", "_receive", "_wanted", "copy", "sent", "whole")
 
     def __init__(self, receive: Receive, headers: Headers, *, max_bytes: int, wanted: bool) -> None:
         declared = int(dict(headers).get(b"content-length") or 0)
@@ -25,6 +25,8 @@ class ClientBody:
         """What is to be sent, where all of it has come."""
         self.copy: bytes | bytearray = b""
         """What the client has sent, for attribution, up to `MAX_READ_BODY`; of a longer body nothing."""
+        self.sent = False
+        """All of it has been handed on."""
         self._receive = receive
         self._left = max_bytes
         self._wanted = wanted and declared <= MAX_READ_BODY
@@ -58,6 +60,11 @@ class ClientBody:
             piece, more = await self._next()
             self._keep(piece)
             yield piece
+        self.sent = True
+
+    def forget(self) -> None:
+        """Hold no more of what was sent."""
+        self.whole, self.copy = b"", b""
 
     async def _next(self) -> tuple[bytes, bool]:
         message = await self._receive()
@@ -72,7 +79,7 @@ class ClientBody:
         return piece
 
     def _complete(self, body: bytes) -> None:
-        self.whole = body
+        self.whole, self.sent = body, True
         self._keep(body)
 
     def _keep(self, piece: bytes) -> None:

@@ -185,6 +185,9 @@ class ClientConnection(HttpToolsProtocol):
         if not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.stir()
+            if self.cycle is self._running:
+                # The guarantee: who leaves is noticed, also where a long last part had stopped the reading.
+                self.flow.resume_reading()
 
     # And this by the server and the answer under way.
 

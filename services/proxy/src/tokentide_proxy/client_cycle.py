@@ -156,6 +156,11 @@ class Cycle(RequestResponseCycle):
         self.flow.resume_reading()  # a client that leaves is noticed only where it is read
         return bytes(self.body)
 
+    def forget_body(self) -> None:
+        """Hold no more of the request's body, if it has come whole and was asked for."""
+        if not self.more_body:
+            self.body = b""
+
     def begin(self, status: int, headers: Headers) -> None:
         """Begin an answer; `write` or `flush` send its head. Raises `ValueError` for what is no header."""
         if self.disconnected:

@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_closed_on_us",
         "_continue",
         "_drained",
+        "_idempotent",
         "_keeper",
         "_limits",
         "_loop",
@@ -83,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._response: Response | None = None
         self._sender: asyncio.Task[None] | None = None
         self._sent = True
+        self._idempotent = False
         self._closed_on_us = False
         self._reading_paused = False
         self._writing_paused = False
@@ -97,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._parser.expect(answered_by_head=request.answered_by_head)
         self._asker = asker
         self._sent = False
+        self._idempotent = request.idempotent
         self._sent_at = 0.0
         self._since = monotonic()
         body = request.whole
@@ -123,7 +126,9 @@ class Connection(asyncio.Protocol):
 
     def died_of_idleness(self) -> bool:
         """Tell whether the exchange failed since the connection had been closed before it began."""
-        at_once = monotonic() - self._sent_at < self._limits.retry_within_s
+        limits = self._limits
+        within_s = limits.retry_within_s if self._idempotent else limits.retry_post_within_s
+        at_once = monotonic() - self._sent_at < within_s
         return self._closed_on_us and self.used > 1 and not self.heard and at_once
 
     def check(self, now: float) -> None:

@@ -13,7 +13,7 @@ import structlog
 from tokentide_common.broker import Record, ensure_topics
 from tokentide_common.errors import Unavailable
 from tokentide_common.metrics import Metrics
-from tokentide_common.retry import until_available
+from tokentide_common.retry import until_it_works
 from tokentide_common.topics import LIMITS, USAGE
 
 if TYPE_CHECKING:
@@ -109,10 +109,10 @@ class Delivery:
             self._verdicts.forget(batch_id)
 
     async def _open(self) -> None:
-        await until_available("topics", lambda: ensure_topics(self._broker_url, embedded=self._embedded))
+        await until_it_works("topics", lambda: ensure_topics(self._broker_url, embedded=self._embedded))
         await self._publisher.start()
         if self._verdicts is not None:
-            await until_available("verdicts", self._verdicts.start)
+            await until_it_works("verdicts", self._verdicts.start)
         self._opened.set()
 
 

@@ -28,6 +28,8 @@ class Upstream(msgspec.Struct, frozen=True):
     """Goes before every path, without a slash at its end."""
     allow_private: bool = False
     """May resolve to a private, loopback or link-local address."""
+    asks_for_usage: bool = False
+    """Knows `stream_options.include_usage`, so that it can be asked for on a client's behalf."""
 
 
 class Attribution(msgspec.Struct, frozen=True):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from time import monotonic, time
-from typing import Literal
+from typing import Final, Literal
 
 from tokentide_common.events import Status
 from tokentide_common.key_directory import KeyRecord
+from tokentide_proxy.attribution import RequestFacts, request_facts
 from tokentide_proxy.client_body import ClientBody
 from tokentide_proxy.exchange import Headers, Observed, Outcome, UsageReader
 from tokentide_proxy.routing import Route
 from tokentide_proxy.upstream_errors import UpstreamWord
 from tokentide_proxy.usage.reader import reader_for
 
-BrokeOff = Literal["client_left", "proxy_stopped", "request_broken", "answer_unfinished"] | UpstreamWord
+BrokeOff = Literal["client_left", "proxy_stopped", "request_broken"] | UpstreamWord
 """Why an answer did not come to its end, where no provider has a word for it."""
+USAGE_UNREAD: Final = "usage_unread"
+"""The answer came, and nothing of its usage could be read: it is no free call."""
+_UNFINISHED: Final = "answer_unfinished"
 _NO_ANSWER = 502
+# Streams last for minutes. Shorter requests are read when all is over, many together.
+_KEPT_BYTES: Final = 64 * 1024
 
 
 class Exchange:
@@ -28,6 +34,7 @@ class Exchange:
         "broke_off",
         "complete",
         "ended_at",
+        "facts",
         "first_byte_at",
         "first_byte_sent_at",
         "handed_over_at",
@@ -55,6 +62,8 @@ class Exchange:
         """What the client has sent, where it came whole and is short enough to be read."""
         self.body: ClientBody | None = None
         """What it has sent otherwise."""
+        self.facts: RequestFacts | None = None
+        """What a long request told besides its content: the rest is not kept while its answer lasts."""
         self.status = 0
         """What the client was answered, 0 before."""
         self.answer_headers: Headers = []
@@ -74,6 +83,21 @@ class Exchange:
     def asked(self) -> bytes | bytearray:
         """What the client has sent, as far as it is kept."""
         return self.whole if self.body is None else self.body.copy
+
+    @property
+    def is_long(self) -> bool:
+        """Whether so much has been sent, and all of it, that it is not to be kept until the answer ends."""
+        body = self.body
+        return len(self.asked) > _KEPT_BYTES and (body is None or body.sent)
+
+    def forget_request(self) -> None:
+        """Read now what is to be known of the request, and hold it no longer."""
+        if self.ended_at:
+            return
+        self.facts = request_facts(self.asked)
+        self.whole = b""
+        if self.body is not None:
+            self.body.forget()
 
     def answered(self, status: int, headers: Headers) -> None:
         """Note the head of the provider's answer."""
@@ -122,14 +146,18 @@ class Exchange:
         return self.handed_over_at - self.began_at + self.first_byte_sent_at - self.first_byte_at
 
     def _ended(self, observed: Observed) -> tuple[Status, str]:
-        if self.broke_off is not None:
+        # Who has read the answer's own end may leave before that of the transfer: nothing is missing.
+        whole = observed.finished and not observed.error_type
+        if self.broke_off is not None and not (whole and self.status < 400):
             answered = self.answer_headers or not self.broke_off.startswith("upstream_")
             return "aborted" if answered else "error", self.broke_off
         if self.status >= 400:
             return "error", ""
-        if observed.finished or not observed.has_usage:
+        if observed.finished or self.reader is None:
             return ("error" if observed.error_type else "ok"), ""
-        return "aborted", "" if observed.error_type else "answer_unfinished"
+        if observed.error_type:
+            return ("aborted" if observed.has_usage else "error"), ""
+        return "aborted", _UNFINISHED if observed.has_usage else USAGE_UNREAD
 
     def _reader(self, status: int, headers: Headers) -> UsageReader | None:
         if self.method != b"POST":

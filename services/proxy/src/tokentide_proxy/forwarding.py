@@ -91,7 +91,7 @@ class Forwarder:
         exchange.key = plan.admission.key
         if len(whole) <= MAX_READ_BODY:
             exchange.whole = whole
-        passage = Passage(exchange, client, _broken, self._ended, hides_usage=hides_usage)
+        passage = Passage(exchange, client, _broken, self._ended, self._again, hides_usage=hides_usage)
         exchange.handed_over_at = monotonic()
         connection = self._upstreams.at_once(plan.route.upstream, request, passage)
         if connection is None:
@@ -146,6 +146,10 @@ class Forwarder:
     def _ended(self, exchange: Exchange) -> None:
         self.in_flight -= 1
         self._recorder.record(exchange)
+
+    def _again(self, exchange: Exchange) -> None:
+        self.in_flight -= 1  # the task that takes it over counts it anew
+        self._upstreams.repeats(exchange.route.upstream)
 
     async def _exchange(self, exchange: Exchange, client: Cycle, receive: Receive) -> None:
         route, method = exchange.route, exchange.method

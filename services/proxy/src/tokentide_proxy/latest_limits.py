@@ -1,8 +1,8 @@
 """Rate limits on their way to their topic: gauges, of which the latest value is worth sending.
 
 Every answer tells a dozen of them; read and sent one by one they would be ten times the work of the events.
-So of each key and model the latest answer is kept, and read once a second. What the broker does not take is
-overtaken in memory instead of spooled.
+So of each key, account and model the latest answer is kept, and read once a second. What the broker does not
+take is overtaken in memory instead of spooled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tokentide_common.outbox import Record
 from tokentide_common.topics import LIMITS
 from tokentide_proxy.delivery import Delivery
 from tokentide_proxy.exchange import Headers
-from tokentide_proxy.limit_headers import Observer, limit_facts, tells_limits
+from tokentide_proxy.limit_headers import Observer, account_of, limit_facts, tells_limits
 
 _EVERY_S: Final = 1.0
 _MOST: Final = 2000
@@ -27,18 +27,21 @@ _log = structlog.get_logger(__name__)
 
 
 class LatestLimits:
-    """The latest answer of each key and model since the last time limits were sent."""
+    """The latest answer of each key, account and model since the last time limits were sent."""
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
-        self._latest: dict[tuple[str, ...], tuple[Headers, Observer]] = {}
+        self._latest: dict[tuple[str | bytes, ...], tuple[Headers, Observer]] = {}
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def take(self, headers: Headers, seen: Observer) -> None:
         """Replace what was known by what these headers say; those that say nothing replace nothing."""
-        speaker = (seen.org_id, seen.provider, seen.key_id, seen.model)
-        if tells_limits(headers) and (speaker in self._latest or len(self._latest) < _MOST):
+        if not tells_limits(headers):
+            return
+        # Behind one key of ours there may be several subscriptions.
+        speaker = (seen.org_id, seen.provider, seen.key_id, seen.model, account_of(headers, seen))
+        if speaker in self._latest or len(self._latest) < _MOST:
             self._latest[speaker] = (headers, seen)
             self._some.set()
 

@@ -18,7 +18,8 @@ import msgspec
 from tokentide_common.limit_facts import LimitFact
 
 _RETRY: Final = {"retry-after": "resets_at", "retry-after-ms": "resets_after_ms"}
-_ACCOUNTS: Final = ("anthropic-organization-id", "openai-organization")
+_ANTHROPICS, _OPENAIS = b"anthropic-organization-id", b"openai-organization"
+_ACCOUNTS: Final = (_ANTHROPICS.decode(), _OPENAIS.decode())
 _ANTHROPIC: Final = re.compile(
     # `anthropic-priority-input-tokens-limit` has no `ratelimit` in it; `priority` belongs to the kind.
     r"anthropic-(?:ratelimit-)?((?<=ratelimit-)[a-z0-9_-]+|priority-[a-z0-9_-]+)"
@@ -79,6 +80,12 @@ def tells_limits(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 @lru_cache(_REMEMBERED_SETS)  # a provider's answers have the same names again and again
 def _tell_limits(names: tuple[bytes, ...]) -> bool:
     return any((told := _told_by(name)) is not None and told[0] for name in names)
+
+
+def account_of(headers: Iterable[tuple[bytes, bytes]], seen: Observer) -> bytes | str:
+    """Return what tells one account from another of those that answer to one key."""
+    named = dict(headers)
+    return named.get(_ANTHROPICS) or named.get(_OPENAIS) or seen.account_id
 
 
 def limit_facts(headers: Iterable[tuple[bytes, bytes]], seen: Observer) -> list[LimitFact]:

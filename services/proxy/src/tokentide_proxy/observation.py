@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 from tokentide_common.events import MAX_COUNT, UsageEvent
-from tokentide_common.identity import call_id_for, derived_call_id, scope_of
+from tokentide_common.identity import call_id_for, derived_call_id, fitting, scope_of
 from tokentide_common.key_directory import KeyRecord
 from tokentide_proxy.attribution import RequestFacts
 from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
+from tokentide_proxy.usage.answer import model, name, word
 
-_WORD: Final = re.compile(r"[A-Za-z0-9._:/@+ -]{1,256}")
 _MAX_WEB_SEARCHES: Final = 2**20
-_MAX_WORD: Final = 256
-_REMEMBERED: Final = 1024
+_GEMINI: Final = "google"
 
 
 def usage_event(
@@ -36,7 +33,7 @@ def usage_event(
     no id at all, as when it was never reached. What a finished answer says is final; a call that broke off
     says `aborted`, and its tokens are a lower bound, which any other source's may exceed.
     """
-    response_id, session_id = _word(observed.response_id), attribution.session_id or facts.session_id
+    response_id, session_id = name(observed.response_id), attribution.session_id or facts.session_id
     scope = scope_of(response_id, session_id, key.key_id)
     started = datetime.fromtimestamp(outcome.started_at, UTC)
     inputs, reads, writes, writes_5m, writes_1h, output, reasoning, searches = _counts(observed)
@@ -66,14 +63,14 @@ def usage_event(
         tags=attribution.tags,
         # And what the answer said.
         provider=upstream.provider,
-        model=_term(observed.model) or _term(facts.model),
+        model=model(observed.model, facts.model),
         status=outcome.status,
         http_status=outcome.http_status,
-        error_type=_term(observed.error_type) or outcome.error_type,
-        stop_reason=_term(observed.stop_reason),
-        service_tier=_term(observed.service_tier),
-        speed=_term(observed.speed),
-        inference_geo=_term(observed.inference_geo),
+        error_type=word(observed.error_type) or outcome.error_type,
+        stop_reason=word(observed.stop_reason),
+        service_tier=word(observed.service_tier),
+        speed=word(observed.speed),
+        inference_geo=word(observed.inference_geo),
         duration_ms=outcome.duration_ms,
         ttft_ms=outcome.ttft_ms,
         input_tokens=inputs,
@@ -89,13 +86,15 @@ def usage_event(
 
 def _call_id(upstream: Upstream, request_id: str, response_id: str, scope: str) -> str:
     anthropic = upstream.dialect == "anthropic"
-    return call_id_for(
+    call_id = call_id_for(
         request_id=request_id if anthropic else "",
         message_id=response_id if anthropic else "",
         response_id="" if anthropic else response_id,
         session_id=scope,
-        provider=upstream.provider,
+        # The dialect, not the upstream's name: Gemini's ids are known by themselves behind any gateway.
+        provider=_GEMINI if upstream.dialect == "gemini" else upstream.provider,
     )
+    return fitting(call_id, anthropic=anthropic)
 
 
 def _counts(observed: Observed) -> tuple[int, ...]:
@@ -113,16 +112,3 @@ def _counts(observed: Observed) -> tuple[int, ...]:
     if min(counts) >= 0 and max(counts) <= MAX_COUNT:
         return counts
     return tuple([min(max(count, 0), MAX_COUNT) for count in counts])
-
-
-def _term(text: str) -> str:
-    """Return what `_word` does of what repeats from call to call."""
-    return _known_term(text) if 0 < len(text) <= _MAX_WORD else ""
-
-
-def _word(text: str) -> str:
-    """Return an id or a closed word; anything that does not look like one could be content."""
-    return text if text and _WORD.fullmatch(text) else ""
-
-
-_known_term: Final = lru_cache(_REMEMBERED)(_word)

@@ -16,12 +16,15 @@ from tokentide_proxy.response import Response
 Broken = Callable[[Exchange, Exception, Cycle], None]
 """Notes what went wrong, and tells the client."""
 Ended = Callable[[Exchange], None]
+Again = Callable[[Exchange], None]
+"""Lets go of an exchange that begins once more, as another one."""
 
 
 class Passage:
     """From the moment when the request goes up to the end of the answer, however it ends."""
 
     __slots__ = (
+        "_again",
         "_broken",
         "_client",
         "_connection",
@@ -33,12 +36,20 @@ class Passage:
     )
 
     def __init__(
-        self, exchange: Exchange, client: Cycle, broken: Broken, ended: Ended, *, hides_usage: bool
+        self,
+        exchange: Exchange,
+        client: Cycle,
+        broken: Broken,
+        ended: Ended,
+        again: Again,
+        *,
+        hides_usage: bool,
     ) -> None:
         self._exchange = exchange
         self._client = client
         self._broken = broken
         self._ended: Ended | None = ended
+        self._again = again
         self._hides_usage = hides_usage
         self._connection: Connection | None = None
         self._response: Response | None = None
@@ -67,6 +78,7 @@ class Passage:
         connection, client = self._connection, self._client
         if self._ended is not None and connection is not None and connection.died_of_idleness():
             self._let_go()
+            self._again(self._exchange)
             client.serve_in_task()
         else:
             self._fail(error)

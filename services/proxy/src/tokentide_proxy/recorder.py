@@ -17,7 +17,7 @@ from tokentide_common.key_directory import KeyRecord
 from tokentide_common.metrics import Metrics
 from tokentide_proxy.attribution import attribution_of, request_facts
 from tokentide_proxy.exchange import Headers, Observed, Outcome, Upstream, UsageReader
-from tokentide_proxy.exchanges import Exchange
+from tokentide_proxy.exchanges import USAGE_UNREAD, Exchange
 from tokentide_proxy.headers import first
 from tokentide_proxy.limit_headers import Observer, tells_limits
 from tokentide_proxy.observation import usage_event
@@ -72,6 +72,10 @@ class Recorder:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._linger_s, self.flush)
 
+    def repeated(self, upstream: Upstream) -> None:
+        """Count a request that is sent once more, since its connection had been closed before."""
+        self._metrics.counter("tokentide_proxy_upstream_repeats_total", upstream=label(upstream)).inc()
+
     def flush(self) -> None:
         """Take down what has ended. Never raises."""
         if self._timer is not None:
@@ -101,6 +105,8 @@ class Recorder:
             account_id = _account_id(exchange.headers)
             seen = Observer(upstream.provider, now, key.org_id, key.key_id, account_id, observed.model)
             self._tap.offer_limits(exchange.answer_headers, seen)
+        if outcome.error_type == USAGE_UNREAD:
+            self._metrics.counter("tokentide_proxy_usage_unread_total", upstream=label(upstream)).inc()
         self._count(label(upstream), exchange.status)
         if exchange.first_byte_sent_at:
             self._overhead.observe(exchange.overhead_s())
@@ -151,7 +157,7 @@ def _event(
         key=key,
         upstream=exchange.route.upstream,
         attribution=attribution_of(exchange.headers),
-        facts=request_facts(exchange.asked),
+        facts=exchange.facts or request_facts(exchange.asked),
         request_id=request_id.decode("latin-1") if len(request_id) <= _MAX_ID_BYTES else "",
         observed=reader.observed,
         outcome=outcome,

@@ -8,10 +8,13 @@ import msgspec
 
 from tokentide_common.settings import Port, SharedSettings
 from tokentide_common.tag_bound import DEFAULT_TAG_VALUES, TagValues
+from tokentide_proxy.upstream_table import upstreams
 
 UpstreamEntry = Annotated[
     str,
-    msgspec.Meta(pattern=r"^[a-z][a-z0-9-]*=(anthropic|openai|gemini)(\+private)?\+https?://[^\s,?#@]+$"),
+    msgspec.Meta(
+        pattern=r"^[a-z][a-z0-9-]*=(anthropic|openai|gemini)(\+private|\+usage)*\+https?://[^\s,?#@]+$"
+    ),
 ]
 
 
@@ -25,7 +28,8 @@ class ProxySettings(SharedSettings, frozen=True, kw_only=True):
             max_length=64,
             description="Further upstreams, each at `/<name>`, or another address for `anthropic`, `openai` "
             "or `gemini`: `mistral=openai+https://api.mistral.ai/v1`. One in a private network says so: "
-            "`local=openai+private+http://llm:8000/v1`.",
+            "`local=openai+private+http://llm:8000/v1`. One of OpenAI's dialect that knows "
+            "`stream_options.include_usage` says so: `local=openai+private+usage+http://llm:8000/v1`.",
             extra={"expected": "name=dialect+https://host/base, with commas"},
         ),
     ] = ()
@@ -42,8 +46,9 @@ class ProxySettings(SharedSettings, frozen=True, kw_only=True):
     proxy_openai_stream_usage: Annotated[
         bool,
         msgspec.Meta(
-            description="Ask OpenAI for the usage of streamed chats whose client does not ask, and hide it "
-            "from the client again. Without it such calls are counted with no tokens."
+            description="Ask OpenAI, and upstreams marked `usage`, for the usage of streamed chats whose "
+            "client does not ask, and hide it from the client again. Without it such calls are counted with "
+            "no tokens."
         ),
     ] = True
     proxy_max_body_bytes: Annotated[
@@ -101,3 +106,7 @@ class ProxySettings(SharedSettings, frozen=True, kw_only=True):
             "dropped and counted.",
         ),
     ] = 20_000
+
+    def __post_init__(self) -> None:
+        """Stop the start, and `--check`, with upstreams that cannot be, and say what is wrong with them."""
+        upstreams(self.proxy_upstreams)

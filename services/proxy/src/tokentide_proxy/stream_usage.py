@@ -1,4 +1,4 @@
-"""Asking OpenAI for the usage of a streamed chat, and hiding from the client what it did not ask for."""
+"""Asking for the usage of a streamed chat, and hiding from the client what it did not ask for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def ask_for_usage(route: Route, method: bytes, headers: Headers, body: Cli
 def may_ask_for_usage(route: Route, method: bytes, headers: Headers) -> bool:
     """Return whether it depends on its body if a request has to be rewritten."""
     return (
-        route.upstream.dialect == "openai"
+        route.upstream.asks_for_usage
         and method == b"POST"
         and route.target.partition(b"?")[0].endswith(_PATH)
         and not first(headers, b"content-encoding")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Final
 
@@ -33,7 +33,15 @@ _PROBE_AFTER_S: Final = 60
 class UpstreamClient:
     """One for each event loop. `stop` closes whatever is open, so let live streams end before."""
 
-    def __init__(self, limits: UpstreamLimits | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        limits: UpstreamLimits | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        repeated: Callable[[Upstream], None] | None = None,
+    ) -> None:
+        self._repeated = repeated
+        """Told of each request that is sent once more."""
         self._limits = limits or UpstreamLimits()
         self._pool = Pool(self._limits)
         self._tls = tls
@@ -81,6 +89,7 @@ class UpstreamClient:
                 # Only what cannot have been worked on is sent again, and only a body that is still all there.
                 if request.whole is None or not connection.died_of_idleness():
                     raise
+                self.repeats(upstream)
         return await _exchange(await self._connected(upstream, origin), request)
 
     def at_once(self, upstream: Upstream, request: UpstreamRequest, asker: Asker) -> Connection | None:
@@ -92,6 +101,11 @@ class UpstreamClient:
         if connection is not None:
             connection.exchange(request, asker)
         return connection
+
+    def repeats(self, upstream: Upstream) -> None:
+        """Note that a request is sent once more."""
+        if self._repeated is not None:
+            self._repeated(upstream)
 
     async def _connected(self, upstream: Upstream, origin: Origin) -> Connection:
         deadline = monotonic() + self._limits.connect_s

@@ -23,6 +23,9 @@ class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     retry_within_s: float = 1.0
     """A connection that was closed while it lay idle shows that within a round trip. One that dies later may
     have died of the request, which then is not sent again."""
+    retry_post_within_s: float = 0.05
+    """The same for a request that may cost something each time: a close that was on its way already comes
+    after half a round trip, and nothing has been worked on by then."""
     max_idle: int = 128
     """Connections without work that are kept for one upstream."""
     max_head_bytes: int = 1 << 16

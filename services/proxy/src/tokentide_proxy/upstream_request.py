@@ -13,6 +13,7 @@ from tokentide_proxy.exchange import Headers
 from tokentide_proxy.familiar_head import FamiliarHead
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 _TARGET: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+")
 
 
@@ -28,6 +29,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     expects_continue: bool
     answered_by_head: bool
     """HEAD: the answer has no body, whatever it says of its length."""
+    idempotent: bool = False
+    """To send it twice does no more than to send it once."""
 
 
 class RequestPlan(msgspec.Struct, frozen=True):
@@ -79,6 +82,7 @@ def wire_request(
         length=length,
         expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
         answered_by_head=method == b"HEAD",
+        idempotent=method in _IDEMPOTENT,
     )
 
 

@@ -15,8 +15,9 @@ from tokentide_proxy.exchange import Dialect, Upstream
 # What stands in the paths of requests may not be what an upstream at `/`, or we ourselves, answer.
 _RESERVED: Final = frozenset({"v1", "api", "healthz", "readyz", "metrics"})
 _ENTRY: Final = re.compile(
-    r"(?P<name>[a-z][a-z0-9-]{0,31})=(?P<dialect>anthropic|openai|gemini)(?P<private>\+private)?\+(?P<url>\S+)"
+    r"(?P<name>[a-z][a-z0-9-]{0,31})=(?P<dialect>anthropic|openai|gemini)(?P<flags>(?:\+private|\+usage)*)\+(?P<url>\S+)"
 )
+_OPENAI: Final = "openai"
 BUILT_IN: Final = (
     "anthropic=anthropic+https://api.anthropic.com",
     "openai=openai+https://api.openai.com/v1",
@@ -46,13 +47,16 @@ def _upstream(entry: str) -> Upstream:
     except ValueError as error:
         raise _invalid(entry, "its address has no meaning") from error
     host = url.hostname or ""
-    private = parts["private"] is not None or _is_address(host)
+    flags = parts["flags"].split("+")
+    private = "private" in flags or _is_address(host)
     if url.scheme not in {"https", "http"} or not host or not (host + url.path).isascii():
         raise _invalid(entry, "its address is not https://host/base")
     if url.username is not None or url.query or url.fragment:
         raise _invalid(entry, "its address has more than a host, a port and a path")
     if url.scheme == "http" and not private:
         raise _invalid(entry, "plain http leads to private addresses only: dialect+private+http://host")
+    if "usage" in flags and parts["dialect"] != "openai":
+        raise _invalid(entry, "only openai's dialect has to be asked for usage")
     if parts["name"] in _RESERVED:
         raise _invalid(entry, "this name is taken by routes")
     at_root = parts["name"] == "anthropic"
@@ -66,6 +70,8 @@ def _upstream(entry: str) -> Upstream:
         port=port or (443 if url.scheme == "https" else 80),
         path=url.path.rstrip("/"),
         allow_private=private,
+        # Others refuse a request with options that they do not know.
+        asks_for_usage=parts["name"] == _OPENAI or "usage" in flags,
     )
 
 

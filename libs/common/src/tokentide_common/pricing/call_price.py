@@ -14,11 +14,14 @@ Price = Callable[[UsageEvent], int | None]
 def price_of(prices: Prices) -> Price:
     """Return the function from a merged record to nano-dollars, None where no price is known.
 
-    A call that used nothing (a failed one) costs nothing, whatever its model.
+    A call that used nothing (a failed one) costs nothing, whatever its model: also where a price list has a
+    price for each request, as nobody is billed for one that was refused.
     """
     price = prices.price
 
     def cost_nano(e: UsageEvent) -> int | None:
+        if e.status == "error" and not _used(e):
+            return 0
         cost = price(
             e.provider,
             e.model,
@@ -34,10 +37,10 @@ def price_of(prices: Prices) -> Price:
             e.speed,
             e.inference_geo,
         )
-        if cost is None and not (
-            e.input_tokens or e.output_tokens or e.cache_read_tokens or e.cache_write_tokens
-        ):
-            return 0
-        return cost
+        return 0 if cost is None and not _used(e) else cost
 
     return cost_nano
+
+
+def _used(e: UsageEvent) -> int:
+    return e.input_tokens or e.output_tokens or e.cache_read_tokens or e.cache_write_tokens

@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from tokentide_common.events import EARLIEST, UsageEvent
-from tokentide_common.identity import call_id_for, derived_call_id
+from tokentide_common.identity import call_id_for, derived_call_id, fitting
 from tokentide_common.providers import provider_of
 from tokentide_ingest.otlp.facts import (
     Place,
@@ -30,7 +30,6 @@ from tokentide_ingest.otlp.facts import (
 )
 from tokentide_ingest.otlp.origin import Origin, Origins
 from tokentide_ingest.otlp.reading import (
-    MAX_TEXT,
     counts,
     dollars,
     flag,
@@ -238,7 +237,7 @@ def _count(call: UsageEvent, said: Attributes) -> None:
 
 
 def _issued_id(request_id: str, session_id: str) -> str:
-    return _fitting(call_id_for(request_id=request_id, session_id=session_id))
+    return fitting(call_id_for(request_id=request_id, session_id=session_id), anthropic=True)
 
 
 def _derived_id(record: LogRecord, *told: str | int) -> str:
@@ -246,10 +245,6 @@ def _derived_id(record: LogRecord, *told: str | int) -> str:
     said = record.attributes
     whose = (identifier(said, "session.id"), *(text(said, key) for key in _WHOSE))
     return derived_call_id("otlp", CLIENT, stamp(record), *whose, *told)
-
-
-def _fitting(call_id: str) -> str:
-    return call_id if len(call_id) <= MAX_TEXT else derived_call_id(CLIENT, call_id)
 
 
 def _place(record: LogRecord, origins: Origins) -> Place:

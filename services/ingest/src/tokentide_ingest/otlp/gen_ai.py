@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tokentide_common.errors import InvalidEvent
 from tokentide_common.events import MAX_COUNT, UsageEvent
-from tokentide_common.identity import call_id_for, derived_call_id, is_random, scope_of
+from tokentide_common.identity import call_id_for, derived_call_id, fitting, is_random, scope_of
 from tokentide_common.providers import provider_named, provider_of
 from tokentide_ingest.otlp.facts import Told
 from tokentide_ingest.otlp.kept import (
@@ -22,7 +22,6 @@ from tokentide_ingest.otlp.kept import (
 )
 from tokentide_ingest.otlp.origin import Origins
 from tokentide_ingest.otlp.reading import (
-    MAX_TEXT,
     first,
     first_count,
     identifier,
@@ -126,7 +125,7 @@ def _call_id(span: Span) -> str:
         session_id=scope,
         provider=_provider(said),
     )
-    return call_id if len(call_id) <= MAX_TEXT else derived_call_id("otlp", call_id)
+    return fitting(call_id, anthropic=False)
 
 
 def _ids(said: Attributes) -> dict[str, Any]:

@@ -11,11 +11,13 @@ import msgspec
 from tokentide_common.events import MAX_COUNT
 from tokentide_proxy.exchange import Observed
 from tokentide_proxy.usage.excerpt import Wanted
+from tokentide_proxy.usage.what_fits import what_fits
 
 # An error type, a stop reason or a tier is a word of a closed list; anything else could be content.
 _WORD: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _MAX_WORD: Final = 64
 _REMEMBERED: Final = 1024
+_TOO_LONG: Final = 257
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/@+=\[\]-]{1,256}", re.ASCII)
 
 _Said = TypeVar("_Said")
@@ -44,6 +46,16 @@ def decoded(decoder: msgspec.json.Decoder[_Said], data: bytes) -> _Said | None:
     """Return what a document says, None if it is garbage: one broken event leaves the others readable."""
     try:
         return decoder.decode(data)
+    except msgspec.ValidationError:
+        return _what_fits(decoder, data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _what_fits(decoder: msgspec.json.Decoder[_Said], data: bytes) -> _Said | None:
+    try:
+        kind: type[_Said] = decoder.type
+        return what_fits(kind, data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -69,3 +81,14 @@ def _known_word(value: str) -> str:
 def name(value: str | None) -> str:
     """Return an id or the name of a model; "" if it is none."""
     return value if value and _NAME.fullmatch(value) else ""
+
+
+def model(answered: str, asked: str) -> str:
+    """Return the name of a model as the answer tells it, else as the request does; "" if neither is one."""
+    return _model(answered[:_TOO_LONG], asked[:_TOO_LONG])
+
+
+@lru_cache(_REMEMBERED)
+def _model(answered: str, asked: str) -> str:
+    # What somebody calls their own model may have spaces; what an answer says with spaces may be content.
+    return name(answered) or (asked if name(asked.replace(" ", "_")) else "")

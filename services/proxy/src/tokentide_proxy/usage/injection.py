@@ -29,7 +29,12 @@ _OBJECT: Final = re.compile(rb"[ \t\r\n]*\{")
 _MEMBER: Final = re.compile(rb'[ \t\r\n,]*"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _SCALAR: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,{}\[\]"]+', re.DOTALL)
 _NESTED: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
+_KEY: Final = b'"stream_options"'
+_VALUE: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 _ASKED: Final = b'"include_usage":true'
+# There are two that are known. What is far longer is not walked through while others wait.
+_MAX_OPTIONS_BYTES: Final = 4096
+_MOST_DECODED_BYTES: Final = 64 * 1024 * 1024
 
 
 def inject_include_usage(body: bytes) -> bytes | None:
@@ -47,21 +52,46 @@ def inject_include_usage(body: bytes) -> bytes | None:
             return body[:start] + b'"stream_options":{%b},' % _ASKED + body[start:]
         if options != b"null" and _options_decoder.decode(options).include_usage:
             return None
+        return _with_options(body, options)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return _with_options(body, options)
 
 
 def _with_options(body: bytes, options: bytes) -> bytes | None:
     """Ask within the options that are there: they stay, and are where they were."""
     asking = b"{%b}" % _ASKED if options == b"null" else _asking(options)
-    place = _only(body, b"stream_options")
-    if asking is None or place is None or body[place] != options:
+    if asking is None:
         return None
-    return body[: place.start] + asking + body[place.stop :]
+    for key, value in _places(body, options):
+        asked = body[:value] + asking + body[value + len(options) :]
+        if _options_of(asked) == asking:
+            # Where a second key has the same name, nobody knows which one the provider takes.
+            renamed = body[: key + 1] + b"_" + body[key + 2 :]
+            return None if _options_of(renamed) else asked
+    return None
+
+
+def _options_of(body: bytes) -> bytes:
+    return bytes(_request_decoder.decode(body).stream_options)
+
+
+def _places(body: bytes, options: bytes) -> Iterator[tuple[int, int]]:
+    """Give the places of a key and a value like these, at whatever depth; not so many that others wait.
+
+    A long body is searched and never walked through. Within a string the quotes would be escaped.
+    """
+    at = -1
+    for _ in range(_MOST_DECODED_BYTES // len(body)):
+        if (at := body.find(_KEY, at + 1)) < 0:
+            return
+        value = _VALUE.match(body, at + len(_KEY))
+        if value is not None and body.startswith(options, value.end()):
+            yield at, value.end()
 
 
 def _asking(options: bytes) -> bytes | None:
+    if len(options) > _MAX_OPTIONS_BYTES:
+        return None
     places = [value for key, value in _members(options) if key == b"include_usage"]
     if len(places) == 1:
         return options[: places[0].start] + b"true" + options[places[0].stop :]
@@ -70,11 +100,6 @@ def _asking(options: bytes) -> bytes | None:
     start = _object_start(options)
     comma = b"," if any(True for _ in _members(options)) else b""
     return options[:start] + _ASKED + comma + options[start:]
-
-
-def _only(document: bytes, wanted: bytes) -> slice | None:
-    places = [value for key, value in _members(document) if key == wanted]
-    return places[0] if len(places) == 1 else None
 
 
 def _members(document: bytes) -> Iterator[tuple[bytes, slice]]:

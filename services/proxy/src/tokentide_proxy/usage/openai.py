@@ -83,7 +83,7 @@ _ANSWER: Final[Wanted] = {
 _WANTED: Final[Wanted] = {**_ANSWER, b"type": None, b"code": None, b"response": _ANSWER}
 # Most chunks say that usage, error and finish reason are null: those are passed over.
 _MARKERS: Final = (
-    *(b'"usage":{', b'"usage": {', b'"finish_reason":"', b'"finish_reason": "', _DONE),
+    *(b'"usage":{', b'"usage": {', b'"usage" : {', b'"finish_reason":"', b'"finish_reason": "', _DONE),
     *(b'"error":{', b'"error": {', b'"error",'),
     # In every event that carries a response: the first ones and the last one.
     b'"incomplete_details"',

@@ -40,6 +40,8 @@ class _EventStream:
             self._answer.event(event)
 
     def end(self) -> None:
+        for event in self._splitter.end():
+            self._answer.event(event)
         self._answer.end()
 
 

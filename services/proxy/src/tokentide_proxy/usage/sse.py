@@ -45,6 +45,12 @@ class EventSplitter:
                 return self._split(data)
         return _NOTHING  # the common case: whole events, and nothing to read in them
 
+    def end(self) -> Sequence[bytes]:
+        """The body is complete: return the last event, should its empty line be missing."""
+        left = bytes(self._held)
+        self._held.clear()
+        return self._event(left) if left else _NOTHING
+
     def _split(self, data: bytes) -> list[bytes]:
         found: list[bytes] = []
         held = self._held

@@ -9,11 +9,14 @@ import msgspec
 
 from tokentide_proxy.usage.sse import END_OF_EVENT, LONGEST_END, data_of
 
-_MARKERS: Final = (b'"usage":{', b'"usage": {')
+_KEY: Final = b'"usage"'
+_USAGE: Final = re.compile(rb'"usage"\s*+:\s*+\{')
 _WHOLE: Final = (b"\n\n", b"\r\n\r\n")
 # The chunk has a few hundred bytes. What is longer is something else, and is not held.
 _MAX_HELD_BYTES: Final = 16 * 1024
-_START: Final = b"data:"
+# What may stand before the data of an event; a comment is none of it, and waits for nothing.
+_FIELDS: Final = re.compile(rb"(?:(?:id|event):[^\r\n]*+(?:\r\n|\n|\r))*+")
+_STARTS: Final = (b"data:", b"id:", b"event:")
 # An object begins, as far as one can see; spaces may come before it.
 _MAY_BE_OBJECT: Final = re.compile(rb"data:[ \t]*+(?:\{|\Z)")
 # A choice, or no usage: this chunk is somebody's answer. Inside of strings the quotes would be escaped.
@@ -107,13 +110,15 @@ class UsageChunkFilter:
 
 
 def _may_be_hidden(event: bytes) -> bool:
-    if len(event) < len(_START):
-        return _START.startswith(event)
-    return _MAY_BE_OBJECT.match(event) is not None and _SHOWN.search(event) is None
+    fields = _FIELDS.match(event)
+    rest = event if fields is None else event[fields.end() :]
+    if rest.startswith(_STARTS[1:]) or any(start.startswith(rest) for start in _STARTS):
+        return True  # its line is not complete
+    return _MAY_BE_OBJECT.match(rest) is not None and _SHOWN.search(rest) is None
 
 
 def _has_usage(data: bytes) -> bool:
-    return _MARKERS[0] in data or _MARKERS[1] in data
+    return _KEY in data and _USAGE.search(data) is not None
 
 
 def _hidden(event: bytes) -> bool:
