@@ -71,7 +71,7 @@ def nowhere(instance: str) -> Refusal:
         "No provider is behind this path: Anthropic is at /v1/, the others are at /openai/, /gemini/ "
         "and where the settings say."
     )
-    said = problem("no_upstream", "No upstream", 404, detail=detail, instance=instance)
+    said = problem(code="no_upstream", title="No upstream", status=404, detail=detail, instance=instance)
     return _whole(404, msgspec.json.encode(said), MEDIA_TYPE, {"x-request-id": instance})
 
 
