@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import os
@@ -19,13 +20,16 @@ from structlog.testing import capture_logs
 
 from infra.account_desks import office, replica
 from infra.webhooks import webhook
+from tokentide_common.accounts_reader import AccountsReader
 from tokentide_common.accounts_schema import alert_deliveries, budget_alerts, budgets, outbox
 from tokentide_common.database import reading, reading_async, writing_async
+from tokentide_common.stop_directory import LiveStops
 from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.money import budgets as kept
 from tokentide_query_api.money.alerts import decide
 from tokentide_query_api.money.budget_spans import span_at
-from tokentide_query_api.money.budget_words import Channel, NewBudget
+from tokentide_query_api.money.budget_stops import note_stop
+from tokentide_query_api.money.budget_words import BudgetChange, Channel, NewBudget
 from tokentide_query_api.money.deliveries import Deliveries, tidy
 from tokentide_query_api.periods import Period, zone_named
 
@@ -194,6 +198,28 @@ async def test_of_replicas_that_send_at_once_one_does(at, database_url):
         async with replica(database_url) as other:
             await asyncio.gather(*(Deliveries(later(desk)).send_due() for desk in (at.desk, other) * 3))
     assert len(hook.came) == 5
+
+
+async def test_what_a_replica_notes_stops_calls_in_the_proxy_until_the_budget_is_raised(at, database_url):
+    by = at.by("admin")
+    wanted = NewBudget(name="t", scope="team", scope_value="core", amount="100", hard_stop=True)
+    made = await kept.create(at.desk, by, wanted)
+    with contextlib.closing(AccountsReader(database_url)) as accounts:
+        stops = LiveStops(accounts.select, wall_clock=NOW.timestamp)
+
+        async def stopped() -> bool:
+            await stops.refresh()
+            return stops.stop_of("org_a", [("team", "core")]) is not None
+
+        assert not await stopped()
+        noted = [await note_stop(at.desk, made.budget_id, NOVEMBER, used * USD) for used in (99, 100, 101)]
+        assert (noted, await stopped()) == ([False, True, True], True)
+        await kept.change(at.desk, by, made.budget_id, BudgetChange(amount="101.5"), made.version)
+        assert not await stopped()
+        await note_stop(at.desk, made.budget_id, NOVEMBER, 102 * USD)
+        assert await stopped()
+        await kept.remove(at.desk, by, made.budget_id)
+        assert not await stopped()
 
 
 async def test_addresses_and_secrets_of_channels_are_stored_sealed(at):

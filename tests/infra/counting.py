@@ -71,7 +71,7 @@ class Counter:
         *,
         price: Price | None = None,
         publisher: Any = None,
-        is_gone: IsGone = lambda _org_id, _ms: False,
+        is_gone: IsGone = lambda _org_id, _ms, _at_ms: False,
     ) -> None:
         """Be a new process: nothing but what the databases hold survives."""
         self._counted = CountedCalls(self._store, CallLedger.index)

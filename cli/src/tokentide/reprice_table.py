@@ -46,18 +46,16 @@ def added_up(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def reprice_table(told: dict[str, Any]) -> Table:
     """Return a row for each model that changes."""
     table = Table(title=escape(f"by {told['price_version']}"), title_justify="left")
-    table.add_column("provider", overflow="fold")
     table.add_column("model", overflow="fold")
-    for name in ("calls", "of these change", "unpriced", "old cost", "new cost", "difference"):
+    for name in ("calls", "changed", "unpriced", "old cost", "new cost", "difference"):
         table.add_column(name, justify="right", overflow="fold")
     for model in told["models"]:
         if not model["changed"]:
             continue
         unpriced = f"{model['unpriced_before']:,} → {model['unpriced_after']:,}"
         counts = (f"{model['calls']:,}", f"{model['changed']:,}", unpriced)
-        table.add_row(
-            escape(model["provider"]), escape(model["model"]), *counts, *(f"${model[n]}" for n in _AMOUNTS)
-        )
+        name = f"{model['provider']}/{model['model']}" if model["provider"] else model["model"]
+        table.add_row(escape(name), *counts, *(f"${model[n]}" for n in _AMOUNTS))
     table.caption = f"{told['changed']:,} of {told['calls']:,} calls change, by ${told['difference_usd']}"
     return table
 

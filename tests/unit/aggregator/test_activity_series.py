@@ -136,9 +136,10 @@ def test_any_order_with_repeats_in_any_batches_gives_the_same_state(given_facts,
     known: dict[bytes, Known] = {}
     for start in range(0, len(again), size):
         batch = again[start : start + size]
-        block = ledger.build({series: Group(KEY, start, batch, {})}, known)
+        asked = Group(KEY, start, batch, {})
+        block = ledger.build({series: asked}, known)
         for change in block.changes:
-            known[series] = ledger.recall(ledger.keep(change))
+            known[series] = ledger.recall(ledger.keep(change), asked)
     assert known.get(series, Known(0, NOTHING)).series == state(given_facts)
 
 

@@ -26,8 +26,9 @@ def counted(batches: list[list[UsageEvent]]) -> CountedCall:
     """Return what memory, or the index, knows of a call after batches."""
     known: dict[bytes, CountedCall] = {}
     for events in batches:
-        block = build({call_hash(*KEY): FoldedCall(KEY, 0, events, {})}, known, lambda _event: 1, "v1")
-        known |= {change.key: LEDGER.recall(LEDGER.keep(change)) for change in block.changes}
+        asked = FoldedCall(KEY, 0, events, {})
+        block = build({call_hash(*KEY): asked}, known, lambda _event: 1, "v1")
+        known |= {change.key: LEDGER.recall(LEDGER.keep(change), asked) for change in block.changes}
     return known[call_hash(*KEY)]
 
 

@@ -120,7 +120,7 @@ def test_counts_and_ids_whose_names_resemble_secrets_stay_readable():
 @pytest.mark.parametrize(
     "secret",
     [
-        mint_key("m")[0],
+        pytest.param(mint_key("m")[0], id="our own"),
         "sk-ant-api03-abcdefgh",
         "Bearer eyJhbGciOi.x.y",
         "AIzaSyA1234567890abcdefghijk",

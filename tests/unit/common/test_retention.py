@@ -42,11 +42,11 @@ def test_less_than_sixty_days_and_what_is_no_organisation_is_no_setting(wrong: s
         msgspec.convert([wrong], tuple[DaysEntry, ...])
 
 
-def test_the_store_deletes_two_days_after_the_last_one_that_is_relied_upon() -> None:
+def test_the_store_deletes_ten_days_after_the_last_one_that_is_relied_upon() -> None:
     assert Days.read(()).ttl("at") == Days.read(["forever"]).ttl("at") == ""
-    assert Days.read(["90"]).ttl("at") == "toDate(at) + toIntervalDay(92)"
+    assert Days.read(["90"]).ttl("at") == "toDate(at) + toIntervalDay(100)"
     assert Days.read(["90", "b=forever", "a=60", "c=90"]).ttl("at") == (
-        "toDate(at) + toIntervalDay(transform(toString(org_id), ['a', 'b'], [62, 15000], 92))"
+        "toDate(at) + toIntervalDay(transform(toString(org_id), ['a', 'b'], [70, 15000], 100))"
     )
 
 
@@ -63,3 +63,5 @@ def test_what_was_deleted_does_not_come_back_with_a_longer_setting() -> None:
     assert whole_from_ms(history, "o", NOW) == midnight(90)
     assert whole_from_ms(history, "o", NOW + timedelta(days=3000)) == midnight(90)
     assert whole_from_ms([*history, kept("80")], "o", NOW) == midnight(80)
+    before = NOW - timedelta(days=101)
+    assert whole_from_ms(history, "o", before) == 0, "who asks for then is told what was true then"

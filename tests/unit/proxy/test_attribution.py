@@ -48,21 +48,15 @@ def test_other_clients_name_their_session_too_and_ours_goes_first(name: bytes) -
     assert attribution_of([*headers, (b"x-tokentide-session", b"mine")]).session_id == "mine"
 
 
-def test_claude_codes_own_headers_name_session_agent_and_attempt() -> None:
+def test_claude_codes_own_headers_name_session_and_agent() -> None:
     said = attribution_of(
         [
             (b"user-agent", b"claude-cli/2.1.330 (external, sdk-cli)"),
             (b"x-claude-code-session-id", SESSION.encode()),
             (b"x-claude-code-agent-id", b"a24ba2e960fbf86b4"),
-            (b"x-stainless-retry-count", b"2"),
         ]
     )
-    assert (said.client, said.session_id, said.agent, said.retry_attempt) == (
-        "claude-code",
-        SESSION,
-        "a24ba2e960fbf86b4",
-        2,
-    )
+    assert (said.client, said.session_id, said.agent) == ("claude-code", SESSION, "a24ba2e960fbf86b4")
 
 
 @pytest.mark.parametrize(
@@ -139,12 +133,9 @@ def test_no_body_is_an_error(body: bytes) -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from([b"user-agent", b"x-tokentide-tags", b"x-stainless-retry-count"]), st.binary()
-        )
+        st.tuples(st.sampled_from([b"user-agent", b"x-tokentide-tags", b"x-tokentide-user"]), st.binary())
     )
 )
 def test_no_header_is_an_error(headers: list[tuple[bytes, bytes]]) -> None:
     said = attribution_of(headers)
     assert len(said.tags) <= 32
-    assert 0 <= said.retry_attempt < 1000

@@ -9,6 +9,7 @@ import pytest
 from infra.waiting import until
 from tokentide_common.events import UsageEvent
 from tokentide_common.key_directory import KeyRecord
+from tokentide_common.merge import add, merged
 from tokentide_common.metrics import Metrics
 from tokentide_proxy.exchange import Headers
 from tokentide_proxy.exchanges import BrokeOff, Exchange
@@ -36,11 +37,12 @@ def exchange(
     answer: bytes = ANSWER,
     content_type: bytes = b"application/json",
     encoding: bytes = b"",
+    method: bytes = b"POST",
 ) -> Exchange:
     """One that has had its answer, and whose answer's end has not been read yet."""
     route = ROUTES.find(target)
     assert route is not None
-    made = Exchange(route, b"POST", [])
+    made = Exchange(route, method, [])
     made.key = KeyRecord(key_id="key_1", org_id="org_1", kind="p")
     made.answered(200, [(b"content-type", content_type), (b"content-encoding", encoding)])
     assert made.reader is not None
@@ -152,3 +154,30 @@ def test_the_last_event_of_a_complete_stream_needs_no_empty_line() -> None:
     target, stream = STREAMS[0]
     made = exchange(target=target, answer=stream[:-2], content_type=b"text/event-stream")
     assert recorded(made).status == "ok"
+
+
+RESPONSES = b"/openai/v1/responses"
+QUEUED = b'{"id":"resp_1","status":"queued","usage":null}'
+DONE = b'{"id":"resp_1","status":"completed","usage":{"input_tokens":3,"output_tokens":7}}'
+
+
+def test_a_response_begun_in_the_background_is_one_call_with_what_is_told_later() -> None:
+    events, metrics = Events(), Metrics()
+    recorder = Recorder(events, metrics)
+    recorder.record(exchange(target=RESPONSES, answer=QUEUED))
+    for later in (QUEUED, QUEUED.replace(b"queued", b"in_progress"), DONE):
+        recorder.record(exchange(target=RESPONSES + b"/resp_1", answer=later, method=b"GET"))
+    begun, ended = events
+    assert (begun.call_id, begun.status, begun.error_type) == ("resp_1", "aborted", "answer_unfinished")
+    assert (ended.call_id, ended.status, ended.output_tokens) == ("resp_1", "ok", 7)
+    assert merged(add(add({}, ended), begun))[0].output_tokens == 7
+    assert b"usage_unread_total{" not in metrics.render()
+
+
+@pytest.mark.parametrize("target", [RESPONSES, RESPONSES + b"/resp_1/input_items", b"/v1/messages"])
+def test_nothing_else_that_is_looked_up_is_a_call(target: bytes) -> None:
+    route = ROUTES.find(target)
+    assert route is not None
+    made = Exchange(route, b"GET", [])
+    made.answered(200, [(b"content-type", b"application/json")])
+    assert made.reader is None

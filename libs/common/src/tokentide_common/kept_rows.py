@@ -52,9 +52,13 @@ class KeptRows:
         history = self._history[kind]
         return whole_from_ms(history, org_id, self._clock()) if history else 0
 
-    def is_gone(self, org_id: str, occurred_ms: int) -> bool:
-        """Tell whether the row of a call may have been deleted."""
-        return occurred_ms < self.whole_from_ms("calls", org_id)
+    def is_gone(self, org_id: str, occurred_ms: int, at_ms: int | None = None) -> bool:
+        """Tell whether the row of a call may be deleted at a time, or now."""
+        history = self._history["calls"]
+        if not history:
+            return False
+        at = self._clock() if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+        return occurred_ms < whole_from_ms(history, org_id, at)
 
 
 async def keep_rows(store: Store, wanted: Mapping[Kind, Iterable[str]], now: datetime) -> list[Kind]:

@@ -38,6 +38,7 @@ CounterName = Literal[
     "tokentide_proxy_upstream_repeats_total",
     "tokentide_proxy_usage_unread_total",
     "tokentide_query_alert_deliveries_total",
+    "tokentide_query_answers_total",
     "tokentide_query_rate_limits_alone_total",
     "tokentide_query_requests_total",
     "tokentide_rank_recomputed_total",
@@ -248,6 +249,7 @@ METRICS: Final = (
         "tokentide_query_rate_limits_alone_total",
         "Requests counted by this replica alone, since the database that replicas count in was away.",
     ),
+    _counter("tokentide_query_answers_total", "Questions to the store: read, or kept from before.", "how"),
     _histogram("tokentide_query_request_duration_seconds", _SECONDS, "Time to answer a request.", "route"),
 )
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}

@@ -50,8 +50,9 @@ KeptActivity: TypeAlias = Annotated[
     ),
 ]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Rows are deleted so much later than they are last relied upon: clocks differ, and days begin at midnight.
-_GRACE_DAYS: Final = 2
+# Rows are deleted so much later than they are last relied upon: what has waited on the topic for all of its
+# seven days is judged by when it arrived, and still finds them.
+_GRACE_DAYS: Final = 10
 # "For ever" beside organisations with an end. Later than any row by days that the store can still count.
 _FOREVER_DAYS: Final = 15_000
 
@@ -110,11 +111,13 @@ class Applied(NamedTuple):
 def whole_from_ms(history: Sequence[Applied], org_id: str, now: datetime) -> int:
     """Return from which moment on every row of an organisation is there, in milliseconds since 1970.
 
-    0: all of them. What was deleted under an earlier setting does not come back with a longer one.
+    0: all of them. What was deleted under an earlier setting does not come back with a longer one, and what
+    was set after `now` is not known yet.
     """
-    ends = [*(later.at for later in history[1:]), now]
+    known = [each for each in history if each.at <= now]
+    ends = [*(later.at for later in known[1:]), now]
     found = 0
-    for (_, days), end in zip(history, ends, strict=True):
+    for (_, days), end in zip(known, ends, strict=bool(known)):
         kept = days.of(org_id)
         if kept is not None:
             midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)

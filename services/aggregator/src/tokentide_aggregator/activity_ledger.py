@@ -48,7 +48,7 @@ class ActivityLedger:
         """Return the series' row of the index, which holds its state."""
         return change.index
 
-    def recall(self, kept: bytes) -> Known:
+    def recall(self, kept: bytes, asked: FoldedSeries) -> Known:
         """Return a kept state."""
         return known_of(kept)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from tokentide_aggregator import counted_call
 from tokentide_aggregator.block import FoldedCall, build
-from tokentide_aggregator.counted_call import CountedCall
+from tokentide_aggregator.counted_call import CountedCall, millis
 from tokentide_aggregator.fold import ConsumedRecord, Folded, fold
 from tokentide_aggregator.known import IsGone, known_calls
 from tokentide_aggregator.ledger import Block, Change
@@ -39,7 +39,7 @@ class CallLedger:
         price_version: str,
         *,
         topic: str = USAGE,
-        is_gone: IsGone = lambda _org_id, _ms: False,
+        is_gone: IsGone = lambda _org_id, _ms, _at_ms: False,
     ) -> None:
         self.topic = topic
         self._is_gone = is_gone
@@ -58,10 +58,13 @@ class CallLedger:
         """Return the call's rows as they are in index and ledger."""
         return counted_call.kept(change.index, change.row)
 
-    def recall(self, kept: bytes) -> CountedCall:
+    def recall(self, kept: bytes, asked: FoldedCall) -> CountedCall:
         """Return what was kept, read."""
-        observed_ms, digests, row = counted_call.recalled(kept)
-        return CountedCall(decode_row(row), observed_ms, digests)
+        observed_ms, digests, raw = counted_call.recalled(kept)
+        row = decode_row(raw)
+        # As the look-up answers, which a replay asks: memory has rows that the store may have deleted.
+        gone = self._is_gone(row.org_id, millis(row.occurred_at), asked.at_ms)
+        return CountedCall(None if gone else row, observed_ms, digests)
 
     def build(self, groups: Mapping[bytes, FoldedCall], known: Mapping[bytes, CountedCall]) -> Block:
         """Join each call with what is known of it."""

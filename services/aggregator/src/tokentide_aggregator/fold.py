@@ -54,6 +54,8 @@ class Group(msgspec.Struct, Generic[E], gc=False):
     events: list[E]
     waiting: dict[int, Waiting]
     """Position in `events` → who waits for its verdict."""
+    at_ms: int = 0
+    """When the first of its records arrived, by the broker's clock: the same at every replay."""
     priced_anew: bool = False
     """It is to be priced anew, whatever else is said of it."""
 
@@ -83,11 +85,11 @@ def fold(
         group = by_key.get(key)
         if record.headers and REPRICE in dict(record.headers):
             if group is None:
-                group = by_key[key] = Group(key, record.offset, [], {})
+                group = by_key[key] = Group(key, record.offset, [], {}, record.timestamp)
             group.priced_anew = True  # and the event itself says nothing
             continue
         if group is None:
-            group = by_key[key] = Group(key, record.offset, [event], {})
+            group = by_key[key] = Group(key, record.offset, [event], {}, record.timestamp)
         else:
             group.events.append(event)
         if waiting is not None:

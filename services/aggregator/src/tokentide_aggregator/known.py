@@ -20,8 +20,9 @@ from tokentide_common.identity import call_hash
 from tokentide_common.store import Store
 
 T = TypeVar("T")
-IsGone = Callable[[str, int], bool]
-"""Tells of an organisation and a time in milliseconds whether a row of then may have been deleted."""
+IsGone = Callable[[str, int, int | None], bool]
+"""Tells of an organisation and a time in milliseconds whether a row of then may be deleted for its age: at
+another such time, or now (None)."""
 
 _SEEN: Final = """
 SELECT call_hash, newest, said.1, said.2, toUInt8(length(said.3)), toFixedString(said.3, 32) FROM (
@@ -61,27 +62,32 @@ async def known_calls(
     A call whose row may have been deleted for its age is answered so, too.
     """
     known: dict[bytes, CountedCall] = {}
-    current: dict[bytes, tuple[int, int, bytes]] = {}
+    current: dict[bytes, tuple[int, int, int, bytes]] = {}
     wanted = []
     for call, version, occurred_ms, observed_ms, size, padded in await _seen(store, list(asked)):
         digests = padded[:size]
         if not asked[call].priced_anew and says_nothing_new(asked[call].events, observed_ms, digests):
             known[call] = CountedCall(None, observed_ms, digests)
-        elif is_gone(asked[call].key[0], occurred_ms):
+        elif is_gone(asked[call].key[0], occurred_ms, asked[call].at_ms):
             # The guarantee: it was counted once and stays so; what nobody can take back is not put in anew.
+            # Judged by when its record arrived, so that a replay of a half-written block judges the same.
             known[call] = CountedCall(None, observed_ms, digests)
         else:
-            current[call] = (version, observed_ms, digests)
+            current[call] = (version, occurred_ms, observed_ms, digests)
             wanted.append((*asked[call].key, occurred_ms))
     call_of = {asked[call].key: call for call in current}
     # All organisations in one query: one for each would cost three times the CPU.
     for piece in pieces_of(wanted):
         for row in await _ledger_rows(store, piece):
             call = call_of[row.org_id, row.call_id]
-            version, observed_ms, digests = current[call]
+            version, _, observed_ms, digests = current[call]
             if row.version == version:
                 known[call] = CountedCall(row, observed_ms, digests)
-    if any(call not in known for call in current):
+    for call in current.keys() - known.keys():
+        _, occurred_ms, observed_ms, digests = current[call]
+        if is_gone(asked[call].key[0], occurred_ms, None):
+            known[call] = CountedCall(None, observed_ms, digests)
+            continue
         # A replica that lags: to take such a call for new would count it twice.
         raise Unavailable("the ledger lags behind the index of seen calls", code="ledger_lags")
     return known

@@ -82,7 +82,7 @@ class Ledger(Protocol[E, K]):
     def keep(self, change: Change) -> bytes:
         """Return what memory keeps of a key after a change: enough to spare the look-up."""
 
-    def recall(self, kept: bytes) -> K:
+    def recall(self, kept: bytes, asked: Group[E]) -> K:
         """Return what was known of a key when memory kept it; equal to what `known` would return."""
 
     def build(self, groups: Mapping[bytes, Group[E]], known: Mapping[bytes, K]) -> Block:

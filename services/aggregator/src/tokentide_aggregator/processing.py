@@ -278,7 +278,7 @@ class Processor(Generic[E, K]):
         for key in hashes:
             kept = None if recent is None else recent.get(key)
             if kept is not None:
-                known[key] = self._ledger.recall(kept)
+                known[key] = self._ledger.recall(kept, folded.groups[key])
             else:
                 asked[key] = folded.groups[key]
         if asked:

@@ -41,7 +41,6 @@ class AnswerParser:
         "_unproductive_bytes",
         "between_chunks",
         "complete",
-        "continued",
         "has_head",
         "headers",
         "keep_alive",
@@ -74,7 +73,6 @@ class AnswerParser:
         """All that was read ends with the end of a chunk: another one may be passed on without reading it."""
         self.has_head = False
         self.complete = False
-        self.continued = False
         self.until_close = False
         self.keep_alive = False
         self.status = 0
@@ -190,7 +188,6 @@ class AnswerParser:
             raise _Distrusted("interim answers without end")
         self._interim = True
         self._interim_headers += self.headers
-        self.continued = self.continued or self.status == 100
 
     def _judge_framing(self, length: bytes | None, coding: bytes | None) -> None:
         """Refuse an answer whose end two readers could see in two places."""

@@ -34,7 +34,6 @@ _OURS: Final = {
     ),
     b"agent": (b"x-claude-code-agent-id",),
     b"tags": (b"x-tokentide-tags",),
-    b"retry": (b"x-stainless-retry-count",),
     b"program": (b"user-agent",),
 }
 # Whole header lines: of tags, each is bounded by itself.
@@ -91,7 +90,6 @@ def _attribution(headers: tuple[tuple[bytes, bytes], ...]) -> Attribution:
     named = dict(headers)
     said = {what: _first(named, names, _MOST.get(what, _MAX_TEXT)) for what, names in _OURS.items()}
     user, person = said[b"user"], _bounded(said[b"user"].casefold())  # folded, some letters are two
-    retry = said[b"retry"]
     return Attribution(
         user_id=person if "@" in user else user,
         user_email=person if "@" in user else "",
@@ -102,7 +100,6 @@ def _attribution(headers: tuple[tuple[bytes, bytes], ...]) -> Attribution:
         agent=said[b"agent"],
         client=_program(said[b"program"]),
         tags=_tags(said[b"tags"]),
-        retry_attempt=int(retry) if retry.isascii() and retry.isdigit() and len(retry) <= 3 else 0,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import httptools
 import msgspec
 
-from tokentide_common.problem import Problem
+from tokentide_common.problem import problem
 from tokentide_proxy.exchange import Headers
 
 _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
@@ -31,14 +31,7 @@ class Refused(Exception):
 
     def __init__(self, *, code: str, status: int, title: str, detail: str) -> None:
         super().__init__(detail)
-        self.problem = Problem(
-            type=f"urn:tokentide:error:{code}",
-            title=title,
-            status=status,
-            detail=detail,
-            code=code,
-            instance=uuid.uuid4().hex,
-        )
+        self.problem = problem(code, title, status, detail=detail, instance=uuid.uuid4().hex)
 
 
 def judged(

@@ -44,7 +44,6 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_asker",
         "_closed_on_us",
-        "_continue",
         "_drained",
         "_idempotent",
         "_keeper",
@@ -89,7 +88,6 @@ class Connection(asyncio.Protocol):
         self._reading_paused = False
         self._writing_paused = False
         self._drained: asyncio.Future[None] | None = None
-        self._continue: asyncio.Future[None] | None = None
 
     def exchange(self, request: UpstreamRequest, asker: Asker) -> None:
         """Send a request. The head of its answer may come before the body is sent."""
@@ -103,7 +101,7 @@ class Connection(asyncio.Protocol):
         self._sent_at = 0.0
         self._since = monotonic()
         body = request.whole
-        if body is None or request.expects_continue:
+        if body is None:
             self._transport.write(request.head)
             self._sender = self._loop.create_task(send_body(self, request))
         elif len(body) < _ONE_WRITE_BYTES:
@@ -205,8 +203,6 @@ class Connection(asyncio.Protocol):
         begins = response is None and parser.has_head
         if begins:
             response = self._begun()
-        elif parser.continued and self._continue is not None and not self._continue.done():
-            self._continue.set_result(None)
         if response is not None and pieces:
             parser.pieces = []
             piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -260,18 +256,6 @@ class Connection(asyncio.Protocol):
             self._drained = self._loop.create_future()
             await self._drained
 
-    async def continued(self) -> None:
-        """Wait for `100 Continue`, though not forever: not every upstream knows it."""
-        if self._parser.continued:
-            return
-        loop = self._loop
-        self._continue = waiting = loop.create_future()
-        timer = loop.call_later(self._limits.continue_s, _let_go, waiting)
-        try:
-            await waiting
-        finally:
-            timer.cancel()
-
     def request_sent(self) -> None:
         """Begin to wait for the answer."""
         self._sent = True
@@ -290,8 +274,6 @@ class Connection(asyncio.Protocol):
             loop=self._loop,
         )
         response.sent_at = self._sent_at
-        if self._continue is not None and not self._continue.done():
-            self._stop_sending()  # it judged the head alone, and does not want the body
         return response
 
     def _end_exchange(self) -> None:
@@ -312,9 +294,3 @@ class Connection(asyncio.Protocol):
         if self._sender is not None:
             self._sender.cancel()
             self._sender = None
-        self._continue = None
-
-
-def _let_go(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)

@@ -46,7 +46,6 @@ class Attribution(msgspec.Struct, frozen=True):
     account_id: str = ""
     client: str = ""
     tags: dict[str, str] = {}
-    retry_attempt: int = 0
 
 
 class Observed(msgspec.Struct, gc=False):
@@ -71,6 +70,8 @@ class Observed(msgspec.Struct, gc=False):
     speed: str = ""
     inference_geo: str = ""
     error_type: str = ""
+    pending: bool = False
+    """The provider works on it yet, in the background: what is asked for later tells the usage."""
     has_usage: bool = False
     """The answer has told any usage at all."""
     finished: bool = False

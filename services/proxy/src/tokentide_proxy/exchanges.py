@@ -12,7 +12,7 @@ from tokentide_proxy.client_body import ClientBody
 from tokentide_proxy.exchange import Headers, Observed, Outcome, UsageReader
 from tokentide_proxy.routing import Route
 from tokentide_proxy.upstream_errors import UpstreamWord
-from tokentide_proxy.usage.reader import reader_for
+from tokentide_proxy.usage.reader import lookup_reader_for, reader_for
 
 BrokeOff = Literal["client_left", "proxy_stopped", "request_broken"] | UpstreamWord
 """Why an answer did not come to its end, where no provider has a word for it."""
@@ -153,13 +153,19 @@ class Exchange:
             return "aborted" if answered else "error", self.broke_off
         if self.status >= 400:
             return "error", ""
-        if observed.finished or self.reader is None:
+        if observed.finished or self.reader is None or self.method != b"POST":
             return ("error" if observed.error_type else "ok"), ""
         if observed.error_type:
             return ("aborted" if observed.has_usage else "error"), ""
-        return "aborted", _UNFINISHED if observed.has_usage else USAGE_UNREAD
+        return "aborted", _UNFINISHED if observed.has_usage or observed.pending else USAGE_UNREAD
+
+    def counts(self, observed: Observed) -> bool:
+        """Return whether it is a call. To look up an earlier one is that call, once its usage is there."""
+        if self.reader is None:
+            return False
+        return self.method == b"POST" or (observed.has_usage and observed.finished)
 
     def _reader(self, status: int, headers: Headers) -> UsageReader | None:
         if self.method != b"POST":
-            return None
+            return lookup_reader_for(self.path, status, headers) if self.method == b"GET" else None
         return reader_for(self.route.upstream.dialect, self.path, status, headers)

@@ -97,7 +97,7 @@ class Recorder:
             reader.end()
         observed = Observed() if reader is None else reader.observed
         outcome = exchange.outcome(observed)
-        if key is not None and reader is not None:
+        if key is not None and reader is not None and exchange.counts(observed):
             own_id = f"{self._run}-{next(self._numbers)}"
             self._tap.offer(_event(exchange, key, reader, outcome, own_id))
         if key is not None and tells_limits(exchange.answer_headers):

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tokentide_common.problem import MEDIA_TYPE, Problem, problem_for, problem_headers
+from tokentide_common.problem import MEDIA_TYPE, problem, problem_for, problem_headers
 from tokentide_proxy.exchange import Dialect, Headers, Upstream
 from tokentide_proxy.upstream_errors import UpstreamError, UpstreamTimeout
 
@@ -55,8 +55,8 @@ def refusal(error: Exception, upstream: Upstream, instance: str) -> Refusal:
         detail = _SENTENCES[error.word].format(host=upstream.host)
         headers = {"x-request-id": instance}
     else:
-        problem = problem_for(error, instance)
-        status, code, detail = problem.status, problem.code, problem.detail
+        said = problem_for(error, instance)
+        status, code, detail = said.status, said.code, said.detail
         headers = problem_headers(error, instance)
     if status == 429:
         headers["x-should-retry"] = "false"  # the SDKs would ask twice more within seconds
@@ -67,16 +67,12 @@ def refusal(error: Exception, upstream: Upstream, instance: str) -> Refusal:
 
 def nowhere(instance: str) -> Refusal:
     """Return what a request is answered that leads to no upstream."""
-    problem = Problem(
-        type="urn:tokentide:error:no_upstream",
-        title="No upstream",
-        status=404,
-        detail="No provider is behind this path: Anthropic is at /v1/, the others are at /openai/, /gemini/ "
-        "and where the settings say.",
-        code="no_upstream",
-        instance=instance,
+    detail = (
+        "No provider is behind this path: Anthropic is at /v1/, the others are at /openai/, /gemini/ "
+        "and where the settings say."
     )
-    return _whole(404, msgspec.json.encode(problem), MEDIA_TYPE, {"x-request-id": instance})
+    said = problem(code="no_upstream", title="No upstream", status=404, detail=detail, instance=instance)
+    return _whole(404, msgspec.json.encode(said), MEDIA_TYPE, {"x-request-id": instance})
 
 
 def _body(dialect: Dialect, status: int, code: str, message: str, instance: str) -> dict[str, object]:

@@ -12,9 +12,6 @@ from tokentide_proxy.upstream_request import UpstreamRequest
 class Sink(Protocol):
     """The connection that a body goes to."""
 
-    async def continued(self) -> None:
-        """Wait until the upstream asks for the body, or for as long as it is waited for."""
-
     def write(self, data: bytes) -> None:
         """Send."""
 
@@ -30,12 +27,9 @@ class Sink(Protocol):
 
 async def send_body(sink: Sink, request: UpstreamRequest) -> None:
     """Send the body of a request whose head has been sent. Whatever goes wrong ends the exchange."""
+    assert request.stream is not None, "what is whole is sent with its head"
     try:
-        if request.expects_continue:
-            await sink.continued()
-        if request.stream is None:
-            sink.write(request.whole or b"")
-        elif request.length is None:
+        if request.length is None:
             await _send_chunks(sink, request.stream)
         else:
             await _send_exactly(sink, request.stream, request.length)

@@ -14,8 +14,6 @@ class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     """From the end of the request to the head of the answer: models think for minutes."""
     idle_s: float = 300.0
     """Between two parts of an answer, and for a part of a request to be taken."""
-    continue_s: float = 1.0
-    """How long a body waits for the `100 Continue` that its request expects."""
     keep_alive_s: float = 50.0
     """A connection without work is closed after this; usual load balancers wait for 60 s."""
     max_age_s: float = 600.0

@@ -26,7 +26,6 @@ class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     stream: AsyncIterator[bytes] | None
     length: int | None
     """Of a streamed body; None: it goes in chunks."""
-    expects_continue: bool
     answered_by_head: bool
     """HEAD: the answer has no body, whatever it says of its length."""
     idempotent: bool = False
@@ -42,12 +41,12 @@ class RequestPlan(msgspec.Struct, frozen=True):
     def of(cls, request: UpstreamRequest) -> RequestPlan | None:
         """Return what repeats a request; None: it is one of a kind."""
         head = FamiliarHead.of(request.head)
-        usual = request.whole and not (request.expects_continue or request.answered_by_head)
+        usual = request.whole and not request.answered_by_head
         return cls(head) if head is not None and usual else None
 
     def with_body(self, body: bytes) -> UpstreamRequest:
         """Return the request with another body."""
-        return UpstreamRequest(self.head.with_length(len(body)), body, None, len(body), False, False)
+        return UpstreamRequest(self.head.with_length(len(body)), body, None, len(body), False)
 
 
 def wire_request(
@@ -80,7 +79,6 @@ def wire_request(
         whole=whole,
         stream=None if body is None or isinstance(body, bytes) else body,
         length=length,
-        expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
         answered_by_head=method == b"HEAD",
         idempotent=method in _IDEMPOTENT,
     )

@@ -26,6 +26,7 @@ from tokentide_query_api.accounts.desk import open_desk
 from tokentide_query_api.accounts.routes import account_handlers
 from tokentide_query_api.admission_pace import AdmissionPace
 from tokentide_query_api.export.route import export_handlers
+from tokentide_query_api.kept_answers import KeptAnswers
 from tokentide_query_api.landing import PAGES
 from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.live.hub import LiveHub
@@ -137,7 +138,8 @@ async def _sources(
         await kept.start()
         stack.push_async_callback(kept.stop)
         names, board = Pseudonyms(settings.secret_key), Leaderboard(own_store, kept.whole_from_ms)
-        yield Sources(own_store, desk, names, board, prices, publisher, kept)
+        answers = KeptAnswers(own_store, settings.kept_answers_bytes, metrics)
+        yield Sources(own_store, desk, names, board, prices, publisher, kept, answers)
 
 
 def _cors(origins: Sequence[str]) -> CORSConfig | None:

@@ -31,6 +31,7 @@ from tokentide_query_api.coverage import coverage
 from tokentide_query_api.coverage_days import coverage_days
 from tokentide_query_api.export import partitions
 from tokentide_query_api.formats import MEDIA_TYPES, Answer, negotiated, rendered
+from tokentide_query_api.kept_answers import KeptAnswers
 from tokentide_query_api.leaderboard import Leaderboard
 from tokentide_query_api.limits import limits
 from tokentide_query_api.money import compare as compared
@@ -70,6 +71,7 @@ class Sources(msgspec.Struct, frozen=True):
     prices: Prices
     publisher: Publisher
     kept: KeptRows
+    answers: KeptAnswers
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -229,9 +231,15 @@ def _handler(route: Route, sources: Callable[[], Sources]) -> HTTPRouteHandler:
     return handle
 
 
-def asking_of(at: Sources, principal: Principal, path: str, arguments: Arguments) -> Asking:
-    """Return the question of a caller who was let in; no other organisation is within its reach."""
-    store = WalledStore(at.store, [principal.org_id], at.kept.whole_from_ms)
+def asking_of(
+    at: Sources, principal: Principal, path: str, arguments: Arguments, *, once: bool = False
+) -> Asking:
+    """Return the question of a caller who was let in; no other organisation is within its reach.
+
+    `once`: it is not asked again soon, and long, so that keeping its answer would drive out others.
+    """
+    source = at.store if once else at.answers
+    store = WalledStore(source, [principal.org_id], at.kept.whole_from_ms)
     now, keys = at.desk.clock(), at.desk.keys
     return Asking(store, principal, now, path, arguments, at.prices, keys, at.desk.engine)
 

@@ -68,6 +68,15 @@ class QuerySettings(SharedSettings, frozen=True, kw_only=True):
         ),
     ] = "Tokentide <tokentide@localhost>"
 
+    kept_answers_bytes: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            description="Memory for answers that are given again while nothing has changed that they were "
+            "read from. 0: every question is read anew.",
+        ),
+    ] = 33_554_432
+
     rate_auth_per_minute: Annotated[
         PerMinute,
         msgspec.Meta(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from tokentide_common.retention import TABLES, Kind
-from tokentide_common.store import Setting, Store
+from tokentide_common.store import Readable, Setting
 
 WALLED: Final = (
     *("activity", "activity_15m", "activity_session", "ledger", "limits", "message_calls", "rankings"),
@@ -32,7 +32,7 @@ class WalledStore:
     """A store that has one organisation's rows, or those of a few."""
 
     def __init__(
-        self, store: Store, org_ids: Collection[str], whole_from_ms: WholeFromMs | None = None
+        self, store: Readable, org_ids: Collection[str], whole_from_ms: WholeFromMs | None = None
     ) -> None:
         self._store = store
         conditions = {**wall(org_ids), **({} if whole_from_ms is None else whole(org_ids, whole_from_ms))}

@@ -74,6 +74,7 @@ class _Said(_Answer, gc=False):
 _decoder: Final = msgspec.json.Decoder(_Said, strict=False)
 _DONE: Final = b"[DONE]"
 _LAST_EVENTS: Final = ("response.completed", "response.incomplete", "response.failed")
+_PENDING: Final = ("queued", "in_progress")
 _ANSWER: Final[Wanted] = {
     **dict.fromkeys((b"id", b"model", b"service_tier", b"usage", b"status", b"incomplete_details")),
     b"choices": {b"finish_reason": None},
@@ -118,7 +119,8 @@ class OpenAIAnswer:
         said = decoded(_decoder, data)
         if said is not None:
             self._answer(said)
-            self.observed.finished = True
+            self.observed.pending = said.status in _PENDING
+            self.observed.finished = not self.observed.pending
 
     def end(self) -> None:
         """A complete body with a finished choice is a finished answer, though a gateway left out `[DONE]`."""

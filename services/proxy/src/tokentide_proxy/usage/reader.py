@@ -17,6 +17,8 @@ from tokentide_proxy.usage.openai import OpenAIAnswer
 from tokentide_proxy.usage.sse import EventSplitter
 
 _OPENAI_CALL: Final = re.compile(r"/(?:chat/completions|completions|embeddings|responses(?:/compact)?)$")
+# What was begun in the background is asked for under its id until it is there.
+_OPENAI_LOOKUP: Final = re.compile(r"/responses/resp_[A-Za-z0-9_-]+$")
 _GEMINI_CALL: Final = re.compile(
     r"/([^/:]+):(?:generateContent|streamGenerateContent|embedContent|batchEmbedContents)$"
 )
@@ -118,6 +120,13 @@ def reader_for(dialect: Dialect, path: str, status: int, headers: Headers) -> Us
     # Refusals are JSON even where the call asked for events.
     streamed = status < 400 and "event-stream" in _value(headers, b"content-type")
     return AnswerReader(answer, streamed, _value(headers, b"content-encoding"))
+
+
+def lookup_reader_for(path: str, status: int, headers: Headers) -> UsageReader | None:
+    """Return a reader where a response of OpenAI's is asked for once more; None for any other request."""
+    if status != 200 or _OPENAI_LOOKUP.search(path) is None:
+        return None
+    return reader_for("openai", "/responses", status, headers)
 
 
 @lru_cache(maxsize=1024)

@@ -45,7 +45,7 @@ def export_handlers(sources: Callable[[], Sources]) -> list[HTTPRouteHandler]:
         require_people(sight)
         arguments = Arguments(request.scope["query_string"], PARAMETERS, sight)
         fmt = arguments.text(FORMAT)
-        ask = asking_of(at, principal, ROUTE, arguments)
+        ask = asking_of(at, principal, ROUTE, arguments, once=True)
         slices = call_slices(ask, ask.period(), _SLICE)
         # Asked for before the answer begins: what is refused, or away, is still an error with a status.
         first: Sequence[Row] = await anext(slices, [])
