@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from infra.observations import NOON, observations, times
 from tokentide_aggregator.block import FoldedCall, build
 from tokentide_aggregator.call_ledger import CallLedger
-from tokentide_aggregator.counted_call import CountedCall, digest, says_nothing_new
+from tokentide_aggregator.counted_call import DIGESTS_BYTES, CountedCall, entry, says_nothing_new
 from tokentide_common.events import UsageEvent, encode_event
 from tokentide_common.identity import call_hash
 from tokentide_common.merge import add, canonical
@@ -46,7 +46,8 @@ def test_what_the_index_takes_for_repeats_changes_nothing_and_links_nothing(batc
     said = [e for batch in batches for e in batch]
     call = counted(batches)
     state = dict(reduce(add, said, {}))
-    for asked in (*said, *others, *(replace(e, observed_at=moment) for e in said)):
+    older = [replace(e, output_tokens=e.output_tokens // 2, observed_at=moment) for e in (*said, *others)]
+    for asked in (*said, *others, *(replace(e, observed_at=moment) for e in said), *older):
         if says_nothing_new([asked], call.observed_ms, call.digests):
             assert add(state, asked) == state
             assert not asked.same_as
@@ -87,16 +88,52 @@ def test_a_call_that_is_counted_under_another_id_is_always_looked_up():
         assert counted(batches).digests == b""
 
 
+def test_a_state_with_less_output_than_one_that_is_held_says_nothing_new_and_one_with_more_does():
+    call = counted([[event(output_tokens=5)], [event(output_tokens=900)]])
+    older, newer = event(output_tokens=899), event(output_tokens=901)
+    assert says_nothing_new([older, event()], call.observed_ms, call.digests)
+    assert not says_nothing_new([newer], call.observed_ms, call.digests)
+    assert not says_nothing_new([replace(older, input_tokens=1)], call.observed_ms, call.digests)
+
+
+def test_output_beyond_what_the_index_can_hold_is_looked_up():
+    call = counted([[event(output_tokens=1 << 40)]])
+    assert says_nothing_new([event(output_tokens=7)], call.observed_ms, call.digests)
+    assert not says_nothing_new([event(output_tokens=1 << 40)], call.observed_ms, call.digests)
+
+
+def test_what_an_index_of_an_older_form_holds_answers_nothing():
+    said = event(output_tokens=5)
+    held = entry(said, encode_event(said))
+    assert says_nothing_new([said], 0, held)
+    for size in (8, 16, 32):
+        assert not says_nothing_new([said], 0, (held * 4)[4 : 4 + size])
+
+
 def test_only_the_newest_observations_of_a_call_are_held_however_many_there_are():
-    said = [event(output_tokens=n) for n in range(1, 100)]
+    said = [event(output_tokens=n, project=f"p{n}") for n in range(1, 100)]
     call = counted([[e] for e in said])
-    assert len(call.digests) == 32
+    assert len(call.digests) == DIGESTS_BYTES
     assert says_nothing_new(said[-4:], call.observed_ms, call.digests)
     assert not says_nothing_new(said[:1], call.observed_ms, call.digests)
 
 
+def test_a_call_that_grows_a_hundred_times_is_held_once():
+    call = counted([[event(output_tokens=n)] for n in range(1, 100)])
+    assert len(call.digests) == DIGESTS_BYTES // 4
+
+
 @given(observations(), st.dictionaries(st.text(max_size=20), st.text(max_size=40), max_size=3), times)
-def test_a_digest_depends_on_everything_but_when_it_was_observed(said, tags, moment):
-    said = replace(said, call_id='req_",observed_at":"1', tags=tags)
-    assert digest(encode_event(said)) == digest(encode_event(replace(said, observed_at=moment)))
-    assert digest(encode_event(said)) != digest(encode_event(replace(said, project=said.project + "x")))
+def test_an_entry_depends_on_everything_but_when_it_was_observed(said, tags, moment):
+    own = f',"output_tokens":{said.output_tokens}'
+    said = replace(said, call_id='req_",observed_at":"1', tags={**tags, own: own, "output_tokens": "7"})
+
+    def entry_of(**changed):
+        other = replace(said, **changed)
+        return entry(other, encode_event(other))
+
+    assert entry_of() == entry_of(observed_at=moment)
+    more = entry_of(output_tokens=said.output_tokens + 1)
+    assert (more[:8], more[8:]) == (entry_of()[:8], (said.output_tokens + 1).to_bytes(4, "little"))
+    for other in ({"project": said.project + "x"}, {"tags": tags}, {"input_tokens": said.input_tokens + 1}):
+        assert entry_of()[:8] != entry_of(**other)[:8]

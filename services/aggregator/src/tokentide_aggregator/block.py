@@ -10,7 +10,7 @@ from tokentide_aggregator.aliases import directed, other_links, passed_on, recor
 from tokentide_aggregator.counted_call import (
     NOTHING_TOLD,
     CountedCall,
-    digest,
+    entry,
     index_row,
     joined,
     latest_ms,
@@ -123,7 +123,7 @@ def _joined(state: State, folded: FoldedCall) -> tuple[State, list[Verdict], lis
 def _first_change(call: bytes, event: UsageEvent, price: Price, price_version: str) -> Change:
     encoded = encode_event(event)
     row = plain_row_of(event, encoded, price(event), price_version, 1)
-    index = index_row(call, 1, event.occurred_at, latest_ms(event), digest(encoded))
+    index = index_row(call, 1, event.occurred_at, latest_ms(event), entry(event, encoded))
     return Change(call, index, row, None)
 
 

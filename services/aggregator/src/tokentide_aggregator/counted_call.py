@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,9 +15,12 @@ from tokentide_common.events import UsageEvent, encode_event
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INDEX_ROW: Final = struct.Struct("<16sIqqB")
-_DIGEST_BYTES: Final = 8
-# Enough for each source once and for a log line that grew. Of more the newest stay: they are sent again.
-_MOST_BYTES: Final = 4 * _DIGEST_BYTES
+_ENTRY: Final = struct.Struct("<8sI")
+# Enough for each source once and for a log line that changed. Of more the newest stay: they are sent again.
+_MOST_ENTRIES: Final = 4
+DIGESTS_BYTES: Final = _MOST_ENTRIES * _ENTRY.size
+"""No call has more."""
+_MOST_TOKENS: Final = (1 << 32) - 1
 _TIME_KEY: Final = b',"observed_at":"'
 NOTHING_TOLD: Final = (0, b"")
 """`observed_ms` and digests of a call whose repeats the index must not answer."""
@@ -32,18 +35,19 @@ class CountedCall(msgspec.Struct, gc=False):
     digests: bytes = b""
 
 
-def digest(encoded: bytes) -> bytes:
-    """Return the digest of a canonical observation, encoded, but for when it was made.
+def entry(event: UsageEvent, encoded: bytes) -> bytes:
+    """Return what the index keeps of a canonical observation: a digest of its text, and its output tokens.
 
-    A door stamps that where a source does not say it, so it differs in every repeat.
-    Not cryptographic: digests of one call alone are compared, and who could craft two observations of a call
-    that collide could as well send only one of them.
+    Not in the digest: the output tokens, and when it was made. A door stamps that where a source does not
+    say it, so it differs in every repeat. Not cryptographic: digests of one call alone are compared, and who
+    could craft two observations of a call that collide could as well send only one of them.
     """
-    # The first such key is the event's own: only identity, source and time go before it, and a quote inside
-    # a text is escaped.
+    # The first such keys are the event's own: only identity, source and time go before its time, a quote
+    # inside a text is escaped, and a tag is a text, no number.
     start = encoded.index(_TIME_KEY)
     end = encoded.index(b'"', start + len(_TIME_KEY))
-    return xxhash.xxh3_64_digest(encoded[:start] + encoded[end:])
+    rest = encoded[end:].replace(b',"output_tokens":%d' % event.output_tokens, b"", 1)
+    return _ENTRY.pack(xxhash.xxh3_64_digest(encoded[:start] + rest), min(event.output_tokens, _MOST_TOKENS))
 
 
 def index_row(call: bytes, version: int, occurred_at: datetime, observed_ms: int, digests: bytes) -> bytes:
@@ -64,14 +68,14 @@ def recalled(kept: bytes) -> tuple[int, bytes, bytes]:
 
 
 def says_nothing_new(events: Sequence[UsageEvent], observed_ms: int, digests: bytes) -> bool:
-    """Tell whether every event repeats an observation that the call already holds.
+    """Tell whether every event repeats an observation that the call already holds, or an older state of it.
 
-    One that was made earlier than they were could still move the call to an earlier sight of it.
+    The guarantee: of two observations that differ in output alone, the join is the one with more. One that
+    was made earlier than they were could still move the call to an earlier sight of it.
     """
-    held = set(_each(digests))
+    held = _held(digests)
     return all(
-        latest_ms(event) >= observed_ms and not is_link(event) and digest(encode_event(event)) in held
-        for event in events
+        latest_ms(event) >= observed_ms and not is_link(event) and _within(event, held) for event in events
     )
 
 
@@ -80,10 +84,25 @@ def joined(old: CountedCall | None, events: Sequence[UsageEvent]) -> tuple[int, 
 
     The order is that of offset, so that a replay gives the same.
     """
-    found = {} if old is None else dict.fromkeys(_each(old.digests))
-    found |= dict.fromkeys(digest(encode_event(event)) for event in events if not is_link(event))
+    found = {} if old is None else _held(old.digests)
+    for event in events:
+        if not is_link(event):
+            rest, output = _ENTRY.unpack(entry(event, encode_event(event)))
+            found[rest] = max(output, found.pop(rest, 0))  # the newest last
     latest = max(map(latest_ms, events), default=0)
-    return max(latest, 0 if old is None else old.observed_ms), b"".join(found)[-_MOST_BYTES:]
+    kept = b"".join([_ENTRY.pack(rest, output) for rest, output in found.items()][-_MOST_ENTRIES:])
+    return max(latest, 0 if old is None else old.observed_ms), kept
+
+
+def _held(digests: bytes) -> dict[bytes, int]:
+    """Return digest → the most output tokens; what is no whole entry (of an older form) is passed over."""
+    whole = len(digests) - len(digests) % _ENTRY.size
+    return dict(_ENTRY.iter_unpack(digests[:whole]))
+
+
+def _within(event: UsageEvent, held: Mapping[bytes, int]) -> bool:
+    rest, _ = _ENTRY.unpack(entry(event, encode_event(event)))
+    return rest in held and event.output_tokens <= held[rest]
 
 
 def is_link(event: UsageEvent) -> bool:
@@ -100,7 +119,3 @@ def millis(moment: datetime) -> int:
     """Return milliseconds since 1970."""
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
-
-
-def _each(digests: bytes) -> Iterator[bytes]:
-    return (digests[at : at + _DIGEST_BYTES] for at in range(0, len(digests), _DIGEST_BYTES))

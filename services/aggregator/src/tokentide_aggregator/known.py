@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
-from tokentide_aggregator.counted_call import CountedCall, says_nothing_new
+from tokentide_aggregator.counted_call import DIGESTS_BYTES, CountedCall, says_nothing_new
 from tokentide_aggregator.fold import Group, Key
 from tokentide_aggregator.rows import COLUMNS, LedgerRow, decode_row
 from tokentide_common.errors import Unavailable
@@ -24,15 +24,16 @@ IsGone = Callable[[str, int, int | None], bool]
 """Tells of an organisation and a time in milliseconds whether a row of then may be deleted for its age: at
 another such time, or now (None)."""
 
-_SEEN: Final = """
-SELECT call_hash, newest, said.1, said.2, toUInt8(length(said.3)), toFixedString(said.3, 32) FROM (
+_SEEN: Final = f"""
+SELECT call_hash, newest, said.1, said.2, toUInt8(length(said.3)), toFixedString(said.3, {DIGESTS_BYTES})
+FROM (
   SELECT call_hash, max(version) AS newest, argMax((occurred_ms, observed_ms, digests), version) AS said
   FROM seen WHERE call_hash IN (
-    SELECT arrayJoin(reinterpret(base64Decode({hashes:String}), 'Array(FixedString(16))'))
+    SELECT arrayJoin(reinterpret(base64Decode({{hashes:String}}), 'Array(FixedString(16))'))
   )
   GROUP BY call_hash
 )
-"""
+"""  # noqa: S608 -- a number of our own
 _ROWS: Final = f"""
 SELECT {", ".join(COLUMNS)} FROM ledger
 WHERE sign = 1 AND (org_id, occurred_at, call_id) IN (
@@ -43,7 +44,7 @@ WHERE sign = 1 AND (org_id, occurred_at, call_id) IN (
   )
 )
 """  # noqa: S608 -- the column names are our own struct's
-_SEEN_ROW: Final = struct.Struct("<16sIqqB32s")
+_SEEN_ROW: Final = struct.Struct(f"<16sIqqB{DIGESTS_BYTES}s")
 _PARAMETER_BYTES: Final = 100_000  # a server takes 128 KiB in one parameter
 _HASH_BYTES: Final = 22  # in base64
 _PER_CALL_BYTES: Final = 8  # quotes and comma

@@ -79,8 +79,9 @@ CREATE TABLE IF NOT EXISTS seen (
   call_hash   FixedString(16) CODEC(NONE),
   version     UInt32 CODEC(T64, ZSTD(1)),
   occurred_ms Int64 CODEC(ZSTD(1)),
-  -- Digests, 8 bytes each, of at most four observations that the call holds, and the time by which all of them
-  -- were made: a later repeat of one says nothing new, and no row of the ledger is read to find that out.
+  -- Digests, 8 bytes each and 4 of output tokens, of at most four observations that the call holds, and the time
+  -- by which all of them were made: a later repeat of one, or what it was before it had all its output, says
+  -- nothing new, and no row of the ledger is read to find that out.
   observed_ms Int64 CODEC(T64, ZSTD(1)),
   digests     String CODEC(NONE)
 ) ENGINE = ReplacingMergeTree(version)
