@@ -8,7 +8,7 @@ import random
 import pytest
 
 from infra.ledger_rows import call, insert_calls
-from tokentide_common.errors import InvalidRequest
+from tokentide_common.errors import InvalidRequest, Unavailable
 from tokentide_common.metrics import Metrics
 from tokentide_query_api.kept_answers import KeptAnswers
 
@@ -91,6 +91,26 @@ async def test_memory_is_bounded_and_one_answer_never_takes_all_of_it(store):
     for _ in range(2):
         await counted.read("SELECT {n:UInt8} FROM ledger", n=9)
     assert counted.times("kept") == 2, "a large answer drove the small ones out"
+
+
+class Secretive:
+    """A store whose parts its user may not see."""
+
+    def __init__(self, store):
+        self.store = store
+
+    async def read(self, sql, *arguments, **options):
+        if "system." in sql:
+            raise Unavailable("not enough privileges", code="store_unavailable")
+        return await self.store.read(sql, *arguments, **options)
+
+
+async def test_a_store_that_does_not_show_its_parts_is_read_each_time(store):
+    counted = Counted(Secretive(store))
+    assert await counted.read(CALLS) == b"0\n"
+    await insert_calls(store, [call(call_id="first")])
+    assert await counted.read(CALLS) == b"1\n"
+    assert counted.times("unseen") == 2
 
 
 async def test_an_empty_room_keeps_nothing(store):

@@ -249,7 +249,11 @@ METRICS: Final = (
         "tokentide_query_rate_limits_alone_total",
         "Requests counted by this replica alone, since the database that replicas count in was away.",
     ),
-    _counter("tokentide_query_answers_total", "Questions to the store: read, or kept from before.", "how"),
+    _counter(
+        "tokentide_query_answers_total",
+        "Questions to the store: read, kept, or read since its parts are unseen.",
+        "how",
+    ),
     _histogram("tokentide_query_request_duration_seconds", _SECONDS, "Time to answer a request.", "route"),
 )
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}

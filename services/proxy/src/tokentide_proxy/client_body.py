@@ -62,6 +62,11 @@ class ClientBody:
             yield piece
         self.sent = True
 
+    @property
+    def held_bytes(self) -> int:
+        """How much of it is held."""
+        return max(len(self.copy), len(self.whole or b""))
+
     def forget(self) -> None:
         """Hold no more of what was sent."""
         self.whole, self.copy = b"", b""

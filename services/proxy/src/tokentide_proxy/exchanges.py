@@ -88,7 +88,9 @@ class Exchange:
     def is_long(self) -> bool:
         """Whether so much has been sent, and all of it, that it is not to be kept until the answer ends."""
         body = self.body
-        return len(self.asked) > _KEPT_BYTES and (body is None or body.sent)
+        if body is None:
+            return len(self.whole) > _KEPT_BYTES
+        return body.sent and body.held_bytes > _KEPT_BYTES
 
     def forget_request(self) -> None:
         """Read now what is to be known of the request, and hold it no longer."""

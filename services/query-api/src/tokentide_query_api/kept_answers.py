@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+import structlog
 
+from tokentide_common.errors import TokentideError
 from tokentide_common.metrics import Metrics
 from tokentide_common.store import Readable, Setting
 
@@ -28,6 +30,7 @@ WHERE database = currentDatabase() AND active GROUP BY table
 _ELSEWHERE: Final = """
 SELECT count() FROM system.tables WHERE database = currentDatabase() AND engine = 'Distributed'
 """
+_log = structlog.get_logger(__name__)
 _ENTRY_BYTES: Final = 1000
 _SHARE: Final = 4
 """No answer may take more than this part of the room."""
@@ -104,11 +107,15 @@ class KeptAnswers:
 
     async def _state_of(self, sql: str) -> State:
         """Return what the tables of a question hold; nothing if that cannot be known."""
-        if self._elsewhere is None:
-            self._elsewhere = await self._store.read(_ELSEWHERE, fmt="TSV") != b"0\n"
-        if self._elsewhere:
+        try:
+            if self._elsewhere is None:
+                self._elsewhere = await self._store.read(_ELSEWHERE, fmt="TSV") != b"0\n"
+            held = {} if self._elsewhere else await self._look()
+        except TokentideError as exc:
+            # Where parts are not shown, nothing is kept; a store that is away says so when it is read.
+            self._count("unseen")
+            _log.debug("answers_not_kept", code=exc.stable_code)
             return ()
-        held = await self._look()
         words = set(re.findall(r"\w+", sql))
         return tuple(sorted((table, state) for table, state in held.items() if table in words))
 
