@@ -203,7 +203,7 @@ def test_the_dashboard_of_the_how_to_shows_what_was_pushed(
         dashboard.communicate()
     days = caller.ask("usage/timeseries", **PERIOD)["series"][0]["points"]
     rows = [caller.summary(), *days, *caller.by("model").values()]
-    told = re.findall(r"max=\S+></progress><td>\$(\S+)<td>(\d+) calls", page)
+    told = re.findall(r"max=\S+></progress> \$(\S+), (\d+) calls", page)
     assert told == [(row["cost_usd"], str(row["calls"])) for row in rows]
     truth = [totals for run in RUNS for totals in manifests.truth_for_log(run).values()]
     assert told[0][1] == str(sum(totals.calls for totals in truth))

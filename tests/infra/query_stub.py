@@ -11,6 +11,15 @@ from urllib.parse import parse_qs, urlsplit
 KEY = "tt_a_stub"
 
 
+def days_with(*calls: int) -> dict[str, Any]:
+    """Return the answer about partitions for days from 20 November 2026 on that have so many calls."""
+    listed = [
+        {"start": f"2026-11-{20 + day}T00:00:00+00:00", "calls": n, "fingerprint": f"{n:016X}"}
+        for day, n in enumerate(calls)
+    ]
+    return {"bucket": "day", "partitions": listed}
+
+
 class QueryStub:
     """Answers by the last word of the path; `asked` is what was asked, `keys` with which authorization.
 

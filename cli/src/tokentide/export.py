@@ -1,7 +1,8 @@
-"""`tokentide export`: calls as a folder of Parquet files by day or hour, brought up to date by each run."""
+"""`tokentide export`: calls as Parquet files by day or hour, brought up to date by each run."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -11,6 +12,7 @@ from tokentide.account_requests import AccountRequests
 from tokentide.connection import Connection, find_connection
 from tokentide.failures import Exit, Failure
 from tokentide.lake import Contents, Lake, partitions_of
+from tokentide.lake_folder import Folder, Storage
 from tokentide.options import DataDir, Json, Key, QueryUrl
 from tokentide.periods import period_parameters
 from tokentide.terminal import notes, write_json
@@ -25,7 +27,7 @@ def export(
     ] = "30d",
     /,
     *,
-    to: Annotated[str, Parameter(help="Folder of the files.")],
+    to: Annotated[str, Parameter(help="Folder of the files, or `s3://bucket/prefix`.")],
     partition: Annotated[Literal["day", "hour"], Parameter(help="One file for each.")] = "day",
     again: Annotated[
         bool, Parameter(negative="", help="Write every file anew, also where no call has changed.")
@@ -40,15 +42,9 @@ def export(
     Run it again to bring the folder up to date: a file is written when anything of its calls has changed,
     and put in place in one step. The same calls are the same bytes.
     """
-    if "://" in to:
-        raise Failure(
-            "only folders can be written to",
-            hint="write to a folder, then bring it there, for example with `aws s3 sync`",
-            code=Exit.USAGE,
-        )
     connection = find_connection("query", url, key, data_dir)
     queries = UsageQueries(connection, period_parameters(period, "UTC"))
-    lake = Lake(Path(to), _contents(connection, partition))
+    lake = Lake(_storage(to), _contents(connection, partition))
     written = removed = 0
     found = partitions_of(queries.partitions(partition), partition)
     for part in found:
@@ -65,6 +61,22 @@ def export(
     else:
         notes().print(f"{written} files written, {removed} removed, {told['unchanged']} unchanged in {to}")
     return Exit.OK
+
+
+def _storage(to: str) -> Storage:
+    """Return the place of the files. Raises `Failure` for one that cannot be written to."""
+    if "://" not in to:
+        return Folder(Path(to))
+    if not to.startswith("s3://"):
+        raise Failure(f"{to} is neither a folder nor s3://bucket/prefix", code=Exit.USAGE)
+    if find_spec("pyarrow") is None:
+        raise Failure(
+            "what writes to S3 is not installed",
+            hint="install it with the extra `s3`, for example `uv tool install './cli[s3]'`",
+        )
+    from tokentide.lake_bucket import Bucket  # noqa: PLC0415 -- of an extra, and slow to import
+
+    return Bucket(to)
 
 
 def _contents(connection: Connection, partition: str) -> Contents:

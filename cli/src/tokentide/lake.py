@@ -1,17 +1,15 @@
-"""A folder of Parquet files by day or hour: whose calls it has, where each lies, what it was made of."""
+"""A lake of Parquet files by day or hour: whose calls it has, where each lies, what it was made of."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from tokentide.failures import Exit, Failure
-from tokentide.files import replace_file
+from tokentide.lake_folder import Storage
 
 _WIDTH: Final = {"day": timedelta(days=1), "hour": timedelta(hours=1)}
 _STATE: Final = "_tokentide.json"  # readers of such folders pass over names that begin like this
@@ -55,32 +53,24 @@ def partitions_of(answer: dict[str, Any], width: str) -> list[Partition]:
 
 
 class Lake:
-    """The folder. Its state says of each file what it was made of; without it all are written anew.
+    """The files. Its state says of each what it was made of; without it all are written anew.
 
-    Raises `Failure` for a folder that holds something else.
+    Raises `Failure` for a place that holds something else.
     """
 
-    def __init__(self, folder: Path, contents: Contents) -> None:
-        self._folder = folder
+    def __init__(self, storage: Storage, contents: Contents) -> None:
+        self._storage = storage
         self._contents = contents
-        self._digests = _read(folder, contents)
+        self._digests = _read(storage, contents)
 
     def has(self, part: Partition) -> bool:
         """Tell whether the file is there and made of these very sums."""
-        return self._digests.get(self._name(part)) == part.digest and self._path(part).exists()
+        name = self._name(part)
+        return self._digests.get(name) == part.digest and self._storage.has(name)
 
-    @contextlib.contextmanager
-    def writing(self, part: Partition) -> Iterator[BinaryIO]:
+    def writing(self, part: Partition) -> AbstractContextManager[BinaryIO]:
         """Give a file to write to; it takes its place when all of it is there, in one step."""
-        path = self._path(part)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"_{path.name}.part")
-        try:
-            with unfinished.open("wb") as out:
-                yield out
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        return self._storage.writing(self._name(part))
 
     def keep(self, part: Partition) -> None:
         """Remember what a file was made of: after it is in place, so that a crash writes it again."""
@@ -89,8 +79,7 @@ class Lake:
 
     def remove(self, part: Partition) -> int:
         """Remove the file of a partition that has no calls any more; return how many were there."""
-        there = self._path(part).exists()
-        self._path(part).unlink(missing_ok=True)
+        there = self._storage.remove(self._name(part))
         if self._digests.pop(self._name(part), None) is not None:
             self._save()
         return int(there)
@@ -103,22 +92,19 @@ class Lake:
             else f"{place}/{_FILE}"
         )
 
-    def _path(self, part: Partition) -> Path:
-        return self._folder / self._name(part)
-
     def _save(self) -> None:
         state = _State(self._contents, self._digests)
-        replace_file(self._folder / _STATE, msgspec.json.encode(state, order="sorted"))
+        self._storage.replace(_STATE, msgspec.json.encode(state, order="sorted"))
 
 
-def _read(folder: Path, contents: Contents) -> dict[str, str]:
+def _read(storage: Storage, contents: Contents) -> dict[str, str]:
     try:
-        state = msgspec.json.decode((folder / _STATE).read_bytes(), type=_State)
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        state = msgspec.json.decode(storage.read(_STATE) or b"", type=_State)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return {}
     if state.contents != contents:
         raise Failure(
-            f"{folder} holds {state.contents}; asked for is {contents}",
+            f"{storage} holds {state.contents}; asked for is {contents}",
             hint="name another folder with --to, or remove this one first",
             code=Exit.USAGE,
         )

@@ -8,24 +8,16 @@ from typing import Any
 
 import pytest
 
-from infra.query_stub import QueryStub
+from infra.query_stub import QueryStub, days_with
 from tokentide.failures import Exit
 
 from .conftest import Run
 
 
-def points(*calls: int) -> dict[str, Any]:
-    listed = [
-        {"start": f"2026-11-{20 + day}T00:00:00+00:00", "calls": n, "fingerprint": f"{n:016X}"}
-        for day, n in enumerate(calls)
-    ]
-    return {"bucket": "day", "partitions": listed}
-
-
 @pytest.fixture
 def stub(query_stub: QueryStub) -> QueryStub:
     me = {"organisation": {"id": "org_a"}, "role": "member", "user": {"id": "usr_1"}}
-    query_stub.answers = {"me": me, "partitions": points(3, 0, 2), "calls": "the file"}
+    query_stub.answers = {"me": me, "partitions": days_with(3, 0, 2), "calls": "the file"}
     return query_stub
 
 
@@ -59,12 +51,12 @@ def test_a_day_is_a_file_and_only_what_changed_is_written_again(
     exported(stub)
     assert json.loads(tokentide(*command).out) == {"written": 0, "removed": 0, "unchanged": 2}
     assert exported(stub) == []
-    stub.answers["partitions"] = points(3, 0, 5)
+    stub.answers["partitions"] = days_with(3, 0, 5)
     tokentide(*command)
     assert exported(stub) == ["2026-11-22"]
     tokentide(*command, "--again")
     assert exported(stub) == ["2026-11-20", "2026-11-22"]
-    stub.answers["partitions"] = points(0, 0, 5)
+    stub.answers["partitions"] = days_with(0, 0, 5)
     assert json.loads(tokentide(*command).out) == {"written": 0, "removed": 1, "unchanged": 1}
     assert files(lake) == ["_tokentide.json", days[1]]
 
@@ -87,8 +79,18 @@ def test_what_breaks_off_leaves_no_file_and_is_written_the_next_time(
     assert len(files(lake)) == 3
 
 
-def test_an_address_is_no_folder(stub: QueryStub, tokentide: Run) -> None:
-    assert tokentide("export", "--to", "s3://bucket/lake").code == Exit.USAGE
+@pytest.mark.parametrize("address", ["gs://bucket/lake", "s3://", "s3:///lake"])
+def test_an_address_that_is_no_bucket_is_no_folder_either(
+    stub: QueryStub, tokentide: Run, address: str
+) -> None:
+    assert tokentide("export", "--to", address).code == Exit.USAGE
+
+
+def test_without_the_package_it_says_how_to_write_to_s3(
+    stub: QueryStub, tokentide: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokentide.export.find_spec", lambda _: None)
+    assert "cli[s3]" in tokentide("export", "--to", "s3://bucket/lake").err
 
 
 @pytest.mark.parametrize(
