@@ -43,6 +43,9 @@ class _Open:
         """Check nothing."""
         return True
 
+    def over_budget(self, admission: Admission, method: bytes) -> None:
+        """Check nothing."""
+
 
 class _Silent(Recorder):
     """Takes nothing down."""
@@ -51,6 +54,9 @@ class _Silent(Recorder):
         """Need nothing."""
 
     def record(self, exchange: Exchange) -> None:
+        """Forget it."""
+
+    def repeated(self, upstream: Upstream) -> None:
         """Forget it."""
 
 
