@@ -12,7 +12,7 @@ from tokentide_query_api.accounts.desk import Desk
 from tokentide_query_api.periods import Period
 
 
-def stop_changes(budget: Any, span: Period, used: int, noted: Any | None) -> bool:  # noqa: ANN401 -- rows
+def stop_changes(budget: sa.Row[Any], span: Period, used: int, noted: sa.Row[Any] | None) -> bool:
     """Return whether what is noted of a budget in its current period is not what ought to be. Pure."""
     stops = budget.hard_stop and used >= budget.amount
     holds = noted is not None and noted.until_s == _until_s(span) and noted.used >= budget.amount
