@@ -78,8 +78,13 @@ async def exact(store: Store, facts: Sequence[ActivityFact], *, within_s: float 
     async def all_counted() -> bool:
         return await sums(store) == expected
 
+    async def every_quarter() -> bool:
+        return await by_quarter(store) == rises(facts)
+
     await until(all_counted, within_s=within_s, what="every fact")
-    assert await by_quarter(store) == rises(facts)
+    # The totals are there with the highest of each series; what lies below it may still be on its way, and
+    # moves increases between the quarters.
+    await until(every_quarter, within_s=within_s, what="every increase in its quarter")
 
 
 def captured() -> list[ActivityFact]:
@@ -186,13 +191,12 @@ async def test_kill_9_between_the_ledger_and_its_index_loses_and_doubles_nothing
     await migrate(store)
     await ensure_topics(durable_broker.url)
     sending = Publisher(durable_broker.url, deadline_s=30)
-    await sending.start()
     for start in range(0, len(facts), 500):
         await sending.publish(ACTIVITY, records(facts[start : start + 500]))
+    await sending.stop()
     for size in (100, 130):
         member = aggregators.start(wait=False, batch_max_records=size, failpoint="after_insert:kill@4")
         await until(lambda m=member: not m.alive, within_s=60, what="the failpoint")
     aggregators.start(batch_max_records=170)
     await exact(store, facts, within_s=120)
-    await sending.stop()
     await store.close()

@@ -45,39 +45,48 @@ class Parts(msgspec.Struct, frozen=True):
 
 async def serve_term(parts: Parts, fence: int) -> None:
     """Rank under a fence until cancelled. Raises what ends the term."""
-    term = _Term(parts, fence)
+    term = Term(parts, fence)
     subscriber = subscribe(parts.broker, term.handle)
     try:
         await subscriber.start()
         await term.catch_up()
         raise await term.failure
     finally:
-        term.closing.set()
+        term.close()
         await subscriber.stop()
 
 
-class _Term:
+class Term:
     """One lease: its fence, and the sequence of the writes under it."""
 
     def __init__(self, parts: Parts, fence: int) -> None:
         self._parts = parts
         self._fence = fence
         self._sequences = count(1)
-        self._caught_up = asyncio.Event()
+        self._caught_up = False
+        self._caught_up_or_closing = asyncio.Event()
+        self._closing = asyncio.Event()
         self._rested_at = 0.0
-        self.closing = asyncio.Event()
         self.failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def catch_up(self) -> None:
         """Rank what is due in every organisation: announcements may have been missed."""
         for org_id in await self._through_outages(lambda: organizations(self._parts.store)):
             await self._rank_or_give_up(org_id, None)
-        self._caught_up.set()
+        self._caught_up = True
+        self._caught_up_or_closing.set()
+
+    def close(self) -> None:
+        """Let nobody wait any longer: not for the end of an outage, nor for a catching up that ended early."""
+        self._closing.set()
+        self._caught_up_or_closing.set()
 
     async def handle(self, days: Touched) -> bool:
         """Rank what was announced; False: it must be announced again, to whoever is active then."""
         try:
-            await self._caught_up.wait()
+            await self._caught_up_or_closing.wait()
+            if not self._caught_up:
+                return False
             await self._pause(self._rested_at - time.monotonic())
             started = time.monotonic()
             for org_id, utc_days in days.items():
@@ -114,7 +123,7 @@ class _Term:
             try:
                 return await step()
             except Retryable as exc:
-                if self.closing.is_set():
+                if self._closing.is_set():
                     raise
                 _log.warning("ranking_waits", fence=self._fence, code=exc.stable_code, retry_in_s=wait_s)
                 await self._pause(wait_s)
@@ -122,4 +131,4 @@ class _Term:
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.closing.wait(), max(0.0, seconds))
+            await asyncio.wait_for(self._closing.wait(), max(0.0, seconds))
