@@ -77,7 +77,7 @@ class Term:
         self._caught_up_or_closing.set()
 
     def close(self) -> None:
-        """Let nobody wait any longer: not for the end of an outage, nor for a catching up that ended early."""
+        """Let nobody wait any longer: not for an outage to end, nor for a catching up that will not."""
         self._closing.set()
         self._caught_up_or_closing.set()
 
