@@ -15,6 +15,7 @@ import msgspec
 from tokentide_common.errors import InvalidRequest
 
 DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
 QUARTER_MS: Final = 900_000
 MINUTE_MS: Final = 60_000
 
@@ -91,8 +92,12 @@ DIMENSIONS: Final[dict[str, Dimension]] = {
     "is_sidechain": Dimension("is_sidechain", "is_sidechain", Kind.FLAG),
     "unpriced": Dimension("unpriced", "unpriced", Kind.FLAG),
 }
+# A digest of `session_id`: tells sessions apart, in a fraction of the time, where nobody needs their ids.
+SESSION_KEY: Final = Dimension("session_key", "session_key")
 
-LEDGER: Final = Table("ledger", 1, frozenset(d.column for d in DIMENSIONS.values()) | {"tags"}, True)
+LEDGER: Final = Table(
+    "ledger", 1, frozenset(d.column for d in DIMENSIONS.values()) | {"tags", "session_key"}, True
+)
 QUARTERS: Final = Table(
     "usage_15m",
     QUARTER_MS,
@@ -129,10 +134,14 @@ PROJECT_DAYS: Final = Table(
 TEAM_DAYS: Final = Table(
     "usage_day_team", DAY_MS, frozenset(["team", "department", "client", "provider", "model"]), False
 )
+MODEL_QUARTERS: Final = Table(
+    "usage_15m_model", QUARTER_MS, frozenset(["client", "provider", "model"]), True
+)
+SESSION_HOURS: Final = Table("usage_hour_session", HOUR_MS, frozenset(["session_key"]), False)
 SESSIONS: Final = Table(
     "usage_session",
     DAY_MS,
-    frozenset(["session_id", "user_id", "machine_id", "project", "client", "model"]),
+    frozenset(["session_id", "session_key", "user_id", "machine_id", "project", "client", "model"]),
     False,
 )
 # Few rows to many: what the first table that can tell covers is not read from the others.
@@ -142,7 +151,9 @@ TABLES: Final = (
     PROJECT_DAYS,
     USER_DAYS,
     MACHINE_DAYS,
+    MODEL_QUARTERS,
     DAYS,
+    SESSION_HOURS,
     SESSIONS,
     QUARTERS,
     LEDGER,

@@ -18,6 +18,7 @@ _SECONDS: Final[dict[int, str]] = {
     1: "toUInt32(intDiv(toUnixTimestamp64Milli(x.occurred_at), 1000))",
     60_000: "toUnixTimestamp(x.bucket)",
     900_000: "toUnixTimestamp(x.bucket)",
+    3_600_000: "toUnixTimestamp(x.bucket)",
     86_400_000: "toUInt32(toUInt32(x.day) * 86400)",
 }
 _BUCKET_OF: Final = "toInt16(ceil(log(greatest(x.{ms}, 1)) / log(1.02)))"
@@ -73,12 +74,13 @@ class Statement:
         day: bool = False,
         minute: bool = False,
         latency: bool = False,
+        names: Sequence[str] = SUMS,
     ) -> str:
         """Return a SELECT of the measures from all parts: exact, since the parts are disjoint.
 
         Columns: `d0`, `d1` … for the dimensions; `t`, the start of the bucket in seconds, where `edges_s`
-        has the starts, or with `minute` the start of its minute; `day`, the UTC day in seconds; the measures;
-        and with `latency` the histograms.
+        has the starts, or with `minute` the start of its minute; `day`, the UTC day in seconds; the measures
+        of these names, `calls` among them; and with `latency` the histograms.
         Groups without a live call fall away: an upgrade took every call out of them.
         """
         keys = [f"d{i}" for i in range(len(dimensions))]
@@ -94,8 +96,8 @@ class Statement:
             keys.append("t")
             time = "intDiv(", ", 60) * 60 AS t"
         named = [f"{self.column(d)} AS d{i}" for i, d in enumerate(dimensions)]
-        inner = " UNION ALL ".join(self._rows(part, named, time, latency) for part in parts)
-        totals = [f"sum(y.{name}) AS {name}" for name in SUMS]
+        inner = " UNION ALL ".join(self._rows(part, named, time, latency, names) for part in parts)
+        totals = [f"sum(y.{name}) AS {name}" for name in names]
         if latency:
             totals += [f"sumMap(y.{name}_histogram) AS {name}_histogram" for name in ("duration", "ttft")]
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
@@ -120,11 +122,18 @@ class Statement:
         )
         return f"arrayFlatten(arrayMap((a, s, n) -> range(a, a + s * n, s), {first}, {step}, {count}))"
 
-    def _rows(self, part: Part, named: Sequence[str], time: tuple[str, str] | None, latency: bool) -> str:
+    def _rows(
+        self,
+        part: Part,
+        named: Sequence[str],
+        time: tuple[str, str] | None,
+        latency: bool,
+        names: Sequence[str],
+    ) -> str:
         columns = [*named]
         if time:
             columns.append(_SECONDS[part.table.grain_ms].join(time))
-        columns += [_measure(part.table, name) for name in SUMS]
+        columns += [_measure(part.table, name) for name in names]
         if latency:
             columns += [_histogram(part.table, name) for name in ("duration", "ttft")]
         return f"SELECT {', '.join(columns)} {self._scoped(part)}"
@@ -196,6 +205,7 @@ _TIME: Final = {
     1: ("x.occurred_at", _ledger_time),
     60_000: ("x.bucket", _quarter_time),
     900_000: ("x.bucket", _quarter_time),
+    3_600_000: ("x.bucket", _quarter_time),
     86_400_000: ("x.day", _day_time),
 }
 
