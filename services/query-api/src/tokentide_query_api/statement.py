@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tokentide_query_api.dimensions import LEDGER, SUMS, Dimension, Kind, Table
+from tokentide_query_api.dimensions import HOUR_MS, LEDGER, SESSION_HOURS, SUMS, Dimension, Kind, Table
 from tokentide_query_api.resolution import Part, Range
 from tokentide_query_api.scope import Condition, Filter, Scope
 
@@ -103,6 +103,22 @@ class Statement:
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
         return over(inner, ", ".join(keys + totals), f"AS y{group} HAVING sum(y.calls) > 0")
 
+    def spans(self, parts: Sequence[Part]) -> str:
+        """Return a SELECT of the hours, or days where hours are not known, of live calls by session.
+
+        Columns: `t`, the start in seconds, `length` in seconds, `calls`, and `into_ms`: how far into the hour
+        a single call is; 0: not known.
+        """
+        rows = []
+        for part in parts:
+            length = max(part.table.grain_ms, HOUR_MS) // 1000
+            time = f"intDiv({_SECONDS[part.table.grain_ms]}, {length}) * {length} AS t, {length} AS length"
+            into = "x.into_ms" if part.table is SESSION_HOURS else "toInt64(0)"
+            counted = f"x.session_key AS d0, {_measure(part.table, 'calls')}, {into} AS into_ms"
+            rows.append(f"SELECT {time}, {counted} {self._scoped(part)}")
+        sums = "t, length, sum(y.calls) AS calls, sum(y.into_ms) AS into_ms"
+        return over(" UNION ALL ".join(rows), sums, "AS y GROUP BY d0, t, length HAVING sum(y.calls) > 0")
+
     def column(self, dimension: Dimension) -> str:
         """Return the expression of a dimension, as text; a tag's key is a value and bound like one."""
         if dimension.tag:
@@ -167,7 +183,10 @@ class Statement:
         operator = "NOT IN" if condition.exclude else "IN"
         column = self.column(condition.dimension)
         folded = f"lowerUTF8({column})" if condition.fold else column
-        return f"{folded} {operator} {self.texts(condition.values)}"
+        values = self.texts(condition.values)
+        if condition.dimension.digest:
+            values = f"(SELECT sipHash64(arrayJoin({values})))"
+        return f"{folded} {operator} {values}"
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int, int]]:
