@@ -5,8 +5,9 @@ from __future__ import annotations
 from tokentide_common.store import Store, rows
 
 ROLLUPS = (
-    *("usage_15m", "usage_minute", "usage_session", "usage_day"),
+    *("usage_15m", "usage_15m_model", "usage_minute", "usage_session", "usage_day"),
     *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team"),
+    "usage_hour_session",
 )
 MEASURES = ("input_tokens", "output_tokens", "cost_nano")
 
@@ -34,7 +35,10 @@ async def totals(store: Store) -> dict[str, tuple[int, ...]]:
     signed = ", ".join(f"sum(sign * {measure})" for measure in MEASURES)
     plain = ", ".join(f"sum({measure})" for measure in MEASURES)
     questions = [f"SELECT 'ledger' AS place, sum(sign), {signed} FROM ledger"]
-    questions += [f"SELECT '{name}' AS place, sum(calls), {plain} FROM {name}" for name in ROLLUPS]
+    questions += [f"SELECT '{name}' AS place, sum(calls), {plain} FROM {name}" for name in ROLLUPS[:-1]]
+    # It counts calls and nothing else.
+    counted = "(SELECT sum(calls) FROM usage_hour_session)"
+    questions.append(f"SELECT '{ROLLUPS[-1]}' AS place, {counted}, {plain} FROM usage_day")
     found = await rows(store, " UNION ALL ".join(questions))
     return {row.pop("place"): tuple(int(value) for value in row.values()) for row in found}
 

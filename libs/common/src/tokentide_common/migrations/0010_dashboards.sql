@@ -51,8 +51,8 @@ FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, bucket, client, provider, model;
 
 -- Which session had live calls in which hour: how many sessions there are, and where in the ledger those of a
--- page are. 64 bits in place of the id, a fraction of the time to tell apart: among ten million sessions of a period
--- two have the same with a chance of one in 370,000, and are then counted as one; nothing else relies on it.
+-- page are. 64 bits in place of the id (0: no session) take a fraction of the time to tell apart: of ten million
+-- sessions of a period two have the same with a chance of one in 370,000, and count as one; nothing else relies on it.
 CREATE TABLE IF NOT EXISTS usage_hour_session (
   org_id LowCardinality(String),
   bucket DateTime('UTC') CODEC(Delta, ZSTD(1)),
@@ -68,13 +68,13 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS usage_hour_session_mv TO usage_hour_sessi
 SELECT
   l.org_id AS org_id,
   toStartOfHour(toDateTime(l.occurred_at, 'UTC')) AS bucket,
-  sipHash64(l.session_id) AS session_key,
+  if(l.session_id = '', 0, sipHash64(l.session_id)) AS session_key,
   sum(toInt64(l.sign)) AS calls,
   sum(l.sign * (toUnixTimestamp64Milli(l.occurred_at) % 3600000)) AS into_ms
-FROM ledger AS l WHERE l.same_as = '' AND l.session_id != ''
+FROM ledger AS l WHERE l.same_as = ''
 GROUP BY org_id, bucket, session_key;
 
--- The same digest where calls and days are read; 0: no session.
+-- The same digest where calls and days are read.
 ALTER TABLE ledger ADD COLUMN IF NOT EXISTS session_key UInt64 ALIAS if(session_id = '', 0, sipHash64(session_id));
 ALTER TABLE usage_session ADD COLUMN IF NOT EXISTS session_key UInt64 ALIAS if(session_id = '', 0, sipHash64(session_id));
 
@@ -106,14 +106,14 @@ SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0010', max_thread
 INSERT INTO usage_hour_session
 SELECT org_id, bucket, session_key, sum(n) AS calls, sum(ms) AS into_ms
 FROM (
-  SELECT l.org_id AS org_id, toStartOfHour(toDateTime(l.occurred_at, 'UTC')) AS bucket, sipHash64(l.session_id) AS session_key, toInt64(l.sign) AS n, l.sign * (toUnixTimestamp64Milli(l.occurred_at) % 3600000) AS ms
-  FROM ledger AS l WHERE l.same_as = '' AND l.session_id != ''
+  SELECT l.org_id AS org_id, toStartOfHour(toDateTime(l.occurred_at, 'UTC')) AS bucket, l.session_key AS session_key, toInt64(l.sign) AS n, l.sign * (toUnixTimestamp64Milli(l.occurred_at) % 3600000) AS ms
+  FROM ledger AS l WHERE l.same_as = ''
   UNION ALL
-  SELECT l.org_id AS org_id, toStartOfDay(toDateTime(l.occurred_at, 'UTC')) AS bucket, sipHash64(l.session_id) AS session_key, -toInt64(l.sign) AS n, toInt64(0) AS ms
-  FROM ledger AS l WHERE l.same_as = '' AND l.session_id != ''
+  SELECT l.org_id AS org_id, toStartOfDay(toDateTime(l.occurred_at, 'UTC')) AS bucket, l.session_key AS session_key, -toInt64(l.sign) AS n, toInt64(0) AS ms
+  FROM ledger AS l WHERE l.same_as = ''
   UNION ALL
-  SELECT u.org_id AS org_id, toDateTime(u.day, 'UTC') AS bucket, sipHash64(u.session_id) AS session_key, u.calls AS n, toInt64(0) AS ms
-  FROM usage_session AS u WHERE u.session_id != ''
+  SELECT u.org_id AS org_id, toDateTime(u.day, 'UTC') AS bucket, u.session_key AS session_key, u.calls AS n, toInt64(0) AS ms
+  FROM usage_session AS u
 )
 WHERE (SELECT count() FROM schema_migrations WHERE name = '0010_dashboards.sql') = 0
 GROUP BY org_id, bucket, session_key
