@@ -138,9 +138,7 @@ PROJECT_DAYS: Final = Table(
 TEAM_DAYS: Final = Table(
     "usage_day_team", DAY_MS, frozenset(["team", "department", "client", "provider", "model"]), False
 )
-MODEL_QUARTERS: Final = Table(
-    "usage_15m_model", QUARTER_MS, frozenset(["client", "provider", "model"]), True
-)
+MODEL_QUARTERS: Final = Table("usage_15m_model", QUARTER_MS, frozenset(["client", "provider", "model"]), True)
 SESSION_HOURS: Final = Table("usage_hour_session", HOUR_MS, frozenset(["session_key"]), False)
 SESSIONS: Final = Table(
     "usage_session",
