@@ -12,19 +12,31 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from tokentide_common.pricing import Prices
-from tokentide_common.pricing.rates import LinearRates
+from tokentide_common.pricing.rates import ALWAYS, LinearRates
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, TOKEN_SUMS, Dimension
+from tokentide_query_api.dimensions import (
+    DIMENSIONS,
+    LEDGER,
+    PROMPT_SIZES,
+    TEAM_DAYS,
+    TOKEN_SUMS,
+    Dimension,
+    Table,
+)
+from tokentide_query_api.resolution import Part, parts
 from tokentide_query_api.row_bounds import MOST_READ, few_rows
 from tokentide_query_api.scope import Scope
-from tokentide_query_api.statement import Statement
+from tokentide_query_api.statement import Statement, measure, over
 
 KINDS: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "web_search", "other")
 _CONTEXT: Final = tuple(
     DIMENSIONS[name] for name in ("provider", "model", "service_tier", "speed", "inference_geo")
 )
 _SUMMED: Final = (*TOKEN_SUMS, "reasoning_tokens", "web_search_requests", "cost_nano")
+_TOLD_SIZES: Final = frozenset((ALWAYS, *PROMPT_SIZES))
 _PROMPT: Final = "x.input_tokens + x.cache_read_tokens + x.cache_write_5m_tokens + x.cache_write_1h_tokens"
 
 
@@ -47,55 +59,93 @@ async def typed_costs(
     return list(groups.values())
 
 
+class _Context(msgspec.Struct, frozen=True):
+    """What decides about the rates of the calls of a question."""
+
+    parts: tuple[Part, ...]
+    steps: list[int]
+    """Prompt sizes above which some model has other rates."""
+    hourly: list[str]
+    """Models whose price depends on the time of day."""
+    apart: list[str]
+    """Models whose rates no rollup can tell: those, and models with a step at a size that it does not know."""
+
+
 async def alike_calls(
     ask: Asking, scope: Scope, by: Sequence[Dimension], *, edges_s: Sequence[int] = ()
 ) -> list[tuple[Mapping[str, Any], LinearRates | None]]:
     """Return sums of calls that share their rates, with those; None where no price is known."""
     statement = Statement(scope)
-    steps, hourly = await _steps(ask, scope)
-    question = _question(statement, by, edges_s, steps, hourly)
+    # Whole days come from a rollup, where it can tell groups and filters; hours are told by the ledger alone.
+    tables = (LEDGER,) if edges_s else (TEAM_DAYS, LEDGER)
+    needed = (*by, *_CONTEXT, *scope.dimensions)
+    context = await _context(ask, scope, parts((scope.start_ms, scope.end_ms), needed, tables=tables))
+    question = _question(statement, by, edges_s, context)
     found = await few_rows(ask, statement, question, MOST_READ)
-    return [(row, _rates(row, ask.prices, steps)) for row in found]
+    return [(row, _rates(row, ask.prices, context.steps)) for row in found]
 
 
 def _question(
-    statement: Statement,
-    by: Sequence[Dimension],
-    edges_s: Sequence[int],
-    steps: Sequence[int],
-    hourly: Sequence[str],
+    statement: Statement, by: Sequence[Dimension], edges_s: Sequence[int], context: _Context
 ) -> str:
     named = [f"{statement.column(d)} AS d{i}" for i, d in enumerate(by)]
     named += [f"x.{d.column} AS c{i}" for i, d in enumerate(_CONTEXT)]
+    keys = [text.rpartition(" AS ")[2] for text in named]
     if edges_s:
         named.append(statement.start(LEDGER, edges_s))
+        keys.append("t")
+    keys += ["moment", "step"]
+    apart = statement.texts(context.apart)
+    rows = []
+    for part in context.parts:
+        columns = [*named, *_rate_columns(statement, part.table, context)]
+        columns += [measure(part.table, name) for name in (*_SUMMED, "calls")]
+        if part.table is LEDGER or not context.apart:
+            rows.append(statement.of(part, ", ".join(columns)))
+            continue
+        rows.append(statement.of(part, ", ".join(columns), where=f"x.model NOT IN {apart}"))
+        columns = [*named, *_rate_columns(statement, LEDGER, context)]
+        columns += [measure(LEDGER, name) for name in (*_SUMMED, "calls")]
+        rows.append(statement.ledger(", ".join(columns), part.ranges, where=f"x.model IN {apart}"))
+    sums = [f"sum(y.{name}) AS {name}" for name in (*_SUMMED, "calls")]
+    group = f"AS y GROUP BY {', '.join(keys)} HAVING sum(y.calls) > 0"
+    return over(" UNION ALL ".join(rows), ", ".join([*keys, *sums]), group)
+
+
+def _rate_columns(statement: Statement, table: Table, context: _Context) -> list[str]:
+    """Return `moment` and `step`: from when a row's rates are, and how many of the sizes its prompts passed."""
+    steps = statement.bind(context.steps, "Array(Int64)")
+    if table is not LEDGER:
+        return [
+            "toUInt32(toUInt32(x.day) * 86400) AS moment",
+            f"arrayCount(s -> s <= toInt64(x.prompt_over), {steps}) AS step",
+        ]
     # A quarter of an hour is the finest time at which a vendor's prices change, if they do within a day.
-    grain = f"if(x.model IN {statement.texts(hourly)}, 900, 86400)"
+    grain = f"if(x.model IN {statement.texts(context.hourly)}, 900, 86400)"
     seconds = "toUInt64(toUnixTimestamp64Milli(x.occurred_at)) DIV 1000"
-    named.append(f"toUInt32(intDiv({seconds}, {grain}) * {grain}) AS moment")
-    bound = statement.bind(list(steps), "Array(Int64)")
-    named.append(f"arrayCount(s -> s < {_PROMPT}, {bound}) AS step")
-    sums = [f"sum(x.sign * x.{name}) AS {name}" for name in _SUMMED]
-    keys = [text.rpartition(" AS ")[2] for text in named]
-    select = ", ".join([*named, *sums, "sum(toInt64(x.sign)) AS calls"])
-    return f"{statement.ledger(select)} GROUP BY {', '.join(keys)} HAVING calls > 0"
+    return [
+        f"toUInt32(intDiv({seconds}, {grain}) * {grain}) AS moment",
+        f"arrayCount(s -> s < {_PROMPT}, {steps}) AS step",
+    ]
 
 
-async def _steps(ask: Asking, scope: Scope) -> tuple[list[int], list[str]]:
-    """Return the prompt sizes above which some model has other rates, and the models priced by the hour."""
+async def _context(ask: Asking, scope: Scope, from_parts: tuple[Part, ...]) -> _Context:
     statement = Statement(scope)
-    count = len(_CONTEXT)
     names = ", ".join(f"x.{d.column} AS c{i}" for i, d in enumerate(_CONTEXT))
-    sql = f"{statement.ledger(names)} GROUP BY {', '.join(f'c{i}' for i in range(count))}"
+    keys = ", ".join(f"c{i}" for i in range(len(_CONTEXT)))
+    rows = " UNION ALL ".join(f"{statement.of(part, names)} GROUP BY {keys}" for part in from_parts)
     sizes: set[int] = set()
     hourly: set[str] = set()
-    for row in await ask.rows(statement, sql):
-        plan = ask.prices.plan(*(row[f"c{i}"] for i in range(count)))
+    apart: set[str] = set()
+    for row in await ask.rows(statement, rows):
+        plan = ask.prices.plan(*(row[f"c{i}"] for i in range(len(_CONTEXT))))
         if plan is not None:
             sizes |= plan.prompt_steps
             if plan.changes_within_days:
                 hourly.add(row["c1"])
-    return sorted(sizes), sorted(hourly)
+            if plan.changes_within_days or not plan.prompt_steps <= _TOLD_SIZES:
+                apart.add(row["c1"])
+    return _Context(from_parts, sorted(sizes), sorted(hourly), sorted(apart))
 
 
 def _rates(row: Mapping[str, Any], prices: Prices, steps: Sequence[int]) -> LinearRates | None:
