@@ -129,7 +129,18 @@ DAYS: Final = Table(
 USER_DAYS: Final = Table(
     "usage_day_user",
     DAY_MS,
-    frozenset(["user_id", "account_id", "key_id", "user_email", "cost_center", "identity_provider"]),
+    frozenset(
+        [
+            "user_id",
+            "account_id",
+            "key_id",
+            "user_email",
+            "cost_center",
+            "identity_provider",
+            "team",
+            "department",
+        ]
+    ),
     False,
 )
 MACHINE_DAYS: Final = Table("usage_day_machine", DAY_MS, frozenset(["machine_id"]), False)
@@ -145,7 +156,7 @@ TEAM_DAYS: Final = Table(
     False,
 )
 PROMPT_SIZES: Final = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
-"""The prompt sizes that `prompt_over` of `usage_day_team` tells apart: it is the greatest that was surpassed."""
+"""The prompt sizes that `prompt_over` of `usage_day_team` tells apart: it is the greatest that was passed."""
 SESSIONS: Final = Table(
     "usage_session",
     DAY_MS,

@@ -184,6 +184,12 @@ def over(inner: str, select: str, rest: str) -> str:
     return f"SELECT {select} FROM ({inner}) {rest}"  # noqa: S608 -- texts of our own; values are parameters
 
 
+def joined(left: str, right: str, select: str, rest: str) -> str:
+    """Return a SELECT over the rows of one SELECT, `z`, each with those of another, `w`, of the same `d0`."""
+    rows = f"({left}) AS z LEFT JOIN ({right}) AS w ON z.d0 = w.d0"
+    return f"SELECT {select} FROM {rows} {rest}"  # noqa: S608 -- texts of our own; values are parameters
+
+
 def _ledger_time(statement: Statement, ms: int) -> str:
     return f"fromUnixTimestamp64Milli({statement.bind(ms, 'Int64')}, 'UTC')"
 

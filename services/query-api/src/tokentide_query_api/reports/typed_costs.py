@@ -68,7 +68,7 @@ class _Context(msgspec.Struct, frozen=True):
     hourly: list[str]
     """Models whose price depends on the time of day."""
     apart: list[str]
-    """Models whose rates no rollup can tell: those, and models with a step at a size that it does not know."""
+    """Models whose rates no rollup can tell: those, and any with a step at a size that it does not know."""
 
 
 async def alike_calls(
@@ -113,7 +113,7 @@ def _question(
 
 
 def _rate_columns(statement: Statement, table: Table, context: _Context) -> list[str]:
-    """Return `moment` and `step`: from when a row's rates are, and how many of the sizes its prompts passed."""
+    """Return `moment`, from when a row's rates are, and `step`, how many of the sizes its prompts passed."""
     steps = statement.bind(context.steps, "Array(Int64)")
     if table is not LEDGER:
         return [
