@@ -60,6 +60,9 @@ def test_a_ranking_over_one_dimension_is_read_from_days_of_few_rows():
         ("project", "usage_day_project"),
         ("model", "usage_day_team"),
         ("team", "usage_day_team"),
+        ("service_tier", "usage_day_team"),
+        ("user_email", "usage_day_user"),
+        ("cost_center", "usage_day_user"),
     ):
         (part,) = parts((0, 30 * DAY_MS), [dimension(name)])
         assert part.table.name == table
@@ -68,7 +71,7 @@ def test_a_ranking_over_one_dimension_is_read_from_days_of_few_rows():
 
 
 def test_what_only_the_ledger_knows_is_read_from_the_ledger():
-    for name in ("git_branch", "status", "stop_reason", "cost_center", "prompt_id", "tag.env"):
+    for name in ("git_branch", "status", "stop_reason", "effort", "prompt_id", "tag.env"):
         (part,) = parts((0, 30 * DAY_MS), [dimension(name)])
         assert part.table is LEDGER, name
     (part,) = parts((0, DAY_MS), [dimension("session_id"), dimension("model")])

@@ -32,21 +32,39 @@ from tokentide_query_api.scope import Scope
 from tokentide_query_api.statement import Statement, measure, over
 
 KINDS: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "web_search", "other")
+UNITS: Final = {
+    "input": "input_tokens",
+    "cache_read": "cache_read_tokens",
+    "cache_write_5m": "cache_write_5m_tokens",
+    "cache_write_1h": "cache_write_1h_tokens",
+    "output": "output_tokens",
+    "web_search": "web_search_requests",
+}
+"""Which sum of a group is of a kind; what is left over, `other`, is of none."""
 _CONTEXT: Final = tuple(
     DIMENSIONS[name] for name in ("provider", "model", "service_tier", "speed", "inference_geo")
 )
 _SUMMED: Final = (*TOKEN_SUMS, "reasoning_tokens", "web_search_requests", "cost_nano")
+_UNKNOWN: Final = (*(0 for _ in range(LinearRates._fields.index("request"))), 1)
+"""Rates of no price, and their unit: they explain nothing of what was paid."""
+_AMOUNTS: Final = (
+    ((0, "input_tokens"),),
+    ((1, "cache_read_tokens"),),
+    ((2, "cache_write_5m_tokens"),),
+    ((3, "cache_write_1h_tokens"),),
+    ((4, "output_tokens"), (5, "reasoning_tokens")),
+    ((6, "web_search_requests"),),
+)
+"""Which rates each kind but `other` is made of, by their place, and what of."""
 _TOLD_SIZES: Final = frozenset((ALWAYS, *PROMPT_SIZES))
 _PROMPT: Final = "x.input_tokens + x.cache_read_tokens + x.cache_write_5m_tokens + x.cache_write_1h_tokens"
 
 
-async def typed_costs(
-    ask: Asking, scope: Scope, by: Sequence[Dimension], *, edges_s: Sequence[int] = ()
-) -> list[dict[str, Any]]:
-    """Return for each group (`d0`, …, with `edges_s` also `t`) its sums and `nano`: cost by kind of token."""
+async def typed_costs(ask: Asking, scope: Scope, by: Sequence[Dimension]) -> list[dict[str, Any]]:
+    """Return for each group (`d0`, …) its sums and `nano`: cost by kind of token."""
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    keys = [*(f"d{i}" for i in range(len(by))), *(["t"] if edges_s else [])]
-    for row, rates in await alike_calls(ask, scope, by, edges_s=edges_s):
+    keys = [f"d{i}" for i in range(len(by))]
+    for row, rates in await alike_calls(ask, scope, by):
         group = groups.setdefault(
             tuple(row[key] for key in keys),
             {**{key: row[key] for key in keys}, **dict.fromkeys(_SUMMED, 0), "calls": 0,
@@ -72,17 +90,49 @@ class _Context(msgspec.Struct, frozen=True):
 
 
 async def alike_calls(
-    ask: Asking, scope: Scope, by: Sequence[Dimension], *, edges_s: Sequence[int] = ()
+    ask: Asking, scope: Scope, by: Sequence[Dimension]
 ) -> list[tuple[Mapping[str, Any], LinearRates | None]]:
     """Return sums of calls that share their rates, with those; None where no price is known."""
     statement = Statement(scope)
-    # Whole days come from a rollup, where it can tell groups and filters; hours are told by the ledger alone.
-    tables = (LEDGER,) if edges_s else (TEAM_DAYS, LEDGER)
     needed = (*by, *_CONTEXT, *scope.dimensions)
-    context = await _context(ask, scope, parts((scope.start_ms, scope.end_ms), needed, tables=tables))
-    question = _question(statement, by, edges_s, context)
+    # Whole days come from a rollup, where it can tell groups and filters apart.
+    from_parts = parts((scope.start_ms, scope.end_ms), needed, tables=(TEAM_DAYS, LEDGER))
+    context = await _context(ask, scope, from_parts)
+    question = _question(statement, by, (), context)
     found = await few_rows(ask, statement, question, MOST_READ)
     return [(row, _rates(row, ask.prices, context.steps)) for row in found]
+
+
+async def alike_in_store(
+    ask: Asking, statement: Statement, by: Sequence[Dimension], edges_s: Sequence[int]
+) -> str:
+    """Return a SELECT of calls that share their rates: `t`, `d0`, …, their units and `nano`, costs by kind.
+
+    What `split` does, in the store: for more groups than can be read.
+    """
+    scope = statement.scope
+    context = await _context(ask, scope, (Part(LEDGER, ((scope.start_ms, scope.end_ms),)),))
+    asked = Statement(scope)
+    key = f"toString(({', '.join([*(f'c{i}' for i in range(len(_CONTEXT))), 'moment', 'step'])}))"
+    names = [f"x.{d.column} AS c{i}" for i, d in enumerate(_CONTEXT)]
+    select = ", ".join([*names, *_rate_columns(asked, LEDGER, context)])
+    alike = over(asked.ledger(select), f"DISTINCT *, {key} AS k", "")
+    found = {row["k"]: _rates(row, ask.prices, context.steps) for row in await ask.rows(asked, alike)}
+    place = f"indexOf({statement.texts(list(found))}, {key}) + 1"
+    # Wide enough for any number of tokens at any rate, however fine its unit.
+    told = [_UNKNOWN if each is None else (*each[: len(_UNKNOWN) - 1], each.nano) for each in found.values()]
+    told.insert(0, _UNKNOWN)  # the place of what has come since
+    *rate, unit = (
+        f"{statement.bind([each[i] for each in told], 'Array(Int256)')}[i]" for i in range(len(_UNKNOWN))
+    )
+    amounts = [" + ".join(f"{name} * {rate[i]}" for i, name in of) for of in _AMOUNTS]
+    rows = over(_question(statement, by, edges_s, context), f"*, {place} AS i, {unit} AS unit", "")
+    # As `round_half_even`: what is cut off rounds up beyond a half, and at a half to the even number.
+    up = "toInt256(2 * (a - w * unit) > unit OR (2 * (a - w * unit) = unit AND w % 2 != 0))"
+    floor = "intDiv(a - positiveModulo(a, unit), unit)"
+    split = f"arrayMap(a -> toInt64(arrayMap(w -> w + {up}, [{floor}])[1]), [{', '.join(amounts)}]) AS told"
+    kinds = over(rows, f"*, {split}", "")
+    return over(kinds, "*, arrayPushBack(told, cost_nano - arraySum(told)) AS nano", "")
 
 
 def _question(
