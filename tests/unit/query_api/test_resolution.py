@@ -60,14 +60,20 @@ def test_a_ranking_over_one_dimension_is_read_from_days_of_few_rows():
         ("project", "usage_day_project"),
         ("model", "usage_day_team"),
         ("team", "usage_day_team"),
-        ("service_tier", "usage_day_team"),
-        ("user_email", "usage_day_user"),
-        ("cost_center", "usage_day_user"),
     ):
         (part,) = parts((0, 30 * DAY_MS), [dimension(name)])
         assert part.table.name == table
         (part,) = parts((0, 30 * DAY_MS), [dimension(name)], latency=True)
         assert part.table is DAYS, "only this one has latencies"
+
+
+def test_addresses_expenses_and_what_prices_depend_on_are_read_from_days_too():
+    for name in ("user_email", "cost_center", "identity_provider", "key_id"):
+        (part,) = parts((0, 30 * DAY_MS), [dimension(name), dimension("user_id"), dimension("team")])
+        assert part.table.name == "usage_day_user", name
+    for name in ("service_tier", "speed", "inference_geo"):
+        (part,) = parts((0, 30 * DAY_MS), [dimension(name), dimension("model")])
+        assert part.table.name == "usage_day_team", name
 
 
 def test_what_only_the_ledger_knows_is_read_from_the_ledger():
@@ -76,7 +82,7 @@ def test_what_only_the_ledger_knows_is_read_from_the_ledger():
         assert part.table is LEDGER, name
     (part,) = parts((0, DAY_MS), [dimension("session_id"), dimension("model")])
     assert part.table is SESSIONS
-    (part,) = parts((0, DAY_MS), [dimension("key_id")])
+    (part,) = parts((0, DAY_MS), [dimension("key_id"), dimension("model")])
     assert part.table is QUARTERS
 
 

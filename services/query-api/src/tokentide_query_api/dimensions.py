@@ -118,8 +118,9 @@ QUARTERS: Final = Table(
     ),
     True,
 )
-# Only for questions about minutes: it has more rows than those of a quarter of an hour.
+# Only for questions about minutes: they have more rows than those of a quarter of an hour.
 MINUTES: Final = Table("usage_minute", MINUTE_MS, frozenset(["user_id", "model"]), False)
+MODEL_MINUTES: Final = Table("usage_minute_model", MINUTE_MS, frozenset(["model"]), False)
 DAYS: Final = Table(
     "usage_day",
     DAY_MS,
