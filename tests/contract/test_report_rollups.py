@@ -12,7 +12,6 @@ from tokentide_common.store import Store, rows
 
 _WHO = "user_id, account_id, key_id, user_email, cost_center, identity_provider, team, department"
 _PRICED = "team, department, client, provider, model, service_tier, speed, inference_geo"
-_SIZE = "input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens"
 
 
 async def test_calls_of_before_are_told_apart_by_new_columns_as_far_as_they_are_kept(
