@@ -38,6 +38,7 @@ class AnswerParser:
         "_interims",
         "_limits",
         "_parser",
+        "_trailers",
         "_unproductive_bytes",
         "between_chunks",
         "complete",
@@ -45,9 +46,7 @@ class AnswerParser:
         "headers",
         "keep_alive",
         "pieces",
-        "reason",
         "status",
-        "trailers",
         "until_close",
     )
 
@@ -76,9 +75,8 @@ class AnswerParser:
         self.until_close = False
         self.keep_alive = False
         self.status = 0
-        self.reason = b""
         self.headers: Headers = []
-        self.trailers: Headers = []
+        self._trailers: Headers = []
         self._fields = self.headers
         self.pieces: list[bytes] = []
 
@@ -114,11 +112,6 @@ class AnswerParser:
         if self._interim:
             self._interim = False
             self.headers = self._fields = []
-            self.reason = b""
-
-    def on_status(self, reason: bytes) -> None:
-        """Collect the reason phrase."""
-        self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header or a trailer."""
@@ -136,7 +129,7 @@ class AnswerParser:
             return
         self._judge_framing(length, coding)
         self.has_head = True
-        self._fields = self.trailers
+        self._fields = self._trailers
         if self._answered_by_head:
             # Whoever announces chunks may send them, even though there is nothing to send.
             self.complete = True
@@ -164,7 +157,7 @@ class AnswerParser:
         assert self._parser is not None
         self._unproductive_bytes = 0
         self.between_chunks = False
-        if self.trailers:
+        if self._trailers:
             self._bound_headers()
         if not self._interim and not self.complete:
             self.complete = True
@@ -172,12 +165,9 @@ class AnswerParser:
             self.keep_alive = self._parser.should_keep_alive()
 
     def _bound_headers(self) -> None:
-        limits, fields = self._limits, [*self._interim_headers, *self.headers, *self.trailers]
-        # Not more than was read: it seldom has to be added up. Until a head is whole, `feed` bounds it.
-        if len(fields) > limits.max_headers or (
-            self._fed_bytes > limits.max_head_bytes
-            and sum(len(name) + len(value) + 4 for name, value in fields) > limits.max_head_bytes
-        ):
+        fields = [*self._interim_headers, *self.headers, *self._trailers]
+        # Until a head is whole, `feed` bounds it.
+        if self._limits.exceeded(fields, at_most=self._fed_bytes):
             raise _Distrusted("more headers than we take")
 
     def _begin_interim(self, length: bytes | None, coding: bytes | None) -> None:
