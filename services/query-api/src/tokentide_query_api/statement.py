@@ -175,7 +175,7 @@ class Statement:
 
     def _within(self, part: Part) -> str:
         column, convert = _TIME[part.table.grain_ms]
-        # Single moments of the ledger as one set: a condition for each takes the store longer than reading them.
+        # Single moments of the ledger as one set: a condition for each takes longer than to read them.
         moments = [start for start, end in part.ranges if end - start == LEDGER.grain_ms]
         ranges = [
             f"({column} >= {convert(self, start)} AND {column} < {convert(self, end)})"
