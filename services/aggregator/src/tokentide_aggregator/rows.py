@@ -54,6 +54,7 @@ class LedgerRow(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     query_source: str = ""
     duration_ms: int = 0
     ttft_ms: int = 0
+    retry_attempt: int = 0
     input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0

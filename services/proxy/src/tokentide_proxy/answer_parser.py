@@ -40,6 +40,7 @@ class AnswerParser:
         "_interims",
         "_limits",
         "_parser",
+        "_trailers",
         "_unproductive_bytes",
         "between_chunks",
         "complete",
@@ -47,9 +48,7 @@ class AnswerParser:
         "headers",
         "keep_alive",
         "pieces",
-        "reason",
         "status",
-        "trailers",
         "until_close",
     )
 
@@ -78,9 +77,8 @@ class AnswerParser:
         self.until_close = False
         self.keep_alive = False
         self.status = 0
-        self.reason = b""
         self.headers: Headers = []
-        self.trailers: Headers = []
+        self._trailers: Headers = []
         self._fields = self.headers
         self.pieces: list[bytes] = []
 
@@ -116,11 +114,6 @@ class AnswerParser:
         if self._interim:
             self._interim = False
             self.headers = self._fields = []
-            self.reason = b""
-
-    def on_status(self, reason: bytes) -> None:
-        """Collect the reason phrase."""
-        self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header or a trailer."""
@@ -138,7 +131,7 @@ class AnswerParser:
             return
         self._judge_framing(length, coding)
         self.has_head = True
-        self._fields = self.trailers
+        self._fields = self._trailers
         if self._answered_by_head:
             # Whoever announces chunks may send them, even though there is nothing to send.
             self.complete = True
@@ -166,7 +159,7 @@ class AnswerParser:
         assert self._parser is not None
         self._unproductive_bytes = 0
         self.between_chunks = False
-        if self.trailers:
+        if self._trailers:
             self._bound_headers()
         if not self._interim and not self.complete:
             self.complete = True
@@ -174,7 +167,7 @@ class AnswerParser:
             self.keep_alive = self._parser.should_keep_alive()
 
     def _bound_headers(self) -> None:
-        limits, fields = self._limits, [*self._interim_headers, *self.headers, *self.trailers]
+        limits, fields = self._limits, [*self._interim_headers, *self.headers, *self._trailers]
         # Not more than was read: it seldom has to be added up. Until a head is whole, `feed` bounds it.
         if len(fields) > limits.max_headers or (
             self._fed_bytes > limits.max_head_bytes

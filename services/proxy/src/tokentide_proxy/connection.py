@@ -274,7 +274,6 @@ class Connection(asyncio.Protocol):
         self._response = response = Response(
             self,
             parser.status,
-            parser.reason,
             parser.headers,
             high=self._limits.buffer_bytes,
             loop=self._loop,
@@ -287,7 +286,7 @@ class Connection(asyncio.Protocol):
         assert response is not None, "only an answer with a head can be complete"
         self._response = None
         self._stop_sending()
-        response.end(parser.trailers)
+        response.end()
         # A request that is not sent to its end would go on as the beginning of the next one.
         if parser.keep_alive and self._sent and self.usable:
             self.resume()

@@ -33,7 +33,7 @@ class Upstream(msgspec.Struct, frozen=True):
 
 
 class Attribution(msgspec.Struct, frozen=True):
-    """Whom a call is counted for, as far as the request itself says."""
+    """Whom a call is counted for, as far as the request itself says, and which attempt at it it is."""
 
     user_id: str = ""
     user_email: str = ""
@@ -45,6 +45,7 @@ class Attribution(msgspec.Struct, frozen=True):
     device_id: str = ""
     account_id: str = ""
     client: str = ""
+    retry_attempt: int = 0
     tags: dict[str, str] = {}
 
 
