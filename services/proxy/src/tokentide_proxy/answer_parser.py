@@ -167,12 +167,9 @@ class AnswerParser:
             self.keep_alive = self._parser.should_keep_alive()
 
     def _bound_headers(self) -> None:
-        limits, fields = self._limits, [*self._interim_headers, *self.headers, *self._trailers]
-        # Not more than was read: it seldom has to be added up. Until a head is whole, `feed` bounds it.
-        if len(fields) > limits.max_headers or (
-            self._fed_bytes > limits.max_head_bytes
-            and sum(len(name) + len(value) + 4 for name, value in fields) > limits.max_head_bytes
-        ):
+        fields = [*self._interim_headers, *self.headers, *self._trailers]
+        # Until a head is whole, `feed` bounds it.
+        if self._limits.exceeded(fields, at_most=self._fed_bytes):
             raise _Distrusted("more headers than we take")
 
     def _begin_interim(self, length: bytes | None, coding: bytes | None) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from tokentide_common.events import MAX_COUNT, UsageEvent
+from tokentide_common.events import MAX_COUNT, MAX_SEARCHES, UsageEvent
 from tokentide_common.identity import call_id_for, derived_call_id, fitting, scope_of
 from tokentide_common.key_directory import KeyRecord
 from tokentide_proxy.attribution import RequestFacts
 from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
 from tokentide_proxy.usage.answer import model, name, word
 
-_MAX_WEB_SEARCHES: Final = 2**20
 _GEMINI: Final = "google"
 
 
@@ -79,7 +78,7 @@ def usage_event(
         cache_write_1h_tokens=writes_1h,
         output_tokens=output,
         reasoning_tokens=min(reasoning, output),
-        web_search_requests=min(searches, _MAX_WEB_SEARCHES),
+        web_search_requests=min(searches, MAX_SEARCHES),
     )
 
 
