@@ -26,7 +26,7 @@ from tokentide_common.store import Store, rows
 
 ROLLUPS = (
     *("usage_15m", "usage_minute", "usage_session", "usage_day"),
-    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team"),
+    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team", "usage_minute_model"),
 )
 SUMS = (
     *(

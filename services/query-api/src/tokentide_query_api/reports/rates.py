@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, MINUTES, TOKEN_SUMS, Dimension
+from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, MINUTES, MODEL_MINUTES, TOKEN_SUMS, Dimension
 from tokentide_query_api.formats import Column, Kind, columns
 from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.periods import Period
@@ -32,7 +32,8 @@ Risk = Literal["low", "medium", "high", "critical", "unknown"]
 
 def _per_minute(statement: Statement, scope: Scope, by: Sequence[Dimension]) -> str:
     """Return a SELECT of requests and tokens of each group in each minute that has a call."""
-    from_parts = parts((scope.start_ms, scope.end_ms), (*by, *scope.dimensions), tables=(MINUTES, LEDGER))
+    tables = (MODEL_MINUTES, MINUTES, LEDGER)
+    from_parts = parts((scope.start_ms, scope.end_ms), (*by, *scope.dimensions), tables=tables)
     keys = ", ".join(f"z.d{i} AS d{i}" for i in range(len(by)))
     sums = statement.sums(from_parts, by, minute=True)
     return over(sums, f"{keys}{', ' if keys else ''}z.t AS t, z.calls AS calls, {_TOKENS} AS tokens", "AS z")
