@@ -50,8 +50,8 @@ def _per_minute(statement: Statement, scope: Scope, by: Sequence[Dimension]) -> 
 def _minutes_of(statement: Statement, by: Sequence[Dimension]) -> str:
     """Return a SELECT of each group with the requests, `c`, and tokens, `k`, of its minutes that have a call.
 
-    A group's minutes are put together as lists. Users have as many minutes as calls: to tell all of these apart
-    takes four times as long. Only where a minute is in a list twice is it added up.
+    A group's minutes are put together as lists. Users have as many minutes as calls: to tell all of them
+    apart takes four times as long. Only where a minute is in a list twice is it added up.
     """
     scope = statement.scope
     keys = [f"d{i}" for i in range(len(by))]
