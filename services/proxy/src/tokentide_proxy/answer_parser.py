@@ -7,6 +7,7 @@ A body may end where the connection ends; llhttp (as httptools gives it to us) d
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import httptools
@@ -18,7 +19,8 @@ from tokentide_proxy.upstream_limits import UpstreamLimits
 _MAX_INTERIM: Final = 32
 """Answers of status 1xx before the final one."""
 _NEVER_A_BODY: Final = frozenset({204, 304})
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
+_MOST_DIGITS: Final = 7
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % _MOST_DIGITS)
 _CHUNK_END: Final = b"\r\n"
 
 
@@ -197,8 +199,21 @@ def payload_start(chunk: bytes) -> int:
 
     The last chunk, which is empty, is none, nor is one with an extension: those are for llhttp.
     """
-    size = _CHUNK_SIZE.match(chunk)
+    opening = _opening(len(chunk))
+    if opening and chunk.startswith(opening) and chunk.endswith(_CHUNK_END):
+        return len(opening)
+    size = _CHUNK_SIZE.match(chunk)  # with capitals, or zeros before it
     if size is None or not chunk.endswith(_CHUNK_END):
         return 0
     start, length = size.end(), int(size[1], 16)
     return start if length and start + length + len(_CHUNK_END) == len(chunk) else 0
+
+
+@lru_cache(maxsize=1024)
+def _opening(length: int) -> bytes:
+    """Return how a chunk of this length begins if its size is written as most do; b"" if none can."""
+    for digits in range(1, _MOST_DIGITS + 1):
+        size = b"%x" % max(length - digits - 2 * len(_CHUNK_END), 0)
+        if len(size) == digits and size != b"0":
+            return size + _CHUNK_END
+    return b""

@@ -89,12 +89,14 @@ async def _monthly(ask: Asking, period: Period, *, by_model: bool) -> Sequence[R
     edges = [scope.start_ms, *(1000 * s for s in seconds[1:]), scope.end_ms]
     by = (_USER, _MODEL) if by_model else (_USER,)
     statement = Statement(scope)
-    sums = statement.sums(parts(edges, (*by, *scope.dimensions)), by, edges_s=seconds)
+    several = len(starts) > 1  # one month needs no looking up, row by row
+    sums = statement.sums(parts(edges, (*by, *scope.dimensions)), by, edges_s=seconds if several else ())
     names = statement.texts([start.astimezone(period.zone).strftime("%Y-%m") for start in starts])
-    month = f"{names}[indexOf({statement.bind(seconds, 'Array(UInt32)')}, z.t)] AS month"
+    which = f"indexOf({statement.bind(seconds, 'Array(UInt32)')}, z.t)" if several else "1"
+    month = f"{names}[{which}] AS month"
     model = ", z.d1 AS model" if by_model else ""
     select = f"{month}, z.d0 AS user_id, w.email AS user_email{model}, {measures_sql()}"
-    order = f"ORDER BY z.t, z.cost_nano DESC, z.d0{', z.d1' if by_model else ''}"
+    order = f"ORDER BY {'z.t, ' if several else ''}z.cost_nano DESC, z.d0{', z.d1' if by_model else ''}"
     return await written_rows(ask, statement, joined(sums, _emails(statement), select, order), MAX_ROWS)
 
 
