@@ -44,6 +44,16 @@ async def test_the_same_question_is_read_once_until_its_table_changes(counted, s
     assert (await counted.read(CALLS), await counted.read(COST)) == (b"2\n", b"3\n")
 
 
+async def test_a_merge_of_sums_lets_an_answer_stand_and_a_deletion_does_not(counted, store):
+    await insert_calls(store, [call(call_id="second", cost_nano=2)])
+    await counted.read(COST)
+    await store.command("OPTIMIZE TABLE usage_day FINAL")
+    assert await counted.read(COST) == b"3\n"
+    assert counted.times("kept") == 1
+    await store.command("ALTER TABLE usage_day DELETE WHERE 1 SETTINGS mutations_sync = 2")
+    assert await counted.read(COST) == b"0\n"
+
+
 async def test_what_changes_elsewhere_lets_an_answer_stand(counted, store):
     await counted.read(COST)
     await store.command("INSERT INTO schema_migrations (name) VALUES ('other')")
