@@ -12,6 +12,7 @@ import psutil
 
 from infra.counting import expected_sums, rollup_sums
 from infra.process import Process, free_port
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_common.broker import Publisher, Record, ensure_topics
 from tokentide_common.events import UsageEvent, encode_event
@@ -40,7 +41,7 @@ class Aggregators:
         environment |= {
             "TOKENTIDE_BROKER_URL": self.broker_url,
             "TOKENTIDE_CLICKHOUSE_URL": self.store_url,
-            "TOKENTIDE_DATABASE_URL": f"sqlite:///{self._folder}/accounts.db",
+            "TOKENTIDE_DATABASE_URL": migrated_sqlite(self._folder / "accounts.db"),
             "TOKENTIDE_HEALTH_PORT": str(port),
         }
         process = Process(

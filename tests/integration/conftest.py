@@ -36,7 +36,6 @@ def with_store(store_url: str) -> Any:
         async def opened() -> None:
             store = Store(store_url)
             try:
-                await migrate(store)
                 await work(store)
             finally:
                 await store.close()

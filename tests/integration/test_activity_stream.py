@@ -18,6 +18,7 @@ from infra.aggregators import Aggregators
 from infra.brokers import Broker
 from infra.otlp_bodies import DATA_DIR, captures
 from infra.query_client import query_api
+from infra.sqlite import migrated_sqlite
 from infra.stores import ClickHouseProcess
 from infra.topics import all_records
 from infra.waiting import until
@@ -64,7 +65,7 @@ async def aggregator(tansu: Broker, store: Store, folder: Path, **settings: obje
         session_timeout_ms=tansu.session_ms,
         **settings,
     )
-    engine = open_database(f"sqlite:///{folder}/aggregator.db")
+    engine = open_database(migrated_sqlite(folder / "aggregator.db"))
     async with running(chosen, store=store, engine=engine, metrics=Metrics()) as (consumers, _task):
         await until(consumers.ready, what="partitions")
         yield

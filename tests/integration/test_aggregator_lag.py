@@ -9,6 +9,7 @@ import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from infra.observations import NOON
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_aggregator.app import running
 from tokentide_aggregator.settings import AggregatorSettings
@@ -65,7 +66,7 @@ async def test_a_partition_that_keeps_up_is_visible_at_once_while_the_others_are
     tansu, clickhouse_process, tmp_path
 ):
     url = clickhouse_process.database_url("lag")
-    store, engine = Store(url), open_database(f"sqlite:///{tmp_path}/accounts.db")
+    store, engine = Store(url), open_database(migrated_sqlite(tmp_path / "accounts.db"))
     settings = AggregatorSettings(
         broker_url=tansu.url,
         batch_max_records=200,
