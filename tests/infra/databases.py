@@ -11,6 +11,8 @@ from typing import Any
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, connect
 
+LENT = "test_"
+"""What the names of these databases begin with."""
 _EMPTY = "TRUNCATE ALL TABLES FROM {name} NOT LIKE 'schema_migrations'"
 _LAYOUT = (
     "SELECT name, replaceAll(create_table_query, '{name}.', '') FROM system.tables "
@@ -34,7 +36,7 @@ class Databases:
     @contextlib.contextmanager
     def new(self) -> Iterator[str]:
         """Lend the URL of a database that does not exist yet."""
-        name = f"test_{uuid.uuid4().hex[:12]}"
+        name = f"{LENT}{uuid.uuid4().hex[:12]}"
         yield self._url_of(name)
         self._drop(name)
 
@@ -51,7 +53,7 @@ class Databases:
             self._drop(name)
 
     def _made(self) -> str:
-        name = f"test_{uuid.uuid4().hex[:12]}"
+        name = f"{LENT}{uuid.uuid4().hex[:12]}"
         asyncio.run(self._migrate(name))
         self._layout = self._layout or self._rows(_LAYOUT, name)
         return name

@@ -176,9 +176,10 @@ async def test_calls_and_activity_are_counted_side_by_side(tansu, store, tmp_pat
 
 @pytest.fixture
 def aggregators(
-    tmp_path: Path, durable_broker: Broker, clickhouse_process: ClickHouseProcess
+    tmp_path: Path, durable_broker: Broker, clickhouse_process: ClickHouseProcess, group: str
 ) -> Iterator[Aggregators]:
-    started = Aggregators(tmp_path, durable_broker.url, clickhouse_process.database_url("activity"))
+    url = clickhouse_process.database_url("activity")
+    started = Aggregators(tmp_path, durable_broker.url, url, group=group)
     yield started
     started.stop()
 

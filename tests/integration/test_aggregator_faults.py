@@ -91,9 +91,7 @@ async def test_a_rebalance_storm_delays_and_never_miscounts(aggregators, stored,
     await traffic.exact(stored, within_s=120)
 
 
-@pytest.mark.parametrize(
-    "fault", [{"code": 243}, {"readonly": True}, {"delay": 7}, {"drop_after": True, "times": 3}]
-)
+@pytest.mark.parametrize("fault", [{"code": 243}, {"readonly": True}, {"delay": 7}, {"drop_after": True}])
 async def test_a_store_that_is_full_read_only_slow_or_cut_off_is_waited_for(
     fault, aggregators, stored, traffic, clickhouse_process
 ):
