@@ -139,5 +139,5 @@ async def test_traffic_goes_on_and_events_wait_on_disk_with_the_broker_away(worl
     def on_disk() -> bool:
         return sum(path.stat().st_size for path in spool.rglob("*") if path.is_file()) > 20 * 100
 
-    await until(on_disk, within_s=5)
+    await until(on_disk)
     assert not any(PROVIDER_KEY.encode() in path.read_bytes() for path in spool.rglob("*") if path.is_file())

@@ -28,10 +28,10 @@ async def test_a_row_that_cannot_be_read_is_told_and_does_not_end_the_trying(tmp
     async with contextlib.AsyncExitStack() as stack:
         with capture_logs() as lines:
             opening = asyncio.create_task(stack.enter_async_context(access.open()))
-            await until(lambda: any(line["event"] == "background_work_failed" for line in lines), within_s=5)
+            await until(lambda: any(line["event"] == "background_work_failed" for line in lines))
         assert not access.is_open
         with writing(engine) as connection:
             connection.execute(set_end, {"end": None})
-        await until(lambda: access.is_open, within_s=5)
+        await until(lambda: access.is_open)
         await opening
     engine.dispose()
