@@ -27,7 +27,7 @@ from tokentide_common.store import Store, rows
 
 ROLLUPS = (
     *("usage_15m", "usage_minute", "usage_session", "usage_day"),
-    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team"),
+    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team", "usage_minute_model"),
 )
 SUMS = (
     *(
@@ -177,9 +177,9 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
 
 
 async def live_rows(store: Store, org_id: str) -> list[dict[str, Any]]:
-    """Return the current row of every call, ordered, without what names the organisation or the version."""
+    """Return the current row of every call, ordered, without what the organisation and the version are in."""
     sql = """
-    SELECT * EXCEPT (sign, org_id, version) FROM ledger WHERE org_id = {org:String} AND sign = 1
+    SELECT * EXCEPT (sign, org_id, version, digest) FROM ledger WHERE org_id = {org:String} AND sign = 1
     AND (call_id, version) IN (
       SELECT call_id, version FROM ledger WHERE org_id = {org:String}
       GROUP BY call_id, version HAVING sum(sign) = 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tokentide_common.store import Store, rows
 
 ROLLUPS = (
     *("usage_15m", "usage_minute", "usage_session", "usage_day"),
-    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team"),
+    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team", "usage_minute_model"),
 )
 MEASURES = ("input_tokens", "output_tokens", "cost_nano")
 
@@ -29,12 +31,12 @@ def same_calls_in_other_bytes(block: bytes) -> bytes:
     return b"\n".join(line[:-1] + b" " * 150 + b"}" for line in reversed(lines)) + b"\n"
 
 
-async def totals(store: Store) -> dict[str, tuple[int, ...]]:
+async def totals(store: Store, rollups: Sequence[str] = ROLLUPS) -> dict[str, tuple[int, ...]]:
     """Return calls, tokens and cost of the ledger and of each rollup; exact data makes all of them equal."""
     signed = ", ".join(f"sum(sign * {measure})" for measure in MEASURES)
     plain = ", ".join(f"sum({measure})" for measure in MEASURES)
     questions = [f"SELECT 'ledger' AS place, sum(sign), {signed} FROM ledger"]
-    questions += [f"SELECT '{name}' AS place, sum(calls), {plain} FROM {name}" for name in ROLLUPS]
+    questions += [f"SELECT '{name}' AS place, sum(calls), {plain} FROM {name}" for name in rollups]
     found = await rows(store, " UNION ALL ".join(questions))
     return {row.pop("place"): tuple(int(value) for value in row.values()) for row in found}
 

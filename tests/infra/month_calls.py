@@ -22,7 +22,9 @@ TEXTS: Final = (
     "team", "department", "cost_center", "identity_provider", "agent", "prompt_id", "client", "provider",
     "model", "error_type", "stop_reason", "service_tier", "effort", "inference_geo", "query_source",
 )  # fmt: skip
-NUMBERS: Final = ("http_status", "duration_ms", "ttft_ms", "reasoning_tokens", "web_search_requests")
+NUMBERS: Final = (
+    *("http_status", "duration_ms", "ttft_ms", "retry_attempt", "reasoning_tokens", "web_search_requests"),
+)
 MILLISECOND: Final = timedelta(milliseconds=1)
 Told = dict[str, Any]
 

@@ -235,6 +235,7 @@ class Month:
             "occurred_at": turn.at + 5 * MILLISECOND,
             "duration_ms": turn.lasted_ms - 5,
             "ttft_ms": turn.true["ttft_ms"] + 5,
+            "retry_attempt": turn.lasted_ms % 2,
             **({} if failed else {"reported_nano": self._rng.randrange(10**9)}),
             **more,
         }
@@ -260,6 +261,7 @@ class Month:
             "agent": turn.true["agent"],
             "occurred_at": turn.at,
             "duration_ms": turn.lasted_ms,
+            "retry_attempt": turn.lasted_ms % 3,
             "http_status": 200,
             "tags": {"env": "prod"},
             **more,

@@ -37,6 +37,7 @@ def observations(
             "cache_write_5m_tokens",
             "cache_write_1h_tokens",
             "duration_ms",
+            "retry_attempt",
             "web_search_requests",
         )
     }

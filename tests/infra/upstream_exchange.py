@@ -22,9 +22,7 @@ class Read:
     """An answer as its reader saw it."""
 
     status: int
-    reason: bytes
     headers: Headers
-    trailers: Headers
     pieces: list[bytes] = field(default_factory=list)
     error: BaseException | None = None
 
@@ -81,13 +79,12 @@ async def read(response: Response | Reader) -> Read:
     """Read to the end, or to the break, which is part of what was read."""
     reader = response if isinstance(response, Reader) else Reader(response)
     response = reader.response
-    seen = Read(response.status, response.reason, response.headers, [])
+    seen = Read(response.status, response.headers)
     try:
         async for piece in reader:
             seen.pieces.append(piece)
     except Exception as error:
         seen.error = error
-    seen.trailers = response.trailers
     return seen
 
 

@@ -48,6 +48,7 @@ async def test_a_call_is_counted_to_the_token_for_whom_it_was_made() -> None:
     assert (event.tags, event.device_id) == ({"pool": "a"}, "d1")
     assert (event.provider, event.model) == ("anthropic", "claude-sonnet-5")
     assert event.duration_ms >= event.ttft_ms >= 40
+    assert event.retry_attempt == 1
 
 
 @pytest.mark.parametrize(

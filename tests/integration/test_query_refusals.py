@@ -15,7 +15,7 @@ from tokentide_common.migrate import migrate
 from tokentide_common.store import Store
 from tokentide_query_api.app import create_app
 from tokentide_query_api.blocks import entries
-from tokentide_query_api.reports import people, token_types, typed_costs
+from tokentide_query_api.reports import attribution, people, typed_costs
 from tokentide_query_api.settings import QuerySettings
 
 
@@ -86,8 +86,8 @@ async def test_too_many_points_are_refused_and_not_cut_off(api, store):
     ("path", "of", "bound"),
     [
         ("/blocks", entries, "MOST_READ"),
-        ("/reports/cost-attribution", typed_costs, "MOST_READ"),
-        ("/reports/cost-attribution", token_types, "MAX_ROWS"),
+        ("/reports/model-token-types", typed_costs, "MOST_READ"),
+        ("/reports/cost-attribution", attribution, "MAX_ROWS"),
         ("/reports/monthly-per-user-detail", people, "MAX_ROWS"),
     ],
 )

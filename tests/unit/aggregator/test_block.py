@@ -59,7 +59,9 @@ def test_the_short_way_of_a_new_call_gives_the_row_of_the_long_way(event):
     row = row_of_state(
         state, record, token_source=token_source, cost_nano=price(record), price_version="v1", version=1
     )
-    assert msgspec.to_builtins(decode_row(change.row)) == msgspec.to_builtins(row)
+    short = decode_row(change.row)
+    row.digest = short.digest  # of bytes, which the long way does not make
+    assert msgspec.to_builtins(short) == msgspec.to_builtins(row)
 
 
 @given(st.lists(observations(), min_size=1, max_size=4), st.lists(observations(), min_size=1, max_size=4))
@@ -69,7 +71,7 @@ def test_a_call_met_in_two_batches_ends_as_if_met_in_one(first, second):
     after = built(second, before)
     final = after.changes[0] if after.changes else before.changes[0]
     told, expected = decode_row(final.row), decode_row(one.changes[0].row)
-    told.version = expected.version
+    told.version, told.digest = expected.version, expected.digest  # the digest is one of the version, too
     assert told == expected
     if after.changes:
         taken = json.loads(after.changes[0].taken_back)
@@ -93,7 +95,7 @@ def test_a_call_to_be_priced_anew_gets_the_price_of_today_and_nothing_else(event
     (change,) = build(asked, counted, lambda _: 77, "v2").changes
     new, old = decode_row(change.row), decode_row(before.changes[0].row)
     assert (new.cost_nano, new.unpriced, new.price_version, new.version) == (77, False, "v2", old.version + 1)
-    for name in ("cost_nano", "unpriced", "price_version", "version"):
+    for name in ("cost_nano", "unpriced", "price_version", "version", "digest"):
         setattr(new, name, getattr(old, name))
     assert new == old
     assert change.taken_back == taken_back(old)

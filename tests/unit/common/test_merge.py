@@ -109,6 +109,24 @@ def test_the_split_of_cache_writes_survives_a_source_that_knows_only_their_total
     assert (record.cache_write_5m_tokens, record.cache_write_1h_tokens, who) == (310, 103, "otlp")
 
 
+def test_a_retry_that_one_source_counted_is_not_undone_by_one_that_counts_none():
+    cut, log = event("proxy", status="aborted"), event("cli", output_tokens=5)
+    telemetry = event("otlp", retry_attempt=2)
+    for said, attempt in (
+        ([event("proxy"), telemetry, log], 2),
+        ([event("proxy", retry_attempt=1), telemetry], 1),
+    ):
+        assert merged(state_of(said))[0].retry_attempt == attempt
+    assert merged(state_of([cut, log]))[0].retry_attempt == 0
+
+
+def test_a_record_of_before_retries_were_counted_is_the_same_observation_as_one_that_counts_none():
+    older = b'{"call_id":"req_1","source":"proxy","occurred_at":"2026-11-22T12:00:00Z"}'
+    assert decode_wire_event(older) == UsageEvent(call_id="req_1", source="proxy", occurred_at=NOON)
+    # And as it is written: what the index keeps of it is a digest of that.
+    assert encode_event(decode_wire_event(older)) == older
+
+
 def test_the_speed_that_answered_goes_before_the_one_that_was_asked_for():
     asked, log = event("otlp", speed="standard"), event("cli", speed="fast")
     assert merged(state_of([asked, log]))[0].speed == "fast"

@@ -28,6 +28,7 @@ def test_a_provider_is_told_by_the_models_name_or_not_at_all(model: str, provide
         ("google.generative-ai", "google"),
         ("aws.bedrock", "aws"),
         ("azure.ai.openai", "azure"),
+        ("z_ai", "zai"),
         ("somebody's gateway", "somebody's gateway"),
         ("", ""),
     ],

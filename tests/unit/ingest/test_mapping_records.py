@@ -81,6 +81,9 @@ def test_a_clock_that_is_off_is_refused_for_calls_and_for_facts(time_ns: int) ->
         {"duration_ms": -5, "ttft_ms": "soon", "cost_usd": float("nan"), "effort": "as much as it takes"},
         {"duration_ms": 2**60, "ttft_ms": float("inf"), "cost_usd": -1.0, "speed": "two words"},
         {"cost_usd": 10**7, "duration_ms": True, "ttft_ms": ""},
+        {"attempt": "many", "effort": "two words"},
+        {"attempt": 0},
+        {"attempt": 2**60},
         {"cost_usd": "1e999999999"},
     ],
 )
@@ -89,6 +92,7 @@ def test_what_only_decorates_a_call_never_costs_the_call(said: Attributes) -> No
     event = only(log("api_request", base | said))
     assert (event.input_tokens, event.output_tokens) == (3, 5)
     assert (event.duration_ms, event.ttft_ms, event.reported_cost_usd, event.effort) == (0, 0, "", "")
+    assert event.retry_attempt == 0
     assert event.occurred_at == NOW
 
 
@@ -145,9 +149,11 @@ def test_a_refusal_adds_to_the_call_that_it_answers() -> None:
 
 def test_given_up_after_many_attempts_is_one_failed_call() -> None:
     error = {"model": "claude-opus-5-5", "status_code": 529, "request_id": "req_9", "event.timestamp": STAMP}
+    error["attempt"] = 11
     exhausted = {"model": "claude-opus-5-5", "status_code": 529, "total_attempts": 11}
     event = only(log("api_error", error), log("api_retries_exhausted", exhausted))
     assert (event.call_id, event.error_type, event.http_status) == ("req_9", "overloaded_error", 529)
+    assert event.retry_attempt == 10
 
 
 def test_a_request_that_never_reached_the_provider_is_a_failed_call() -> None:
@@ -285,6 +291,7 @@ def test_codexs_refused_requests_are_failed_calls_and_its_other_requests_are_non
     event = only(request(said))
     assert (event.status, event.http_status, event.error_type) == ("error", 429, "http_429")
     assert mapped(request(said | {"http.response.status_code": "200"})).events == []
+    assert [only(request(said | {"attempt": n})).retry_attempt for n in ("0", "3")] == [0, 3]
     assert mapped(request(said | {"endpoint": "/models"})).events == []
 
 

@@ -89,6 +89,15 @@ def test_anything_but_one_whole_chunk_is_read(data: bytes) -> None:
     assert payload_start(data) == 0
 
 
+@pytest.mark.parametrize("size", [1, 15, 16, 255, 256, 4095, 4096, 65535, 65536])
+@pytest.mark.parametrize("written", [b"%x", b"%X", b"0%x"])
+def test_a_chunk_of_any_size_is_known_however_it_is_written(size: int, written: bytes) -> None:
+    opening = written % size + b"\r\n"
+    chunk = opening + b"\n" * size + b"\r\n"
+    assert payload_start(chunk) == len(opening)
+    assert payload_start(chunk + b"\n") == payload_start(chunk[:-1]) == 0
+
+
 def test_one_whole_chunk_is_known() -> None:
     assert [
         payload_start(chunk) for chunk in (b"2\r\nhi\r\n", b"a\r\n0123456789\r\n", b"02\r\n\r\n\r\n")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokentide_common.events import MAX_RETRIES
 from tokentide_proxy.attribution import RequestFacts, attribution_of, request_facts
 from tokentide_proxy.exchange import Attribution
 
@@ -39,6 +40,15 @@ def test_the_older_names_of_the_headers_still_count_and_ours_go_first() -> None:
     older = [(b"x-cua-user", b"ann"), (b"x-cua-project", b"p"), (b"x-cua-department", b"d")]
     said = attribution_of([*older, (b"x-tokentide-project", b"mine")])
     assert (said.user_id, said.user_email, said.project, said.department) == ("ann", "", "mine", "d")
+
+
+@pytest.mark.parametrize(
+    ("said", "retries"),
+    [(b"0", 0), (b" 2 ", 2), (b"9999", 9999), (b"10000", 0), (b"-1", 0), ("²".encode(), 0)],
+)
+def test_an_sdk_says_how_often_it_has_tried_before(said: bytes, retries: int) -> None:
+    assert attribution_of([(b"x-stainless-retry-count", said)]).retry_attempt == retries
+    assert attribution_of([]).retry_attempt == 0
 
 
 @pytest.mark.parametrize("name", [b"x-session-id", b"session-id", b"session_id"])
@@ -133,9 +143,12 @@ def test_no_body_is_an_error(body: bytes) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([b"user-agent", b"x-tokentide-tags", b"x-tokentide-user"]), st.binary())
+        st.tuples(
+            st.sampled_from([b"user-agent", b"x-tokentide-tags", b"x-stainless-retry-count"]), st.binary()
+        )
     )
 )
 def test_no_header_is_an_error(headers: list[tuple[bytes, bytes]]) -> None:
     said = attribution_of(headers)
     assert len(said.tags) <= 32
+    assert 0 <= said.retry_attempt <= MAX_RETRIES

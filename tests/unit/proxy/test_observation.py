@@ -88,10 +88,10 @@ def test_an_exchange_without_any_id_has_one_of_its_own() -> None:
 
 def test_headers_go_before_the_body_and_both_before_the_key() -> None:
     made = event(
-        attribution=Attribution(project="mine"),
+        attribution=Attribution(project="mine", retry_attempt=2),
         facts=RequestFacts(model="asked", session_id="s", device_id="d", account_id="a"),
     )
-    assert (made.project, made.user_id, made.org_id) == ("mine", "dev", "org")
+    assert (made.project, made.user_id, made.org_id, made.retry_attempt) == ("mine", "dev", "org", 2)
     assert (made.session_id, made.device_id, made.account_id, made.model) == ("s", "d", "a", "asked")
 
 

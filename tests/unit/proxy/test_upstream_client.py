@@ -22,15 +22,16 @@ async def test_a_request_goes_out_as_it_was_given_and_the_answer_comes_back_as_i
     upstream = RawUpstream([answer])
     async with talking(upstream) as (client, where):
         headers = [*HEADERS, (b"x-twice", b"1"), (b"x-twice", b"2"), (b"content-length", b"4")]
-        response = await client.send(where, b"POST", b"/v1/messages?beta=true&a=%20", headers, b"body")
-        seen = await read(response)
+        seen = await read(
+            await client.send(where, b"POST", b"/v1/messages?beta=true&a=%20", headers, b"body")
+        )
     assert upstream.requests[0].head == (
         b"POST /v1/messages?beta=true&a=%20 HTTP/1.1\r\n"
         b"host: api.example\r\ncontent-type: application/json\r\n"
         b"x-twice: 1\r\nx-twice: 2\r\ncontent-length: 4\r\n\r\n"
     )
     assert upstream.requests[0].body == b"body"
-    assert (seen.status, seen.reason, seen.body, seen.error) == (200, b"OK", b'{"id":1}', None)
+    assert (seen.status, seen.body, seen.error) == (200, b'{"id":1}', None)
     assert [(name, value.strip()) for name, value in seen.headers] == [
         (b"request-id", b"req_1"),
         (b"x-twice", b"a"),
@@ -38,7 +39,6 @@ async def test_a_request_goes_out_as_it_was_given_and_the_answer_comes_back_as_i
         (b"e", b""),
         (b"content-length", b"8"),
     ]
-    assert response.complete
 
 
 async def test_one_connection_serves_one_request_after_another() -> None:
@@ -239,14 +239,13 @@ async def test_interim_answers_are_skipped() -> None:
     assert upstream.accepts == 1
 
 
-async def test_trailers_come_after_the_body() -> None:
+async def test_trailers_are_no_part_of_the_answer_and_its_connection_serves_on() -> None:
     head = b"HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n"
     upstream = RawUpstream([head + chunked(b"a", trailers=[(b"X-Sum", b"1"), (b"y", b"")])])
     async with talking(upstream) as (client, where):
         seen = await read(await client.send(where, b"GET", b"/", HEADERS))
         await read(await client.send(where, b"GET", b"/", HEADERS))
-    assert (seen.body, seen.trailers) == (b"a", [(b"x-sum", b"1"), (b"y", b"")])
-    assert len(seen.headers) == 2
+    assert (seen.body, len(seen.headers)) == (b"a", 2)
     assert upstream.accepts == 1
 
 

@@ -117,8 +117,8 @@ async def test_what_follows_an_answer_is_never_taken_for_the_next_one(name: str)
     upstream = RawUpstream(TOO_MUCH[name], [ok(b"honest")])
     async with talking(upstream) as (client, where):
         seen = await read(await client.send(where, b"GET", b"/1", HEADERS))
-        assert (seen.status, seen.reason, seen.body, seen.error) == (200, b"OK", b"ok", None)
-        assert (len(seen.headers), seen.trailers) == (1, [])
+        assert (seen.status, seen.body, seen.error) == (200, b"ok", None)
+        assert len(seen.headers) == 1
         await until(lambda: client.connections == 0)
         assert (await read(await client.send(where, b"GET", b"/2", HEADERS))).body == b"honest"
     assert upstream.accepts == 2

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tokentide_proxy.exchange import Observed
 from tokentide_proxy.usage.reader import reader_for
@@ -152,20 +155,51 @@ def test_the_last_event_of_a_response_tells_how_it_ended(
 
 def test_the_last_event_of_a_response_may_be_larger_than_what_is_held() -> None:
     output = [{"type": "image_generation_call", "result": "A" * 2_000_000, "usage": {"input_tokens": 9}}]
-    last = {"type": "response.completed", "response": response("completed", output=output)}
+    used = {"web_search": {"num_requests": 2}}
+    last = {"type": "response.completed", "response": response("completed", output=output, tool_usage=used)}
     reader = reader_for("openai", "/v1/responses", 200, EVENTS)
     assert reader is not None
     stream = f"event: response.completed\ndata: {json.dumps(last)}\n\n".encode()
     for at in range(0, len(stream), 65536):
         reader.feed(stream[at : at + 65536])
     assert tokens(reader.observed) == CHAT
-    assert reader.observed.finished
+    assert (reader.observed.finished, reader.observed.web_search_requests) == (True, 2)
 
 
 def test_a_whole_response_tells_everything() -> None:
     observed = whole(response("completed"), path="/openai/v1/responses")
     assert tokens(observed) == CHAT
     assert (observed.response_id, observed.stop_reason, observed.finished) == ("resp_1", "completed", True)
+
+
+@given(st.lists(st.integers(0, 700), max_size=9), st.booleans())
+def test_searches_are_those_that_the_response_says_are_billed(cuts: list[int], in_a_stream: bool) -> None:
+    call = {
+        "type": "web_search_call",
+        "status": "completed",
+        "action": {"type": "open_page", "url": "Canary"},
+    }
+    used = {"image_gen": {"input_tokens": 0}, "web_search": {"num_requests": 3}}
+    said: dict[str, Any] = response("completed", output=[call] * 5, tool_usage=used)
+    data = json.dumps(said)
+    if in_a_stream:
+        data = f"data: {json.dumps({'type': 'response.completed', 'response': said})}\n\n"
+    reader = reader_for("openai", "/v1/responses", 200, EVENTS if in_a_stream else JSON)
+    assert reader is not None
+    for start, end in pairwise([0, *sorted(cuts), len(data)]):
+        reader.feed(data.encode()[start:end])
+    reader.end()
+    assert (reader.observed.web_search_requests, tokens(reader.observed)) == (3, CHAT)
+
+
+@pytest.mark.parametrize(
+    "used", [None, {}, {"web_search": None}, {"web_search": {"num_requests": -1}}, "none"]
+)
+def test_a_response_that_does_not_say_what_it_searched_has_no_searches_and_all_its_tokens(
+    used: object,
+) -> None:
+    observed = whole(response("completed", tool_usage=used), path="/v1/responses")
+    assert (observed.web_search_requests, tokens(observed)) == (0, CHAT)
 
 
 def test_parts_larger_than_the_whole_leave_no_bucket_negative() -> None:

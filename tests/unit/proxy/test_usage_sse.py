@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from tokentide_proxy.usage.sse import MAX_HELD_BYTES, EventSplitter, data_of
 
-MARKED = (b"usage",)
+MARKED = (b"usage", b"error")
 LINES = st.sampled_from(
     [
         b"data: usage",
         b"data:usage 2",
+        b"data: error of usage",
+        b"data: error",
         b"data:  other",
         b"data",
         b": usage",
@@ -42,7 +44,7 @@ def test_events_are_those_of_the_standard(events: list[list[bytes]], end: bytes,
     expected, first = [], True
     for event in events:
         data = b"\n".join(line[5:].removeprefix(b" ") for line in event if line.startswith(b"data:"))
-        marked = any(b"usage" in line for line in event)
+        marked = any(marker in line for line in event for marker in MARKED)
         if data and (marked or first):
             expected.append(data)
             first = False

@@ -67,13 +67,22 @@ def test_a_ranking_over_one_dimension_is_read_from_days_of_few_rows():
         assert part.table is DAYS, "only this one has latencies"
 
 
+def test_addresses_expenses_and_what_prices_depend_on_are_read_from_days_too():
+    for name in ("user_email", "cost_center", "identity_provider", "key_id"):
+        (part,) = parts((0, 30 * DAY_MS), [dimension(name), dimension("user_id"), dimension("team")])
+        assert part.table.name == "usage_day_user", name
+    for name in ("service_tier", "speed", "inference_geo"):
+        (part,) = parts((0, 30 * DAY_MS), [dimension(name), dimension("model")])
+        assert part.table.name == "usage_day_team", name
+
+
 def test_what_only_the_ledger_knows_is_read_from_the_ledger():
-    for name in ("git_branch", "status", "stop_reason", "cost_center", "prompt_id", "tag.env"):
+    for name in ("git_branch", "status", "stop_reason", "effort", "prompt_id", "tag.env"):
         (part,) = parts((0, 30 * DAY_MS), [dimension(name)])
         assert part.table is LEDGER, name
     (part,) = parts((0, DAY_MS), [dimension("session_id"), dimension("model")])
     assert part.table is SESSIONS
-    (part,) = parts((0, DAY_MS), [dimension("key_id")])
+    (part,) = parts((0, DAY_MS), [dimension("key_id"), dimension("model")])
     assert part.table is QUARTERS
 
 

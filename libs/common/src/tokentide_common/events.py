@@ -22,6 +22,8 @@ LongText = Annotated[str, msgspec.Meta(max_length=1024)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 # Beyond any call there is; the bounds keep the cost of a call, and the sum of thousands of them, in Int64.
 MAX_COUNT: Final = 2**31
+MAX_RETRIES: Final = 9999
+MAX_SEARCHES: Final = 2**20
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Millis = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 Utc = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -95,6 +97,9 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     query_source: Text = ""
     duration_ms: Millis = 0
     ttft_ms: Millis = 0
+    retry_attempt: Annotated[int, msgspec.Meta(ge=0, le=MAX_RETRIES)] = 0
+    """How often the client had tried before. 0 is as good as unknown: a client that tries again outside of
+    its SDK sends no count, or always 0."""
     # tokens
     input_tokens: Count = 0
     cache_read_tokens: Count = 0
@@ -105,7 +110,7 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     cache_write_1h_tokens: Count = 0
     output_tokens: Count = 0
     reasoning_tokens: Count = 0
-    web_search_requests: Annotated[int, msgspec.Meta(ge=0, le=2**20)] = 0
+    web_search_requests: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEARCHES)] = 0
     # money
     reported_cost_usd: Usd = ""
 

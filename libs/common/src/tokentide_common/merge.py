@@ -63,7 +63,9 @@ _WORDS: Final = (
     *("service_tier", "speed", "effort", "inference_geo", "query_source"),
 )
 # Each on its own, the maximum.
-_PEAKS: Final = ("duration_ms", "ttft_ms", "reasoning_tokens", "web_search_requests", "http_status")
+_PEAKS: Final = (
+    *("duration_ms", "ttft_ms", "retry_attempt", "reasoning_tokens", "web_search_requests", "http_status"),
+)
 _SCALARS: Final = tuple(
     name
     for name in (*_PLACE, *_WORDS, *_PEAKS)

@@ -12,7 +12,7 @@ _BY_MODEL: Final = (
     ("deepseek", "deepseek"),
     ("kimi", "moonshotai"),
 )
-# What OpenTelemetry's conventions and the SDKs call whom the price lists call otherwise.
+# What OpenTelemetry's conventions, SDKs and gateways call whom the price lists call otherwise.
 _BY_NAME: Final = {
     "amazon-bedrock": "aws",
     "aws.bedrock": "aws",
@@ -21,6 +21,7 @@ _BY_NAME: Final = {
     "az.ai.openai": "azure",
     "azure.ai.inference": "azure",
     "azure.ai.openai": "azure",
+    "azure_ai": "azure",
     "bedrock": "aws",
     "gcp.gemini": "google",
     "gcp.gen_ai": "google",
@@ -33,6 +34,8 @@ _BY_NAME: Final = {
     "vertexai": "google",
     "x_ai": "x-ai",
     "xai": "x-ai",
+    "z.ai": "zai",
+    "z_ai": "zai",
 }
 # SDKs name a provider's interface after the provider: openai.responses, google.generative-ai.
 _FAMILIES: Final = ("amazon-bedrock", "anthropic", "google-vertex", "google", "mistral", "openai", "xai")
@@ -49,7 +52,7 @@ def provider_of(model: str) -> str:
 
 
 def provider_named(name: str) -> str:
-    """Return the provider that telemetry names, by the name that price lists use; "" stays ""."""
+    """Return the provider that a source names, by the name that price lists use; "" stays ""."""
     given = name.strip().lower()
     if given not in _BY_NAME:
         given = next((family for family in _FAMILIES if given.startswith(f"{family}.")), given)

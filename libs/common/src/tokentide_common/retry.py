@@ -30,7 +30,13 @@ async def until_available(stage: str, work: Callable[[], Awaitable[T]]) -> T:
         except Unavailable as exc:
             attempt += 1
             wait_s = random.uniform(0, min(_LONGEST_S, _FIRST_S * 2**attempt))  # noqa: S311 -- jitter, not a secret
-            _log.warning("waiting_for_outage_to_end", stage=stage, attempt=attempt, code=exc.stable_code)
+            _log.warning(
+                "waiting_for_outage_to_end",
+                stage=stage,
+                attempt=attempt,
+                code=exc.stable_code,
+                detail=exc.detail,
+            )
             await asyncio.sleep(wait_s)
 
 

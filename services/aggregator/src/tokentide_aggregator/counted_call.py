@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 import msgspec
 import xxhash
+from msgspec.structs import replace
 
 from tokentide_aggregator.rows import LedgerRow
 from tokentide_common.events import UsageEvent, encode_event
@@ -24,6 +25,15 @@ _MOST_TOKENS: Final = (1 << 32) - 1
 _TIME_KEY: Final = b',"observed_at":"'
 NOTHING_TOLD: Final = (0, b"")
 """`observed_ms` and digests of a call whose repeats the index must not answer."""
+
+
+class Indexed(NamedTuple):
+    """What the index says of a call: the state that counts."""
+
+    version: int
+    occurred_ms: int
+    observed_ms: int
+    digests: bytes
 
 
 class CountedCall(msgspec.Struct, gc=False):
@@ -53,6 +63,20 @@ def entry(event: UsageEvent, encoded: bytes) -> bytes:
 def index_row(call: bytes, version: int, occurred_at: datetime, observed_ms: int, digests: bytes) -> bytes:
     """Return a call's row of the index, in RowBinary."""
     return _INDEX_ROW.pack(call, version, millis(occurred_at), observed_ms, len(digests)) + digests
+
+
+def only_observation(event: UsageEvent, indexed: Indexed) -> UsageEvent | None:
+    """Return the one observation that the index has of a call, where an event differs in output alone.
+
+    It may have been made earlier: of the time the index says only that nothing was observed later.
+    """
+    if len(indexed.digests) != _ENTRY.size or is_link(event):
+        return None
+    rest, output = _ENTRY.unpack(indexed.digests)
+    if _ENTRY.unpack(entry(event, encode_event(event)))[0] != rest:
+        return None
+    observed_at = _EPOCH + timedelta(milliseconds=indexed.observed_ms)
+    return replace(event, output_tokens=output, observed_at=observed_at)
 
 
 def kept(index: bytes, row: bytes) -> bytes:

@@ -11,8 +11,17 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
-from tokentide_aggregator.counted_call import DIGESTS_BYTES, CountedCall, says_nothing_new
+import msgspec
+
+from tokentide_aggregator.counted_call import (
+    DIGESTS_BYTES,
+    CountedCall,
+    Indexed,
+    millis,
+    says_nothing_new,
+)
 from tokentide_aggregator.fold import Group, Key
+from tokentide_aggregator.foreseen import Foresee
 from tokentide_aggregator.rows import COLUMNS, LedgerRow, decode_row
 from tokentide_common.errors import Unavailable
 from tokentide_common.events import UsageEvent
@@ -34,60 +43,70 @@ FROM (
   GROUP BY call_hash
 )
 """  # noqa: S608 -- a number of our own
-_ROWS: Final = f"""
-SELECT {", ".join(COLUMNS)} FROM ledger
+_WANTED: Final = """
+FROM ledger
 WHERE sign = 1 AND (org_id, occurred_at, call_id) IN (
   SELECT wanted.1, fromUnixTimestamp64Milli(wanted.2, 'UTC'), wanted.3 FROM (
     SELECT arrayJoin(
-      arrayZip({{orgs:Array(String)}}, {{times:Array(Int64)}}, {{ids:Array(String)}})
+      arrayZip({orgs:Array(String)}, {times:Array(Int64)}, {ids:Array(String)})
     ) AS wanted
   )
 )
-"""  # noqa: S608 -- the column names are our own struct's
+"""
+_ROWS: Final = f"SELECT {', '.join(COLUMNS)} {_WANTED}"
+_DIGESTS: Final = f"SELECT org_id, call_id, version, digest {_WANTED}"
 _SEEN_ROW: Final = struct.Struct(f"<16sIqqB{DIGESTS_BYTES}s")
 _PARAMETER_BYTES: Final = 100_000  # a server takes 128 KiB in one parameter
 _HASH_BYTES: Final = 22  # in base64
 _PER_CALL_BYTES: Final = 8  # quotes and comma
 _PLAIN: Final = re.compile(r"[ -&(-\[\]-~]*")
+_digests: Final = msgspec.json.Decoder(tuple[str, str, int, int])
 _MOST_BYTES: Final = 4  # of one character, in UTF-8 or escaped
 
 
 async def known_calls(
-    store: Store, asked: Mapping[bytes, Group[UsageEvent]], is_gone: IsGone
+    store: Store, asked: Mapping[bytes, Group[UsageEvent]], is_gone: IsGone, foresee: Foresee
 ) -> dict[bytes, CountedCall]:
     """Return what is known of each asked call that is counted, by call hash.
 
     "Current" is what `seen` says, never the newest row of the ledger: after a crash the ledger may hold
     the very block that is about to be repeated. Where `seen` itself tells that all events are repeats, no
-    row is read: a point look-up in a table of many columns is what costs most as the store grows.
+    row is read: a point look-up in a table of many columns is what costs most as the store grows. Where
+    `foresee` tells what the row may be, its digest is read alone.
     A call whose row may have been deleted for its age is answered so, too.
     """
     known: dict[bytes, CountedCall] = {}
-    current: dict[bytes, tuple[int, int, int, bytes]] = {}
-    wanted = []
-    for call, version, occurred_ms, observed_ms, size, padded in await _seen(store, list(asked)):
-        digests = padded[:size]
-        if not asked[call].priced_anew and says_nothing_new(asked[call].events, observed_ms, digests):
-            known[call] = CountedCall(None, observed_ms, digests)
-        elif is_gone(asked[call].key[0], occurred_ms, asked[call].at_ms):
+    current: dict[bytes, Indexed] = {}
+    foreseen: dict[Key, LedgerRow] = {}
+    for call, indexed in await _seen(store, list(asked)):
+        said = asked[call]
+        index_alone = CountedCall(None, indexed.observed_ms, indexed.digests)
+        if not said.priced_anew and says_nothing_new(said.events, indexed.observed_ms, indexed.digests):
+            known[call] = index_alone
+        elif is_gone(said.key[0], indexed.occurred_ms, said.at_ms):
             # The guarantee: it was counted once and stays so; what nobody can take back is not put in anew.
             # Judged by when its record arrived, so that a replay of a half-written block judges the same.
-            known[call] = CountedCall(None, observed_ms, digests)
+            known[call] = index_alone
         else:
-            current[call] = (version, occurred_ms, observed_ms, digests)
-            wanted.append((*asked[call].key, occurred_ms))
+            current[call] = indexed
+            if row := foresee(said.events, indexed):
+                foreseen[said.key] = row
     call_of = {asked[call].key: call for call in current}
+    for key in await _as_foreseen(store, foreseen):
+        indexed = current[call_of[key]]
+        known[call_of.pop(key)] = CountedCall(foreseen[key], indexed.observed_ms, indexed.digests)
+    wanted = [(*key, current[call].occurred_ms) for key, call in call_of.items()]
     # All organisations in one query: one for each would cost three times the CPU.
     for piece in pieces_of(wanted):
         for row in await _ledger_rows(store, piece):
             call = call_of[row.org_id, row.call_id]
-            version, _, observed_ms, digests = current[call]
-            if row.version == version:
-                known[call] = CountedCall(row, observed_ms, digests)
+            indexed = current[call]
+            if row.version == indexed.version:
+                known[call] = CountedCall(row, indexed.observed_ms, indexed.digests)
     for call in current.keys() - known.keys():
-        _, occurred_ms, observed_ms, digests = current[call]
-        if is_gone(asked[call].key[0], occurred_ms, None):
-            known[call] = CountedCall(None, observed_ms, digests)
+        indexed = current[call]
+        if is_gone(asked[call].key[0], indexed.occurred_ms, None):
+            known[call] = CountedCall(None, indexed.observed_ms, indexed.digests)
             continue
         # A replica that lags: to take such a call for new would count it twice.
         raise Unavailable("the ledger lags behind the index of seen calls", code="ledger_lags")
@@ -99,9 +118,9 @@ async def current_rows(store: Store, calls: Iterable[Key]) -> dict[Key, LedgerRo
     key_of = {call_hash(*key): key for key in calls}
     newest = {}
     wanted = []
-    for call, version, occurred_ms, *_ in await _seen(store, list(key_of)):
-        newest[key_of[call]] = version
-        wanted.append((*key_of[call], occurred_ms))
+    for call, indexed in await _seen(store, list(key_of)):
+        newest[key_of[call]] = indexed.version
+        wanted.append((*key_of[call], indexed.occurred_ms))
     return {
         key: row
         for piece in pieces_of(wanted)
@@ -110,11 +129,11 @@ async def current_rows(store: Store, calls: Iterable[Key]) -> dict[Key, LedgerRo
     }
 
 
-async def _seen(store: Store, calls: Sequence[bytes]) -> list[tuple[bytes, int, int, int, int, bytes]]:
+async def _seen(store: Store, calls: Sequence[bytes]) -> list[tuple[bytes, Indexed]]:
     return [
-        found
+        (call, Indexed(version, occurred_ms, observed_ms, padded[:size]))
         for part in _pieces(calls, lambda _call: _HASH_BYTES)
-        for found in _SEEN_ROW.iter_unpack(
+        for call, version, occurred_ms, observed_ms, size, padded in _SEEN_ROW.iter_unpack(
             await store.read(_SEEN, {"hashes": b64encode(b"".join(part)).decode()}, fmt="RowBinary")
         )
     ]
@@ -129,10 +148,27 @@ def _bytes_of(text: str) -> int:
     return len(text) if _PLAIN.fullmatch(text) else len(text) * _MOST_BYTES
 
 
+async def _as_foreseen(store: Store, rows: Mapping[Key, LedgerRow]) -> set[Key]:
+    """Return the keys of those rows that are in the ledger as they are here, byte for byte."""
+    wanted = [(*key, millis(row.occurred_at)) for key, row in rows.items()]
+    return {
+        (org_id, call_id)
+        for piece in pieces_of(wanted)
+        for org_id, call_id, version, digest in _digests.decode_lines(await _found(store, _DIGESTS, piece))
+        if (version, digest) == (rows[org_id, call_id].version, rows[org_id, call_id].digest)
+    }
+
+
 async def _ledger_rows(store: Store, wanted: Sequence[tuple[str, str, int]]) -> list[LedgerRow]:
-    orgs, ids, times = map(list, zip(*wanted, strict=True))
-    raw = await store.read(_ROWS, {"orgs": orgs, "times": times, "ids": ids}, fmt="JSONEachRow")
+    raw = await _found(store, _ROWS, wanted, fmt="JSONEachRow")
     return [decode_row(line) for line in raw.splitlines() if line]
+
+
+async def _found(
+    store: Store, sql: str, wanted: Sequence[tuple[str, str, int]], *, fmt: str = "JSONCompactEachRow"
+) -> bytes:
+    orgs, ids, times = map(list, zip(*wanted, strict=True))
+    return await store.read(sql, {"orgs": orgs, "times": times, "ids": ids}, fmt=fmt)
 
 
 def _pieces(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:

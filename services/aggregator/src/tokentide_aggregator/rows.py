@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
+import xxhash
 
 from tokentide_common.events import Status, UsageEvent, encode_event
 from tokentide_common.merge import SPEAKERS, State, merged, nano_usd, sources, speaker, usd_text
@@ -54,6 +55,7 @@ class LedgerRow(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     query_source: str = ""
     duration_ms: int = 0
     ttft_ms: int = 0
+    retry_attempt: int = 0
     input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
@@ -70,6 +72,8 @@ class LedgerRow(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     price_version: str = ""
     observations: str = ""
     version: int = 0
+    digest: int = 0
+    """Of the row without it, where a single plain observation made it: tells the row without reading it."""
 
 
 COLUMNS: Final = LedgerRow.__struct_fields__
@@ -125,8 +129,11 @@ def plain_row_of(
     money = b',"unpriced":true' if cost_nano is None else b',"cost_nano":%d' % cost_nano
     if event.reported_cost_usd:
         money += b',"reported_cost_nano":%d' % nano_usd(event.reported_cost_usd)
-    head, tail = encoded[:-1], _TAIL[event.source]
-    return b'%b%b%d%b,"price_version":"%b"}' % (head, tail, version, money, price_version.encode())
+    tail = _TAIL[event.source]
+    row = b'%b%b%d%b,"price_version":"%b"' % (encoded[:-1], tail, version, money, price_version.encode())
+    # Not cryptographic: whoever could craft a call whose row looks like another one of the same call could
+    # as well send only one of them. Zero says that there is none.
+    return b'%b,"digest":%d}' % (row, xxhash.xxh3_64_intdigest(row) or 1)
 
 
 def row_of_state(

@@ -92,7 +92,7 @@ class Gate:
             return False
         return key is admission.key and (
             admission.mode != "managed"
-            or self._credentials.secret_for(key.org_id, _kept_as(upstream)) is admission.secret
+            or self._credentials.secret_for(key.org_id, upstream.label) is admission.secret
         )
 
     def _key_of(self, said: _Said, headers: Headers, peer: str) -> str:
@@ -118,7 +118,7 @@ class Gate:
         presented = said.key.decode("latin-1")
         if said.beside_another:
             return Admission(key, "passthrough", *_without_ours(target, headers), presented)
-        name = _kept_as(upstream)
+        name = upstream.label
         secret = self._credentials.secret_for(key.org_id, name)
         if secret is None:
             raise Unauthorized(
@@ -128,10 +128,6 @@ class Gate:
         rest = [header for header in headers if header[0] not in _OF_KEYS]
         given = [*rest, provider_header(upstream.dialect, secret)]
         return Admission(key, "managed", _without_query_key(target), given, presented, secret)
-
-
-def _kept_as(upstream: Upstream) -> str:
-    return upstream.name or upstream.dialect
 
 
 def provider_header(dialect: Dialect, secret: str) -> tuple[bytes, bytes]:

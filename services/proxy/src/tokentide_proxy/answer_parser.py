@@ -7,6 +7,7 @@ A body may end where the connection ends; llhttp (as httptools gives it to us) d
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import httptools
@@ -18,7 +19,8 @@ from tokentide_proxy.upstream_limits import UpstreamLimits
 _MAX_INTERIM: Final = 32
 """Answers of status 1xx before the final one."""
 _NEVER_A_BODY: Final = frozenset({204, 304})
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
+_MOST_DIGITS: Final = 7
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % _MOST_DIGITS)
 _CHUNK_END: Final = b"\r\n"
 
 
@@ -38,6 +40,7 @@ class AnswerParser:
         "_interims",
         "_limits",
         "_parser",
+        "_trailers",
         "_unproductive_bytes",
         "between_chunks",
         "complete",
@@ -45,9 +48,7 @@ class AnswerParser:
         "headers",
         "keep_alive",
         "pieces",
-        "reason",
         "status",
-        "trailers",
         "until_close",
     )
 
@@ -76,9 +77,8 @@ class AnswerParser:
         self.until_close = False
         self.keep_alive = False
         self.status = 0
-        self.reason = b""
         self.headers: Headers = []
-        self.trailers: Headers = []
+        self._trailers: Headers = []
         self._fields = self.headers
         self.pieces: list[bytes] = []
 
@@ -114,11 +114,6 @@ class AnswerParser:
         if self._interim:
             self._interim = False
             self.headers = self._fields = []
-            self.reason = b""
-
-    def on_status(self, reason: bytes) -> None:
-        """Collect the reason phrase."""
-        self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header or a trailer."""
@@ -136,7 +131,7 @@ class AnswerParser:
             return
         self._judge_framing(length, coding)
         self.has_head = True
-        self._fields = self.trailers
+        self._fields = self._trailers
         if self._answered_by_head:
             # Whoever announces chunks may send them, even though there is nothing to send.
             self.complete = True
@@ -164,7 +159,7 @@ class AnswerParser:
         assert self._parser is not None
         self._unproductive_bytes = 0
         self.between_chunks = False
-        if self.trailers:
+        if self._trailers:
             self._bound_headers()
         if not self._interim and not self.complete:
             self.complete = True
@@ -172,12 +167,9 @@ class AnswerParser:
             self.keep_alive = self._parser.should_keep_alive()
 
     def _bound_headers(self) -> None:
-        limits, fields = self._limits, [*self._interim_headers, *self.headers, *self.trailers]
-        # Not more than was read: it seldom has to be added up. Until a head is whole, `feed` bounds it.
-        if len(fields) > limits.max_headers or (
-            self._fed_bytes > limits.max_head_bytes
-            and sum(len(name) + len(value) + 4 for name, value in fields) > limits.max_head_bytes
-        ):
+        fields = [*self._interim_headers, *self.headers, *self._trailers]
+        # Until a head is whole, `feed` bounds it.
+        if self._limits.exceeded(fields, at_most=self._fed_bytes):
             raise _Distrusted("more headers than we take")
 
     def _begin_interim(self, length: bytes | None, coding: bytes | None) -> None:
@@ -207,8 +199,21 @@ def payload_start(chunk: bytes) -> int:
 
     The last chunk, which is empty, is none, nor is one with an extension: those are for llhttp.
     """
-    size = _CHUNK_SIZE.match(chunk)
+    opening = _opening(len(chunk))
+    if opening and chunk.startswith(opening) and chunk.endswith(_CHUNK_END):
+        return len(opening)
+    size = _CHUNK_SIZE.match(chunk)  # with capitals, or zeros before it
     if size is None or not chunk.endswith(_CHUNK_END):
         return 0
     start, length = size.end(), int(size[1], 16)
     return start if length and start + length + len(_CHUNK_END) == len(chunk) else 0
+
+
+@lru_cache(maxsize=1024)
+def _opening(length: int) -> bytes:
+    """Return how a chunk of this length begins if its size is written as most do; b"" if none can."""
+    for digits in range(1, _MOST_DIGITS + 1):
+        size = b"%x" % max(length - digits - 2 * len(_CHUNK_END), 0)
+        if len(size) == digits and size != b"0":
+            return size + _CHUNK_END
+    return b""

@@ -1,4 +1,5 @@
-"""Whom a call is counted for, as far as its request says. Pure; never the organisation, which is the key's.
+"""Whom a call is counted for, as far as its request says, and how often it was tried before. Pure; never the
+organisation, which is the key's.
 
 Our own headers (`x-tokentide-user`, `-project`, `-team`, `-department`, `-session`, `-tags`) go first, then
 what the clients themselves send: Claude Code's session and agent headers, the session headers of OpenCode
@@ -35,6 +36,8 @@ _OURS: Final = {
     b"agent": (b"x-claude-code-agent-id",),
     b"tags": (b"x-tokentide-tags",),
     b"program": (b"user-agent",),
+    # The official SDKs. Claude Code tries again outside of its SDK, which then says 0: that is no statement.
+    b"retry": (b"x-stainless-retry-count",),
 }
 # Whole header lines: of tags, each is bounded by itself.
 _MOST: Final = {b"project": _MAX_PROJECT, b"tags": 1 << 16}
@@ -48,6 +51,7 @@ _PROGRAMS: Final = (
     ("geminicli", "gemini-cli"),
     ("opencode", "opencode"),
 )
+_RETRIES: Final = re.compile(r"[0-9]{1,4}")
 _PRODUCT: Final = re.compile(r"[a-z0-9._-]{1,64}")
 _OLD_USER_ID: Final = re.compile(r"user_([0-9a-f]{64})_account_([0-9a-f-]*)_session_([0-9a-f-]{1,64})")
 
@@ -99,6 +103,7 @@ def _attribution(headers: tuple[tuple[bytes, bytes], ...]) -> Attribution:
         department=said[b"department"],
         agent=said[b"agent"],
         client=_program(said[b"program"]),
+        retry_attempt=_retries(said[b"retry"]),
         tags=_tags(said[b"tags"]),
     )
 
@@ -146,6 +151,10 @@ def _program(user_agent: str) -> str:
     product = user_agent.partition("/")[0].strip().casefold()
     known = next((name for start, name in _PROGRAMS if product.startswith(start)), "")
     return known or (product if _PRODUCT.fullmatch(product) else "")
+
+
+def _retries(text: str) -> int:
+    return int(text) if _RETRIES.fullmatch(text) else 0
 
 
 def _tags(text: str) -> dict[str, str]:

@@ -7,23 +7,21 @@ from collections.abc import Iterator
 from typing import Final
 
 import httptools
-import msgspec
 
 from tokentide_common.problem import problem
 from tokentide_proxy.exchange import Headers
+from tokentide_proxy.headers import HeadBounds
 
 _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 
 
-class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
+class ClientLimits(HeadBounds, frozen=True, kw_only=True):
     """How long we wait for a client, in seconds, and how much of a head we take."""
 
     head_s: float = 30.0
     """From the beginning of a connection, or of a request on it, to the end of the request's head."""
     idle_s: float = 300.0
     """Between two parts of a request's body, and for a part of an answer to be taken."""
-    max_head_bytes: int = 1 << 16
-    max_headers: int = 256
 
 
 class Refused(Exception):
@@ -38,10 +36,7 @@ def judged(
     parser: httptools.HttpRequestParser, target: bytes, headers: Headers, limits: ClientLimits, at_most: int
 ) -> Refused | None:
     """Return why a head of `at_most` so many bytes is refused that llhttp has accepted, None if it is not."""
-    if len(headers) > limits.max_headers or (
-        at_most > limits.max_head_bytes
-        and len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > limits.max_head_bytes
-    ):
+    if limits.exceeded(headers, at_most=at_most, besides=len(target)):
         return head_too_large()
     if parser.get_http_version() != "1.1":
         return Refused(

@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_keeper",
         "_limits",
         "_loop",
+        "_moves",
         "_parser",
         "_reading_paused",
         "_response",
@@ -70,6 +71,8 @@ class Connection(asyncio.Protocol):
         self.origin = origin
         self.opened_at = self._since = monotonic()
         self._sent_at = 0.0
+        self._moves = False
+        """Chunks have passed since the last look at the times."""
         self.used = 0
         """Exchanges so far, the present one included."""
         self.heard = False
@@ -131,6 +134,9 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """End what has taken too long. Called every now and then: a timer per read would cost more."""
+        if self._moves:
+            # Not the moment when it came, which nobody looked up, but at most one look later.
+            self._moves, self._since = False, now
         limits, waited = self._limits, now - self._since
         if not self.busy:
             if waited > limits.keep_alive_s or now - self.opened_at > limits.max_age_s:
@@ -186,7 +192,7 @@ class Connection(asyncio.Protocol):
         parser, response = self._parser, self._response
         if response is not None and parser.between_chunks and (start := payload_start(data)):
             # The common case of a stream. To llhttp it is as if this chunk had never been there.
-            self._since = monotonic()
+            self._moves = True
             if response.pass_chunk(data, start):
                 return
         if self._asker is None and self._response is None:
@@ -268,7 +274,6 @@ class Connection(asyncio.Protocol):
         self._response = response = Response(
             self,
             parser.status,
-            parser.reason,
             parser.headers,
             high=self._limits.buffer_bytes,
             loop=self._loop,
@@ -281,7 +286,7 @@ class Connection(asyncio.Protocol):
         assert response is not None, "only an answer with a head can be complete"
         self._response = None
         self._stop_sending()
-        response.end(parser.trailers)
+        response.end()
         # A request that is not sent to its end would go on as the beginning of the next one.
         if parser.keep_alive and self._sent and self.usable:
             self.resume()

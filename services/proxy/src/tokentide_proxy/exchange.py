@@ -31,9 +31,14 @@ class Upstream(msgspec.Struct, frozen=True):
     asks_for_usage: bool = False
     """Knows `stream_options.include_usage`, so that it can be asked for on a client's behalf."""
 
+    @property
+    def label(self) -> str:
+        """Its name where that must not be empty: in metrics and logs, and of the key that is kept for it."""
+        return self.name or self.dialect
+
 
 class Attribution(msgspec.Struct, frozen=True):
-    """Whom a call is counted for, as far as the request itself says."""
+    """Whom a call is counted for, as far as the request itself says, and which attempt at it it is."""
 
     user_id: str = ""
     user_email: str = ""
@@ -45,6 +50,7 @@ class Attribution(msgspec.Struct, frozen=True):
     device_id: str = ""
     account_id: str = ""
     client: str = ""
+    retry_attempt: int = 0
     tags: dict[str, str] = {}
 
 

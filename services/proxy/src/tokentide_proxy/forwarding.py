@@ -20,7 +20,7 @@ from tokentide_proxy.exchange import Headers, Upstream
 from tokentide_proxy.exchanges import Exchange
 from tokentide_proxy.headers import request_headers
 from tokentide_proxy.passage import Passage
-from tokentide_proxy.recorder import Recorder, label
+from tokentide_proxy.recorder import Recorder
 from tokentide_proxy.refusals import nowhere, refusal
 from tokentide_proxy.request_plan import Plan
 from tokentide_proxy.response import Response
@@ -193,7 +193,7 @@ async def _deliver(exchange: Exchange, response: Response, client: Cycle, *, hid
 
 
 def _broken(exchange: Exchange, error: Exception, client: Cycle) -> None:
-    name = label(exchange.route.upstream)
+    name = exchange.route.upstream.label
     if isinstance(error, UpstreamError):
         exchange.left(error.word)
         _log.warning("upstream_failed", upstream=name, word=error.word, why=str(error))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from tokentide_common.events import MAX_COUNT, UsageEvent
+from tokentide_common.events import MAX_COUNT, MAX_SEARCHES, UsageEvent
 from tokentide_common.identity import call_id_for, derived_call_id, fitting, scope_of
 from tokentide_common.key_directory import KeyRecord
 from tokentide_proxy.attribution import RequestFacts
 from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
 from tokentide_proxy.usage.answer import model, name, word
 
-_MAX_WEB_SEARCHES: Final = 2**20
 _GEMINI: Final = "google"
 
 
@@ -29,20 +28,18 @@ def usage_event(
 ) -> UsageEvent:
     """Return the event of an exchange with a provider.
 
-    `request_id` is the provider's own, from its header; `own_id` names the exchange where the provider gave
-    no id at all, as when it was never reached. What a finished answer says is final; a call that broke off
-    says `aborted`, and its tokens are a lower bound, which any other source's may exceed.
+    `own_id` names the exchange where the provider gave no id at all, as when it was never reached. What a
+    finished answer says is final; the tokens of an aborted call are a lower bound.
     """
     response_id, session_id = name(observed.response_id), attribution.session_id or facts.session_id
     scope = scope_of(response_id, session_id, key.key_id)
-    started = datetime.fromtimestamp(outcome.started_at, UTC)
     inputs, reads, writes, writes_5m, writes_1h, output, reasoning, searches = _counts(observed)
     # All at once: to set them one after the other takes three times as long.
     return UsageEvent(
         call_id=_call_id(upstream, request_id, response_id, scope)
         or derived_call_id("proxy", key.key_id, own_id),
         source="proxy",
-        occurred_at=started,
+        occurred_at=(started := datetime.fromtimestamp(outcome.started_at, UTC)),
         observed_at=started,
         message_id=response_id,
         request_id=request_id,
@@ -73,6 +70,7 @@ def usage_event(
         inference_geo=word(observed.inference_geo),
         duration_ms=outcome.duration_ms,
         ttft_ms=outcome.ttft_ms,
+        retry_attempt=attribution.retry_attempt,
         input_tokens=inputs,
         cache_read_tokens=reads,
         cache_write_tokens=writes,
@@ -80,7 +78,7 @@ def usage_event(
         cache_write_1h_tokens=writes_1h,
         output_tokens=output,
         reasoning_tokens=min(reasoning, output),
-        web_search_requests=min(searches, _MAX_WEB_SEARCHES),
+        web_search_requests=min(searches, MAX_SEARCHES),
     )
 
 

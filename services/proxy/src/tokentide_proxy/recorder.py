@@ -74,7 +74,7 @@ class Recorder:
 
     def repeated(self, upstream: Upstream) -> None:
         """Count a request that is sent once more, since its connection had been closed before."""
-        self._metrics.counter("tokentide_proxy_upstream_repeats_total", upstream=label(upstream)).inc()
+        self._metrics.counter("tokentide_proxy_upstream_repeats_total", upstream=upstream.label).inc()
 
     def flush(self) -> None:
         """Take down what has ended. Never raises."""
@@ -89,7 +89,7 @@ class Recorder:
         try:
             self._record(exchange)
         except Exception:
-            _log.exception("exchange_not_recorded", upstream=label(exchange.route.upstream))
+            _log.exception("exchange_not_recorded", upstream=exchange.route.upstream.label)
 
     def _record(self, exchange: Exchange) -> None:
         upstream, key, reader = exchange.route.upstream, exchange.key, exchange.reader
@@ -106,8 +106,8 @@ class Recorder:
             seen = Observer(upstream.provider, now, key.org_id, key.key_id, account_id, observed.model)
             self._tap.offer_limits(exchange.answer_headers, seen)
         if outcome.error_type == USAGE_UNREAD:
-            self._metrics.counter("tokentide_proxy_usage_unread_total", upstream=label(upstream)).inc()
-        self._count(label(upstream), exchange.status)
+            self._metrics.counter("tokentide_proxy_usage_unread_total", upstream=upstream.label).inc()
+        self._count(upstream.label, exchange.status)
         if exchange.first_byte_sent_at:
             self._overhead.observe(exchange.overhead_s())
         # A line for each good exchange costs as much as a third of the exchange itself.
@@ -118,7 +118,7 @@ class Recorder:
         write = self._log.debug if outcome.status == "ok" else self._log.info
         write(
             "exchange",
-            upstream=label(exchange.route.upstream),
+            upstream=exchange.route.upstream.label,
             method=exchange.method.decode("latin-1"),
             path=exchange.path,
             status=exchange.status,
@@ -136,11 +136,6 @@ class Recorder:
             ).inc
             self._counted[upstream, status] = count
         count()
-
-
-def label(upstream: Upstream) -> str:
-    """Return the name of an upstream where it must not be empty."""
-    return upstream.name or upstream.dialect
 
 
 def _account_id(asked: Headers) -> str:

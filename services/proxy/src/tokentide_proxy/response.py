@@ -55,27 +55,21 @@ class Response:
         "_sink",
         "_source",
         "headers",
-        "reason",
         "sent_at",
         "status",
-        "trailers",
     )
 
     def __init__(
         self,
         source: Source,
         status: int,
-        reason: bytes,
         headers: Headers,
         *,
         high: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.status = status
-        self.reason = reason
         self.headers = headers
-        self.trailers: Headers = []
-        """There once the body has been passed on to its end."""
         self.sent_at = 0.0
         """When the last byte of the request was handed over, by `time.monotonic`; 0 before that."""
         self._source: Source | None = source
@@ -90,11 +84,6 @@ class Response:
         self._high = high
         self._paused = False
         self._error: BaseException | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the answer has come to its own end, passed on or not."""
-        return self._source is None and self._error is None
 
     def pass_to(self, sink: Sink) -> asyncio.Future[None]:
         """Pass on what has come, and from now on what comes; the future is the end of it.
@@ -162,9 +151,8 @@ class Response:
             self.abort()
         return True
 
-    def end(self, trailers: Headers) -> None:
+    def end(self) -> None:
         """The answer is complete; its connection has no more to do with it."""
-        self.trailers = trailers
         self._source = None
         self._settle()
 

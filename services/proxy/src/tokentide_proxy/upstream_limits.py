@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
+from tokentide_proxy.headers import HeadBounds
 
 
-class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True):
+class UpstreamLimits(HeadBounds, frozen=True, kw_only=True):
     """Times in seconds, sizes in bytes."""
 
     connect_s: float = 10.0
@@ -26,8 +26,6 @@ class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     after half a round trip, and nothing has been worked on by then."""
     max_idle: int = 128
     """Connections without work that are kept for one upstream."""
-    max_head_bytes: int = 1 << 16
-    max_headers: int = 256
     buffer_bytes: int = 1 << 16
     """What is held of an answer that its reader does not take, and of a request that the upstream does not
     take, before the other side is made to wait."""

@@ -92,7 +92,12 @@ DIMENSIONS: Final[dict[str, Dimension]] = {
     "unpriced": Dimension("unpriced", "unpriced", Kind.FLAG),
 }
 
-LEDGER: Final = Table("ledger", 1, frozenset(d.column for d in DIMENSIONS.values()) | {"tags"}, True)
+# The provider's account: told apart by the blocks alone.
+ACCOUNT: Final = Dimension("account_id", "account_id")
+
+LEDGER: Final = Table(
+    "ledger", 1, frozenset(d.column for d in DIMENSIONS.values()) | {"account_id", "tags"}, True
+)
 QUARTERS: Final = Table(
     "usage_15m",
     QUARTER_MS,
@@ -113,22 +118,46 @@ QUARTERS: Final = Table(
     ),
     True,
 )
-# Only for questions about minutes: it has more rows than those of a quarter of an hour.
+# Only for questions about minutes: they have more rows than those of a quarter of an hour.
 MINUTES: Final = Table("usage_minute", MINUTE_MS, frozenset(["user_id", "model"]), False)
+MODEL_MINUTES: Final = Table("usage_minute_model", MINUTE_MS, frozenset(["model"]), False)
 DAYS: Final = Table(
     "usage_day",
     DAY_MS,
     frozenset(["user_id", "project", "machine_id", "team", "department", "client", "provider", "model"]),
     True,
 )
-USER_DAYS: Final = Table("usage_day_user", DAY_MS, frozenset(["user_id"]), False)
+USER_DAYS: Final = Table(
+    "usage_day_user",
+    DAY_MS,
+    frozenset(
+        [
+            "user_id",
+            "account_id",
+            "key_id",
+            "user_email",
+            "cost_center",
+            "identity_provider",
+            "team",
+            "department",
+        ]
+    ),
+    False,
+)
 MACHINE_DAYS: Final = Table("usage_day_machine", DAY_MS, frozenset(["machine_id"]), False)
 PROJECT_DAYS: Final = Table(
     "usage_day_project", DAY_MS, frozenset(["project", "client", "provider", "model"]), False
 )
 TEAM_DAYS: Final = Table(
-    "usage_day_team", DAY_MS, frozenset(["team", "department", "client", "provider", "model"]), False
+    "usage_day_team",
+    DAY_MS,
+    frozenset(
+        ["team", "department", "client", "provider", "model", "service_tier", "speed", "inference_geo"]
+    ),
+    False,
 )
+PROMPT_SIZES: Final = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
+"""The prompt sizes that `prompt_over` of `usage_day_team` tells apart: it is the greatest that was passed."""
 SESSIONS: Final = Table(
     "usage_session",
     DAY_MS,

@@ -22,7 +22,7 @@ _KINDS: Final = {
     "is_sidechain": Kind.FLAG, "unpriced": Kind.FLAG, "tags": Kind.NESTED, "sources": Kind.NESTED,
     "observations": Kind.NESTED, "reported_cost_usd": Kind.USD, "cost_usd": Kind.USD,
     "http_status": Kind.COUNT, "duration_ms": Kind.COUNT, "ttft_ms": Kind.COUNT,
-    "web_search_requests": Kind.COUNT,
+    "retry_attempt": Kind.COUNT, "web_search_requests": Kind.COUNT,
     **{name: Kind.COUNT for name in _EVENT_FIELDS if name.endswith("_tokens")},
 }  # fmt: skip
 _FIELDS: Final = (*_EVENT_FIELDS, "cost_usd", "price_version", "unpriced", "sources")

@@ -61,8 +61,12 @@ class Statement:
         `every_id`: those too of ids that are counted under another one.
         """
         span = ranges if ranges is not None else ((self.scope.start_ms, self.scope.end_ms),)
+        return self.of(Part(LEDGER, tuple(span)), select, where=where, every_id=every_id)
+
+    def of(self, part: Part, select: str, *, where: str = "", every_id: bool = False) -> str:
+        """Return a SELECT over the rows of one part, as alias `x`."""
         extra = f" AND {where}" if where else ""
-        return f"SELECT {select} {self._scoped(Part(LEDGER, tuple(span)), every_id=every_id)}{extra}"
+        return f"SELECT {select} {self._scoped(part, every_id=every_id)}{extra}"
 
     def sums(
         self,
@@ -124,7 +128,7 @@ class Statement:
         columns = [*named]
         if time:
             columns.append(_SECONDS[part.table.grain_ms].join(time))
-        columns += [_measure(part.table, name) for name in SUMS]
+        columns += [measure(part.table, name) for name in SUMS]
         if latency:
             columns += [_histogram(part.table, name) for name in ("duration", "ttft")]
         return f"SELECT {', '.join(columns)} {self._scoped(part)}"
@@ -180,6 +184,12 @@ def over(inner: str, select: str, rest: str) -> str:
     return f"SELECT {select} FROM ({inner}) {rest}"  # noqa: S608 -- texts of our own; values are parameters
 
 
+def joined(left: str, right: str, select: str, rest: str) -> str:
+    """Return a SELECT over the rows of one SELECT, `z`, each with those of another, `w`, of the same `d0`."""
+    rows = f"({left}) AS z LEFT JOIN ({right}) AS w ON z.d0 = w.d0"
+    return f"SELECT {select} FROM {rows} {rest}"  # noqa: S608 -- texts of our own; values are parameters
+
+
 def _ledger_time(statement: Statement, ms: int) -> str:
     return f"fromUnixTimestamp64Milli({statement.bind(ms, 'Int64')}, 'UTC')"
 
@@ -200,7 +210,8 @@ _TIME: Final = {
 }
 
 
-def _measure(table: Table, name: str) -> str:
+def measure(table: Table, name: str) -> str:
+    """Return what a row of a table adds to a measure, as a column of that name."""
     if table is not LEDGER:
         return f"x.{name} AS {name}"
     return f"{LEDGER_SUMS.get(name, f'x.sign * x.{name}')} AS {name}"

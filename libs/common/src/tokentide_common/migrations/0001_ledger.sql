@@ -65,6 +65,8 @@ CREATE TABLE IF NOT EXISTS ledger (
   -- 1, 2, 3 … per call: which state of the call the row is.
   version             UInt32 CODEC(T64, ZSTD(1)),
   sign                Int8 DEFAULT 1,
+  -- Of the row as it was put in, where one plain observation is all that is known; 0: it must be read to be known.
+  digest              UInt64 CODEC(NONE),
   INDEX session_filter session_id TYPE bloom_filter(0.01) GRANULARITY 4
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMM(occurred_at)

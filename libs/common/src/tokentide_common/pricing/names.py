@@ -1,22 +1,11 @@
-"""What sources call a provider and a model, and what a price list calls them."""
+"""What sources call a model, and what a price list calls it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-# OpenTelemetry's and gateways' names that genai-prices does not recognise by itself.
-_PROVIDERS = {
-    "az.ai.inference": "azure",
-    "az.ai.openai": "azure",
-    "azure.ai.inference": "azure",
-    "azure.ai.openai": "azure",
-    "azure_ai": "azure",
-    "gcp.gen_ai": "google",
-    "x_ai": "x-ai",
-    "z.ai": "zai",
-    "z_ai": "zai",
-}
+from tokentide_common.providers import provider_named
 
 # Names of wire protocols as much as of vendors: other vendors' models answer behind them.
 _PROTOCOLS = frozenset({"", "anthropic", "openai", "litellm"})
@@ -25,12 +14,6 @@ _CONTEXT_SUFFIX = re.compile(r"\[[0-9]+[km]\]$")
 _BEDROCK_ID = re.compile(r"(?:^|[/.])anthropic\.claude")
 _VERTEX_DATE = re.compile(r"@(20[0-9]{6})$")
 _VERTEX_DEFAULT = re.compile(r"@(?:default|latest)$")
-
-
-def clean_provider(provider: str) -> str:
-    """Return the provider in lower case under the name that price lists use; "" stays ""."""
-    name = provider.strip().lower()
-    return _PROVIDERS.get(name, name)
 
 
 def clean_model(model: str) -> str:
@@ -44,7 +27,7 @@ def candidates(provider: str, model: str) -> Iterator[tuple[str, str]]:
     The model alone decides only where the provider is unknown or is a protocol that others speak too.
     A marketplace that does not list a model (`github-copilot`, `openrouter`) never gets its vendor's price.
     """
-    given, name = clean_provider(provider), clean_model(model)
+    given, name = provider_named(provider), clean_model(model)
     if given in _PROTOCOLS:
         if _BEDROCK_ID.search(name):
             # Only Bedrock knows such ids, and its regional ones cost more than Anthropic's own.
@@ -52,7 +35,7 @@ def candidates(provider: str, model: str) -> Iterator[tuple[str, str]]:
             return
         head, slash, tail = name.partition("/")
         if slash:
-            yield clean_provider(head), tail
+            yield provider_named(head), tail
     for spelling in _spellings(name):
         yield given, spelling
         if given in _PROTOCOLS and given:

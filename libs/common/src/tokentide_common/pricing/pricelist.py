@@ -26,8 +26,9 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from tokentide_common.pricing.names import candidates, clean_model, clean_provider
+from tokentide_common.pricing.names import candidates, clean_model
 from tokentide_common.pricing.rates import ALWAYS, UnitRates
+from tokentide_common.providers import provider_named
 
 _EPOCH_DAY: Final = date(1970, 1, 1)
 _PROBES: Final[tuple[dict[str, int], ...]] = (
@@ -98,7 +99,7 @@ class PriceList:
 
     def provider_id(self, provider: str) -> str:
         """Return the list's id of a provider, or the cleaned name where the list has no such provider."""
-        name = clean_provider(provider)
+        name = provider_named(provider)
         found = find_provider_by_id(self._providers, name) if name else None
         return found.id if found else name
 
@@ -112,7 +113,7 @@ class PriceList:
             if home is not None and (info := home.find_model(ref, all_providers=self._providers)) is not None:
                 own = any(info is listed for listed in home.models)
                 return Listing(home.id, info.id, ref, info, tuple(info.price_variants or ()) if own else ())
-        given = clean_provider(provider)
+        given = provider_named(provider)
         if given and find_provider_by_id(self._providers, given) is None:
             # An unheard-of provider is somebody's gateway: the model tells whose list price it is.
             return self.find("", clean_model(model))

@@ -36,6 +36,7 @@ from tokentide_ingest.otlp.reading import (
     identifier,
     millis,
     moment,
+    retry_attempt,
     status_code,
     text,
     word,
@@ -157,6 +158,7 @@ def llm_span(span: Span, origins: Origins) -> Told:
         status="error" if failed else "ok",
         duration_ms=millis(said, "duration_ms"),
         ttft_ms=millis(said, "ttft_ms"),
+        retry_attempt=retry_attempt(said, first=1),
         stop_reason=word(said, "stop_reason"),
         **_described(said),
         **origins.of(span.resource, said),
@@ -185,7 +187,7 @@ def _call(record: LogRecord, origins: Origins) -> UsageEvent:
     alike = origins.events(_ALIKE, _begun).of(record.resource, said)
     at, duration_ms = moment(record.time_ns), millis(said, "duration_ms")
     request_id = identifier(said, "request_id")
-    return replace(
+    call = replace(
         alike,
         call_id=_issued_id(request_id, alike.session_id),
         occurred_at=at - timedelta(0, 0, 1000 * duration_ms),
@@ -194,6 +196,9 @@ def _call(record: LogRecord, origins: Origins) -> UsageEvent:
         duration_ms=duration_ms,
         ttft_ms=millis(said, "ttft_ms"),
     )
+    if "attempt" in said:  # few events have it
+        call.retry_attempt = retry_attempt(said, first=1)
+    return call
 
 
 def _begun(said: Attributes, origin: Origin) -> UsageEvent:

@@ -16,7 +16,16 @@ from tokentide_common.identity import derived_call_id
 from tokentide_common.providers import provider_of
 from tokentide_ingest.otlp.facts import Place, Told, decider, decision_fact, prompt_facts, result_fact, stamp
 from tokentide_ingest.otlp.origin import Origins
-from tokentide_ingest.otlp.reading import count, identifier, millis, moment, status_code, text, word
+from tokentide_ingest.otlp.reading import (
+    count,
+    identifier,
+    millis,
+    moment,
+    retry_attempt,
+    status_code,
+    text,
+    word,
+)
 from tokentide_ingest.otlp.telemetry import LogRecord
 
 CLIENT: Final = "codex"
@@ -60,6 +69,7 @@ def api_request(record: LogRecord, origins: Origins) -> Told:
         "http_status": status,
         "error_type": f"http_{status}",
         "duration_ms": millis(said, "duration_ms"),
+        "retry_attempt": retry_attempt(said, first=0),
     }
     return [_call(record, origins, f"api_request {text(said, 'attempt')}", failure)]
 

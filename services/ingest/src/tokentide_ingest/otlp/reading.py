@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tokentide_common.errors import InvalidEvent
-from tokentide_common.events import MAX_COUNT
+from tokentide_common.events import MAX_COUNT, MAX_RETRIES
 from tokentide_ingest.otlp.telemetry import Attributes, Scalar
 
 MAX_TEXT: Final = 256
@@ -90,6 +90,12 @@ def millis(attributes: Attributes, key: str) -> int:
     if type(value) is not int:
         value = round(_number(value) or 0)
     return value if 0 <= value <= _DAY_MS else 0
+
+
+def retry_attempt(attributes: Attributes, *, first: int) -> int:
+    """Return how often it was tried before, by an `attempt` that counts from `first`; 0 if that is unsaid."""
+    number = _whole(attributes["attempt"]) if "attempt" in attributes else None
+    return number - first if number is not None and 0 <= number - first <= MAX_RETRIES else 0
 
 
 def status_code(attributes: Attributes, *keys: str) -> int:

@@ -92,7 +92,6 @@ _WANTED: Final[Wanted] = {
     b"error": {b"type": None},
 }
 
-_MAX_SEARCHES: Final = 2**20
 _COUNTED: Final = (*_Tokens.__struct_fields__, "iterations")
 _BUCKETS: Final = (
     *("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens"),
@@ -179,7 +178,7 @@ class AnthropicAnswer:
         if usage.server_tool_use is not None and (
             searches := count(usage.server_tool_use.web_search_requests)
         ):
-            observed.web_search_requests = min(searches, _MAX_SEARCHES)
+            observed.web_search_requests = searches
         self._tokens()
 
     def _tokens(self) -> None:

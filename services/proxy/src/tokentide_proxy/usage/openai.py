@@ -1,7 +1,8 @@
 """Usage in answers of the OpenAI APIs: chat completions, responses, embeddings, and legacy completions.
 
 Their input includes what was cached and their output includes reasoning; here the buckets are disjoint. A
-chat stream tells usage in an extra chunk, and only if it was asked to; the Responses API in its last event.
+chat stream tells usage in an extra chunk, and only if it was asked to; the Responses API in its last event,
+there with the searches that are billed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ class _Usage(msgspec.Struct, gc=False):
     output_tokens_details: _OutputDetails | None = None
 
 
+class _WebSearch(msgspec.Struct, gc=False):
+    num_requests: int | None = None
+
+
+class _ToolUsage(msgspec.Struct, gc=False):
+    web_search: _WebSearch | None = None
+
+
 class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
@@ -57,6 +66,7 @@ class _Answer(msgspec.Struct, gc=False):
     model: str | None = None
     service_tier: str | None = None
     usage: _Usage | None = None
+    tool_usage: _ToolUsage | None = None
     choices: list[_Choice] | None = None
     status: str | int | None = None
     incomplete_details: _Incomplete | None = None
@@ -77,6 +87,7 @@ _LAST_EVENTS: Final = ("response.completed", "response.incomplete", "response.fa
 _PENDING: Final = ("queued", "in_progress")
 _ANSWER: Final[Wanted] = {
     **dict.fromkeys((b"id", b"model", b"service_tier", b"usage", b"status", b"incomplete_details")),
+    b"tool_usage": {b"web_search": None},
     b"choices": {b"finish_reason": None},
     b"error": {b"type": None, b"code": None},
 }
@@ -142,6 +153,9 @@ class OpenAIAnswer:
             self._error(said.error)
         if said.usage is not None:
             self._usage(said.usage)
+        if said.tool_usage is not None and said.tool_usage.web_search is not None:
+            # Those that are billed: the output also has calls that only open a page.
+            observed.web_search_requests = count(said.tool_usage.web_search.num_requests)
 
     def _error(self, error: _Error) -> None:
         code = error.code if isinstance(error.code, str) else ""

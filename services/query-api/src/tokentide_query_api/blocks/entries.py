@@ -11,7 +11,8 @@ import msgspec
 from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.windows import Entry
-from tokentide_query_api.dimensions import DIMENSIONS, MINUTE_MS
+from tokentide_query_api.dimensions import ACCOUNT, DIMENSIONS, MINUTE_MS
+from tokentide_query_api.resolution import parts
 from tokentide_query_api.row_bounds import MOST_READ, few_rows
 from tokentide_query_api.scope import AnyOf, Filter, Scope
 from tokentide_query_api.statement import Statement, over
@@ -27,6 +28,8 @@ _SUMS: Final = {
 _WHO: Final = ("account_id", "user_id", "key_id", "machine_id", "model")
 _USER: Final = DIMENSIONS["user_id"]
 _KEY: Final = DIMENSIONS["key_id"]
+_OWNERS: Final = (ACCOUNT, _USER, _KEY)
+_OWNER: Final = tuple(dimension.column for dimension in _OWNERS)
 
 
 class Account(msgspec.Struct):
@@ -53,26 +56,51 @@ class Accounts(msgspec.Struct, frozen=True):
 
 async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Accounts, list[str], Scope]:
     """Return which calls are whose, the accounts that called last, and a scope that has all their calls."""
-    statement = Statement(scope)
-    who = ("account_id", "user_id", "key_id")
-    names = ", ".join(f"x.{name} AS {name}" for name in who)
-    sql = statement.ledger(f"{names}, max(x.occurred_at) AS last") + f" GROUP BY {', '.join(who)}"
-    found = await few_rows(ask, statement, f"{sql} HAVING sum(toInt64(x.sign)) > 0", MOST_READ)
+    days = await _last_days(ask, scope)
     told: dict[str, set[str]] = defaultdict(set)
-    for row in found:
-        if row["account_id"] and row["user_id"]:
-            told[row["user_id"]].add(row["account_id"])
+    for row in days:
+        if row["d0"] and row["d1"]:
+            told[row["d1"]].add(row["d0"])
     accounts = Accounts({user: next(iter(own)) for user, own in told.items() if len(own) == 1})
+    found = [{name: row[f"d{i}"] for i, name in enumerate(_OWNER)} for row in days]
+    last_day: dict[str, int] = {}
+    for row, day in zip(found, days, strict=True):
+        name = accounts.account_of(row)
+        last_day[name] = max(last_day.get(name, 0), day["last_day"])
+    # By the day first: only where the last days of so many accounts lie is looked at the moments themselves.
+    since_s = min(sorted(last_day.values(), reverse=True)[:most], default=0)
     last: dict[str, str] = {}
-    for row in found:
+    for row in await _last_moments(ask, scope, since_s) if found else ():
         name = accounts.account_of(row)
         last[name] = max(last.get(name, ""), row["last"])
     chosen = sorted(sorted(last), key=last.__getitem__, reverse=True)[:most]
     theirs = [row for row in found if accounts.account_of(row) in set(chosen)]
     users = sorted({row["user_id"] for row in theirs} - {""})
     keys = sorted({row["key_id"] for row in theirs if not row["user_id"]})
-    either = AnyOf((Filter(_USER, tuple(users)), Filter(_KEY, tuple(keys))))
-    return accounts, chosen, scope.narrowed(either)
+    either = (Filter(_USER, tuple(users)), Filter(_KEY, tuple(keys)))
+    # Without the one that has no values, so that its column is not read.
+    return accounts, chosen, scope.narrowed(AnyOf(tuple(each for each in either if each.values)))
+
+
+async def _last_days(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
+    """Return the last UTC day with a live call, in seconds, of each account, user and key."""
+    statement = Statement(scope)
+    from_parts = parts((scope.start_ms, scope.end_ms), (*_OWNERS, *scope.dimensions))
+    days = statement.sums(from_parts, _OWNERS, day=True)
+    sql = over(days, "d0, d1, d2, max(day) AS last_day", "GROUP BY d0, d1, d2")
+    return await few_rows(ask, statement, sql, MOST_READ)
+
+
+async def _last_moments(ask: Asking, scope: Scope, since_s: int) -> list[dict[str, Any]]:
+    """Return when each account, user and key made its last live call, of those who made any since then."""
+    statement = Statement(scope)
+    ranges = ((max(scope.start_ms, since_s * 1000), scope.end_ms),)
+    names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
+    live = statement.ledger(f"{names}, x.occurred_at AS at", ranges)
+    keys = ", ".join(_OWNER)
+    # By moment first: what an upgrade took back must not set the time of what stands.
+    moments = f"{live} GROUP BY {keys}, at HAVING sum(toInt64(x.sign)) > 0"
+    return await ask.rows(statement, over(moments, f"{keys}, max(at) AS last", f"GROUP BY {keys}"))
 
 
 async def calls_by_account(

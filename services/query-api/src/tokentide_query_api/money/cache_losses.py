@@ -14,25 +14,25 @@ from tokentide_query_api.measures import cache_hit_ratio, usd
 from tokentide_query_api.money.prefixes import Loss, losses
 from tokentide_query_api.periods import Period
 from tokentide_query_api.record import live_rows
-from tokentide_query_api.reports.grouped import narrowed, sums_by
+from tokentide_query_api.reports.grouped import narrowed
 from tokentide_query_api.reports.report import TOP, Report, Row
 from tokentide_query_api.reports.typed_costs import round_half_even
+from tokentide_query_api.resolution import parts
 from tokentide_query_api.scope import Scope
-from tokentide_query_api.statement import Statement
+from tokentide_query_api.statement import Statement, over
 
 MOST_SESSIONS: Final = 200
 MOST_CALLS: Final = 50_000
 _SESSION: Final = DIMENSIONS["session_id"]
 _INPUT: Final = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+_SENT: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens", "input_tokens")
 _TEXTS: Final = ("session_id", "agent", "provider", "model", "service_tier", "speed", "inference_geo")
 
 
 async def _cache_losses(ask: Asking, period: Period) -> Sequence[Row]:
     """Look at the sessions that wrote most into caches: who loses a cache has to write it again."""
     scope = ask.scope(period.start_ms, period.end_ms)
-    found = [row for row in await sums_by(ask, scope, (_SESSION,)) if row["d0"] and _sent(row)]
-    found.sort(key=lambda row: (-_sent(row), row["d0"]))
-    sums = {row["d0"]: row for row in found[:MOST_SESSIONS]}
+    sums = {row["d0"]: row for row in await _who_sent_most(ask, scope)}
     if not sums:
         return []
     by_session: dict[str, list[Loss]] = defaultdict(list)
@@ -43,8 +43,12 @@ async def _cache_losses(ask: Asking, period: Period) -> Sequence[Row]:
     return [row for row, _ in judged[: ask.arguments.number(TOP)]]
 
 
-def _sent(row: Mapping[str, int]) -> int:
-    return row["cache_write_5m_tokens"] + row["cache_write_1h_tokens"] + row["input_tokens"]
+async def _who_sent_most(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
+    statement = Statement(scope)
+    from_parts = parts((scope.start_ms, scope.end_ms), (_SESSION, *scope.dimensions))
+    select = ", ".join(["d0", "calls", *_INPUT, f"{' + '.join(_SENT)} AS sent"])
+    most = f"WHERE d0 != '' AND sent > 0 ORDER BY sent DESC, d0 LIMIT {MOST_SESSIONS}"
+    return await ask.rows(statement, over(statement.sums(from_parts, (_SESSION,)), select, most))
 
 
 async def _calls(ask: Asking, scope: Scope) -> list[Mapping[str, Any]]:

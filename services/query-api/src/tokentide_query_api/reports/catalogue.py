@@ -13,12 +13,21 @@ from tokentide_query_api.formats import Answer, Kind, columns
 from tokentide_query_api.money import anomalies, cache, cache_losses, efficiency, pace, plan_savings, unpriced
 from tokentide_query_api.openapi import array, fields
 from tokentide_query_api.parameters import Parameter
-from tokentide_query_api.reports import groups, pattern, people, rates, session_report, token_types
+from tokentide_query_api.reports import (
+    attribution,
+    groups,
+    pattern,
+    people,
+    rates,
+    session_report,
+    token_types,
+)
 from tokentide_query_api.reports.report import Report
 
 REPORTS: Final[tuple[Report, ...]] = (
     *people.REPORTS,
     *token_types.REPORTS,
+    *attribution.REPORTS,
     *pattern.REPORTS,
     *groups.REPORTS,
     *rates.REPORTS,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import SUMS, Dimension
+from tokentide_query_api.dimensions import Dimension
 from tokentide_query_api.resolution import parts
 from tokentide_query_api.scope import Filter, Scope
 from tokentide_query_api.statement import Statement, over
@@ -51,21 +52,22 @@ async def sums_with_members(
     ask: Asking, scope: Scope, by: Sequence[Dimension], member: Dimension
 ) -> list[dict[str, Any]]:
     """Return a row of sums for each group and, as `members`, how many known values of `member` it has."""
-    statement = Statement(scope)
-    from_parts = parts((scope.start_ms, scope.end_ms), (*by, member, *scope.dimensions))
-    keys = [f"d{i}" for i in range(len(by))]
-    sums = [f"sum(z.{name}) AS {name}" for name in SUMS]
-    select = ", ".join([*keys, *sums, f"countIf(z.d{len(by)} != '') AS members"])
-    group = f"GROUP BY {', '.join(keys)}" if keys else ""
-    return await ask.rows(statement, over(statement.sums(from_parts, (*by, member)), select, f"AS z {group}"))
+    # Apart from each other: the sums come from a table that does not know members, with far fewer rows.
+    found, members = await asyncio.gather(sums_by(ask, scope, by), members_by(ask, scope, by, member))
+    return [{**row, "members": members.get(key_values(row, len(by)), 0)} for row in found]
 
 
 async def members_by(
     ask: Asking, scope: Scope, by: Sequence[Dimension], member: Dimension
 ) -> Mapping[Key, int]:
     """Return how many known values of `member` have a live call in each group."""
-    found = await sums_with_members(ask, scope, by, member)
-    return {key_values(row, len(by)): row["members"] for row in found}
+    statement = Statement(scope)
+    from_parts = parts((scope.start_ms, scope.end_ms), (*by, member, *scope.dimensions))
+    keys = [f"d{i}" for i in range(len(by))]
+    select = ", ".join([*keys, f"countIf(z.d{len(by)} != '') AS members"])
+    group = f"GROUP BY {', '.join(keys)}" if keys else ""
+    sql = over(statement.sums(from_parts, (*by, member)), select, f"AS z {group}")
+    return {key_values(row, len(by)): row["members"] for row in await ask.rows(statement, sql)}
 
 
 async def buckets_by(ask: Asking, scope: Scope, by: Dimension, starts_s: Sequence[int]) -> Mapping[str, int]:

@@ -12,15 +12,18 @@ from tokentide_common.errors import InvalidRequest
 from tokentide_query_api import parameters as p
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.buckets import bucket_starts
-from tokentide_query_api.dimensions import DIMENSIONS, METRICS
+from tokentide_query_api.dimensions import DIMENSIONS, METRICS, TOKEN_SUMS
 from tokentide_query_api.formats import MEASURES, Column, Kind, columns
-from tokentide_query_api.measures import measures, metric_value, ratio, total_tokens, usd
+from tokentide_query_api.measures import added, measures, metric_value, ratio, usd
 from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.periods import Period, midnight, month_start
 from tokentide_query_api.reports.grouped import buckets_by, members_by, narrowed, sums_by
 from tokentide_query_api.reports.report import TOP, Report, Row
-from tokentide_query_api.row_bounds import MAX_ROWS, few
-from tokentide_query_api.scope import Scope
+from tokentide_query_api.reports.written_rows import measures_sql, written_rows
+from tokentide_query_api.resolution import parts
+from tokentide_query_api.row_bounds import MAX_ROWS
+from tokentide_query_api.scope import Filter, Scope
+from tokentide_query_api.statement import Statement, joined, over
 
 _USER: Final = DIMENSIONS["user_id"]
 _EMAIL: Final = DIMENSIONS["user_email"]
@@ -32,10 +35,11 @@ _WHO: Final = columns(Kind.TEXT, "user_id", "user_email")
 async def _top_users(ask: Asking, period: Period) -> Sequence[Row]:
     scope = ask.scope(period.start_ms, period.end_ms)
     column = METRICS[ask.arguments.text(p.METRIC)]
-    found = await sums_by(ask, scope, (_USER,))
-    known = [row for row in found if row["d0"]]  # nobody is no user, but has a share
-    known.sort(key=lambda row: (-metric_value(row, column), row["d0"]))
-    top = known[: ask.arguments.number(TOP)]
+    known = scope.narrowed(Filter(_USER, ("",), exclude=True))  # nobody is no user, but has a share
+    best = f"ORDER BY {summed(column)} DESC, d0 LIMIT {ask.arguments.number(TOP)}"
+    top, all_of_them = await asyncio.gather(
+        sums_by(ask, known, (_USER,), order=best), sums_by(ask, scope, ())
+    )
     if not top:
         return []
     few = narrowed(scope, _USER, [row["d0"] for row in top])
@@ -43,7 +47,7 @@ async def _top_users(ask: Asking, period: Period) -> Sequence[Row]:
     emails, sessions, active = await asyncio.gather(
         emails_of(ask, few), members_by(ask, few, (_USER,), _SESSION), buckets_by(ask, few, _USER, days)
     )
-    whole = sum(metric_value(row, column) for row in found)
+    whole = metric_value(added(all_of_them), column)
     return [
         {
             "rank": rank,
@@ -59,13 +63,23 @@ async def _top_users(ask: Asking, period: Period) -> Sequence[Row]:
     ]
 
 
+def summed(column: str) -> str:
+    """Return a metric of the groups of a statement, as an expression of their sums."""
+    return " + ".join(TOKEN_SUMS) if column == "total_tokens" else column
+
+
 async def emails_of(ask: Asking, scope: Scope) -> Mapping[str, str]:
     """Return the address under which most of each user's calls were made."""
-    best: dict[str, tuple[int, str]] = {}
-    for row in await sums_by(ask, scope, (_USER, _EMAIL)):
-        if row["d1"]:
-            best[row["d0"]] = max(best.get(row["d0"], (0, "")), (row["calls"], row["d1"]))
-    return {user: email for user, (_, email) in best.items()}
+    statement = Statement(scope)
+    return {row["d0"]: row["email"] for row in await ask.rows(statement, _emails(statement))}
+
+
+def _emails(statement: Statement) -> str:
+    """Return a SELECT of users and the address under which most of their calls were made."""
+    scope = statement.scope
+    from_parts = parts((scope.start_ms, scope.end_ms), (_USER, _EMAIL, *scope.dimensions))
+    sums = statement.sums(from_parts, (_USER, _EMAIL))
+    return over(sums, "d0, argMax(d1, (calls, d1)) AS email", "WHERE d1 != '' GROUP BY d0")
 
 
 async def _monthly(ask: Asking, period: Period, *, by_model: bool) -> Sequence[Row]:
@@ -74,23 +88,16 @@ async def _monthly(ask: Asking, period: Period, *, by_model: bool) -> Sequence[R
     seconds = [int(start.timestamp()) for start in starts]
     edges = [scope.start_ms, *(1000 * s for s in seconds[1:]), scope.end_ms]
     by = (_USER, _MODEL) if by_model else (_USER,)
-    asked = sums_by(ask, scope, by, edges_ms=edges, edges_s=seconds, order=f"LIMIT {MAX_ROWS + 1}")
-    found = few(await asked, MAX_ROWS)
-    emails = await emails_of(ask, scope)
-    names = {
-        s: start.astimezone(period.zone).strftime("%Y-%m") for s, start in zip(seconds, starts, strict=True)
-    }
-    found.sort(key=lambda row: (row["t"], -row["cost_nano"], *(row[f"d{i}"] for i in range(len(by)))))
-    return [
-        {
-            "month": names[row["t"]],
-            "user_id": row["d0"],
-            "user_email": emails.get(row["d0"], ""),
-            **({"model": row["d1"]} if by_model else {}),
-            **measures(row),
-        }
-        for row in found
-    ]
+    statement = Statement(scope)
+    several = len(starts) > 1  # one month needs no looking up, row by row
+    sums = statement.sums(parts(edges, (*by, *scope.dimensions)), by, edges_s=seconds if several else ())
+    names = statement.texts([start.astimezone(period.zone).strftime("%Y-%m") for start in starts])
+    which = f"indexOf({statement.bind(seconds, 'Array(UInt32)')}, z.t)" if several else "1"
+    month = f"{names}[{which}] AS month"
+    model = ", z.d1 AS model" if by_model else ""
+    select = f"{month}, z.d0 AS user_id, w.email AS user_email{model}, {measures_sql()}"
+    order = f"ORDER BY {'z.t, ' if several else ''}z.cost_nano DESC, z.d0{', z.d1' if by_model else ''}"
+    return await written_rows(ask, statement, joined(sums, _emails(statement), select, order), MAX_ROWS)
 
 
 async def _monthly_per_user(ask: Asking, period: Period) -> Sequence[Row]:
@@ -106,6 +113,11 @@ _QUOTAS: Final = tuple(
     for span in ("day", "week", "month")
     for unit, words in (("tokens", "tokens"), ("usd", "US dollars"))
 )
+_UNITS: Final = ("tokens", "usd")
+_NANO_IN: Final = {"tokens": 1, "usd": 10**9}
+"""How the store counts what a bound is of."""
+_SHARES: Final = 10**6
+"""A share is told to a millionth."""
 _ALERT: Final = Decimal("0.9")
 
 
@@ -121,21 +133,44 @@ async def _quota(ask: Asking, period: Period) -> Sequence[Row]:
         "month": midnight(month_start(today), period.zone),
     }
     end_ms = int(last.astimezone(UTC).timestamp() * 1000) + 1
-    scopes = [ask.scope(int(start.timestamp() * 1000), end_ms) for start in starts.values()]
-    used = await asyncio.gather(*(sums_by(ask, scope, (_USER,)) for scope in scopes))
+    judged = {span: start for span, start in starts.items() if any(bounds[f"{span}_{u}"] for u in _UNITS)}
+    scopes = [ask.scope(int(start.timestamp() * 1000), end_ms) for start in judged.values()]
+    used = await asyncio.gather(*(_used(ask, scope) for scope in scopes))
+    most = ask.arguments.number(TOP)
     rows: list[Row] = []
-    for (span, start), found in zip(starts.items(), used, strict=True):
+    for (span, start), found in zip(judged.items(), used, strict=True):
         since = start.astimezone(period.zone).isoformat()
-        for unit in ("tokens", "usd"):
+        for unit in _UNITS:
             bound = bounds[f"{span}_{unit}"]
             if bound is not None:
-                rows += [_judged(row, span, unit, bound, since) for row in found if row["d0"]]
+                rows += [
+                    _judged(one, span, unit, bound, since) for one in _foremost(found, unit, bound, most)
+                ]
     rows.sort(key=lambda row: (-row["utilization"], row["user_id"], row["window"], row["unit"]))
-    return rows[: ask.arguments.number(TOP)]
+    return rows[:most]
+
+
+async def _used(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
+    """Return what each user used: `d0`, `tokens` and `usd`, which is in nano-dollars."""
+    statement = Statement(scope)
+    sums = statement.sums(parts((scope.start_ms, scope.end_ms), (_USER, *scope.dimensions)), (_USER,))
+    select = f"d0, {summed('total_tokens')} AS tokens, cost_nano AS usd"
+    return await ask.rows(statement, over(sums, select, "WHERE d0 != ''"))
+
+
+def _foremost(
+    found: Sequence[Mapping[str, Any]], unit: str, bound: Decimal, most: int
+) -> list[Mapping[str, Any]]:
+    """Return those who can be among the first so many: who used most, and whose share rounds to the same."""
+    ranked = sorted((row[unit] for row in found), reverse=True)
+    if len(ranked) <= most:
+        return list(found)
+    rounding = int(bound * _NANO_IN[unit] / _SHARES) + 1
+    return [row for row in found if row[unit] >= ranked[most - 1] - rounding]
 
 
 def _judged(row: Mapping[str, Any], span: str, unit: str, bound: Decimal, since: str) -> Row:
-    used = Decimal(total_tokens(row)) if unit == "tokens" else Decimal(usd(row["cost_nano"]))
+    used = Decimal(row["tokens"]) if unit == "tokens" else Decimal(usd(row["usd"]))
     return {
         "user_id": row["d0"],
         "window": span,

@@ -7,14 +7,22 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, MINUTES, TOKEN_SUMS, Dimension
+from tokentide_query_api.dimensions import (
+    DIMENSIONS,
+    LEDGER,
+    MINUTE_MS,
+    MINUTES,
+    MODEL_MINUTES,
+    TOKEN_SUMS,
+    Dimension,
+)
 from tokentide_query_api.formats import Column, Kind, columns
 from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.periods import Period
 from tokentide_query_api.reports.report import TOP, Report, Row
 from tokentide_query_api.resolution import parts
 from tokentide_query_api.scope import Scope
-from tokentide_query_api.statement import Statement, over
+from tokentide_query_api.statement import Statement, measure, over
 
 _USER: Final = DIMENSIONS["user_id"]
 _MODEL: Final = DIMENSIONS["model"]
@@ -25,6 +33,7 @@ _BY: Final = Parameter(
 _DIMENSIONS: Final[Mapping[str, tuple[Dimension, ...]]] = {
     "user_model": (_USER, _MODEL), "user": (_USER,), "model": (_MODEL,), "all": (),
 }  # fmt: skip
+_TABLES: Final = (MODEL_MINUTES, MINUTES, LEDGER)
 Allowed = Mapping[tuple[str, str], int]
 """How much is allowed in a minute, by kind and model; of model "" where none is named."""
 Risk = Literal["low", "medium", "high", "critical", "unknown"]
@@ -32,10 +41,37 @@ Risk = Literal["low", "medium", "high", "critical", "unknown"]
 
 def _per_minute(statement: Statement, scope: Scope, by: Sequence[Dimension]) -> str:
     """Return a SELECT of requests and tokens of each group in each minute that has a call."""
-    from_parts = parts((scope.start_ms, scope.end_ms), (*by, *scope.dimensions), tables=(MINUTES, LEDGER))
+    from_parts = parts((scope.start_ms, scope.end_ms), (*by, *scope.dimensions), tables=_TABLES)
     keys = ", ".join(f"z.d{i} AS d{i}" for i in range(len(by)))
     sums = statement.sums(from_parts, by, minute=True)
     return over(sums, f"{keys}{', ' if keys else ''}z.t AS t, z.calls AS calls, {_TOKENS} AS tokens", "AS z")
+
+
+def _minutes_of(statement: Statement, by: Sequence[Dimension]) -> str:
+    """Return a SELECT of each group with the requests, `c`, and tokens, `k`, of its minutes that have a call.
+
+    A group's minutes are put together as lists. Users have as many minutes as calls: to tell all of them
+    apart takes four times as long. Only where a minute is in a list twice is it added up.
+    """
+    scope = statement.scope
+    keys = [f"d{i}" for i in range(len(by))]
+    rows = []
+    for part in parts((scope.start_ms, scope.end_ms), (*by, *scope.dimensions), tables=_TABLES):
+        named = [f"{statement.column(d)} AS {key}" for d, key in zip(by, keys, strict=True)]
+        tokens = " + ".join(f"x.{name}" for name in TOKEN_SUMS)
+        if part.table is LEDGER:
+            tokens = f"x.sign * ({tokens})"
+            minute = f"toUInt32(intDiv(toUnixTimestamp64Milli(x.occurred_at), {MINUTE_MS}) * 60)"
+        else:
+            minute = "toUnixTimestamp(x.bucket)"
+        named += [f"{minute} AS t", measure(part.table, "calls"), f"{tokens} AS tokens"]
+        rows.append(statement.of(part, ", ".join(named)))
+    lists = "groupArray(y.t) AS t, groupArray(y.calls) AS c, groupArray(y.tokens) AS k"
+    group = f"AS y GROUP BY {', '.join(keys)}" if keys else "AS y"
+    listed = over(" UNION ALL ".join(rows), ", ".join([*keys, lists]), group)
+    once = "if(length(arrayDistinct(t)) = length(t), (t, c, k), arrayReduce('sumMap', [t], [c], [k])) AS told"
+    live = "arrayFilter(n -> n > 0, told.2) AS calls, arrayFilter((n, c) -> c > 0, told.3, told.2) AS tokens"
+    return over(over(listed, ", ".join([*keys, once]), ""), ", ".join([*keys, live]), "")
 
 
 async def _rates(ask: Asking, period: Period) -> Sequence[Row]:
@@ -43,23 +79,23 @@ async def _rates(ask: Asking, period: Period) -> Sequence[Row]:
     by = _DIMENSIONS[ask.arguments.text(_BY)]
     statement = Statement(scope)
     keys = [f"d{i}" for i in range(len(by))]
+    order = ", ".join(["arrayMax(tokens) DESC", *keys])
+    limit = ask.arguments.number(TOP)
+    busiest = over(
+        _minutes_of(statement, by),
+        ", ".join([*keys, "calls", "tokens"]),
+        f"WHERE notEmpty(calls) ORDER BY {order} LIMIT {limit}",
+    )
     facts = [
-        "count() AS minutes",
+        "length(calls) AS minutes",
         *(
-            f"sum({what}) AS {what}_sum, max({what}) AS {what}_peak,"
+            f"arraySum({what}) AS {what}_sum, arrayMax({what}) AS {what}_peak,"
             # The nearest rank: a value that was there.
-            f" arraySort(groupArray({what}))[toUInt64(ceil(0.95 * count()))] AS {what}_p95"
+            f" arraySort({what})[toUInt64(ceil(0.95 * length({what})))] AS {what}_p95"
             for what in ("calls", "tokens")
         ),
     ]
-    group = f"GROUP BY {', '.join(keys)}" if keys else "HAVING minutes > 0"
-    order = ", ".join(["tokens_peak DESC", *keys])
-    limit = ask.arguments.number(TOP)
-    sql = over(
-        _per_minute(statement, scope, by),
-        ", ".join([*keys, *facts]),
-        f"{group} ORDER BY {order} LIMIT {limit}",
-    )
+    sql = over(busiest, ", ".join([*keys, *facts]), f"ORDER BY {order}")
     return [
         {
             **dict.fromkeys(("user_id", "model")),

@@ -12,6 +12,7 @@ from tokentide_query_api.asking import Asking
 from tokentide_query_api.formats import Answer, Column
 from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.periods import Period
+from tokentide_query_api.reports.written_rows import WrittenRows
 
 Row = Mapping[str, Any]
 TOP: Final = Parameter("limit", f"Rows at most, 1 to {p.MAX_LIMIT}.", default=str(p.DEFAULT_LIMIT))
@@ -39,6 +40,6 @@ class Report(msgspec.Struct, frozen=True):
             "from": period.start.astimezone(period.zone).isoformat(),
             "to": period.end.astimezone(period.zone).isoformat(),
             "tz": period.zone.key,
-            "rows": rows,
+            "rows": rows.json if isinstance(rows, WrittenRows) else rows,
         }
         return Answer(body, self.columns, rows)
