@@ -34,7 +34,7 @@ from tokentide_common.database import open_database
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store, rows
 from tokentide_query_api.app import create_app
-from tokentide_query_api.breakdown import _top_and_rest
+from tokentide_query_api.breakdown import top_and_whole
 from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, TABLES, Table
 from tokentide_query_api.resolution import parts as planned
 from tokentide_query_api.scope import Scope, Sight
@@ -81,7 +81,7 @@ async def asked(store: Store, question: Question, end_ms: int, tables: Sequence[
     statement = Statement(Scope(Sight(ORG, own=None, people=True), end_ms - question.days * DAY_MS, end_ms))
     edges = (statement.scope.start_ms, statement.scope.end_ms)
     sums = statement.sums(planned(edges, dimensions, tables=tables), dimensions)
-    sql = _top_and_rest(sums, dimensions, question.column, 50)
+    sql = top_and_whole(sums, dimensions, question.column, 50)
     return await rows(WalledStore(store, [ORG]), sql, statement.params)
 
 

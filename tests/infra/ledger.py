@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from tokentide_common.store import Store, rows
 
 ROLLUPS = (
-    *("usage_15m", "usage_minute", "usage_session", "usage_day"),
+    *("usage_15m", "usage_15m_model", "usage_minute", "usage_session", "usage_day"),
     *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team", "usage_minute_model"),
+    "usage_hour_session",
 )
+# It counts calls and nothing else.
+_OF_CALLS = "usage_hour_session"
 MEASURES = ("input_tokens", "output_tokens", "cost_nano")
 
 
@@ -36,7 +39,12 @@ async def totals(store: Store, rollups: Sequence[str] = ROLLUPS) -> dict[str, tu
     signed = ", ".join(f"sum(sign * {measure})" for measure in MEASURES)
     plain = ", ".join(f"sum({measure})" for measure in MEASURES)
     questions = [f"SELECT 'ledger' AS place, sum(sign), {signed} FROM ledger"]
-    questions += [f"SELECT '{name}' AS place, sum(calls), {plain} FROM {name}" for name in rollups]
+    questions += [
+        f"SELECT '{name}' AS place, sum(calls), {plain} FROM {name}" for name in rollups if name != _OF_CALLS
+    ]
+    if _OF_CALLS in rollups:
+        counted = f"(SELECT sum(calls) FROM {_OF_CALLS})"
+        questions.append(f"SELECT '{_OF_CALLS}' AS place, {counted}, {plain} FROM usage_day")
     found = await rows(store, " UNION ALL ".join(questions))
     return {row.pop("place"): tuple(int(value) for value in row.values()) for row in found}
 

@@ -11,13 +11,17 @@ from tokentide_query_api.dimensions import (
     DAY_MS,
     DAYS,
     DIMENSIONS,
+    HOUR_MS,
     LEDGER,
+    MODEL_QUARTERS,
     QUARTER_MS,
     QUARTERS,
+    SESSION_HOURS,
+    SESSION_KEY,
     SESSIONS,
     dimension,
 )
-from tokentide_query_api.resolution import parts
+from tokentide_query_api.resolution import parts, stretches
 
 days = st.integers(0, 60).map(lambda d: d * DAY_MS)
 quarters = st.integers(0, 60 * 96).map(lambda q: q * QUARTER_MS)
@@ -64,7 +68,34 @@ def test_a_ranking_over_one_dimension_is_read_from_days_of_few_rows():
         (part,) = parts((0, 30 * DAY_MS), [dimension(name)])
         assert part.table.name == table
         (part,) = parts((0, 30 * DAY_MS), [dimension(name)], latency=True)
-        assert part.table is DAYS, "only this one has latencies"
+        assert part.table is (MODEL_QUARTERS if name == "model" else DAYS), "only these have latencies"
+
+
+def test_local_days_and_hours_of_sessions_are_read_from_tables_of_few_rows():
+    two_hours = 7_200_000
+    local_days = [day * DAY_MS - two_hours for day in range(31)]
+    assert [part.table for part in parts(local_days, [dimension("model")])] == [MODEL_QUARTERS]
+    found = {p.table: p.ranges for p in parts((1, DAY_MS + 1), [SESSION_KEY])}
+    assert found == {
+        SESSION_HOURS: ((HOUR_MS, DAY_MS),),
+        LEDGER: ((1, HOUR_MS), (DAY_MS, DAY_MS + 1)),
+    }
+    (part,) = parts((0, DAY_MS), [SESSION_KEY, dimension("model")])
+    assert part.table is SESSIONS, "the hours of sessions know nothing else"
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(1, 20))), st.integers(1, 5))
+def test_stretches_cover_what_they_are_made_of_and_no_more_than_they_must(drawn, most):
+    ranges = [(start, start + length) for start, length in drawn]
+    found = stretches(ranges, most)
+    assert len(found) <= most
+    assert all(a[1] < b[0] for a, b in pairwise(found))
+    inside = {moment for start, end in ranges for moment in range(start, end)}
+    covered = {moment for start, end in found for moment in range(start, end)}
+    assert inside <= covered
+    assert {start for start, _ in found} | {end - 1 for _, end in found} <= inside
+    if len(stretches(ranges, 1000)) <= most:
+        assert covered == inside
 
 
 def test_addresses_expenses_and_what_prices_depend_on_are_read_from_days_too():

@@ -16,7 +16,7 @@ from tokentide_common.events import UsageEvent
 from tokentide_common.key_directory import KeyRecord
 from tokentide_common.metrics import Metrics
 from tokentide_proxy.attribution import attribution_of, request_facts
-from tokentide_proxy.exchange import Headers, Observed, Outcome, Upstream, UsageReader
+from tokentide_proxy.exchange import Headers, Observed, Outcome, Upstream
 from tokentide_proxy.exchanges import USAGE_UNREAD, Exchange
 from tokentide_proxy.headers import first
 from tokentide_proxy.limit_headers import Observer, tells_limits
@@ -99,7 +99,7 @@ class Recorder:
         outcome = exchange.outcome(observed)
         if key is not None and reader is not None and exchange.counts(observed):
             own_id = f"{self._run}-{next(self._numbers)}"
-            self._tap.offer(_event(exchange, key, reader, outcome, own_id))
+            self._tap.offer(_event(exchange, key, observed, outcome, own_id))
         if key is not None and tells_limits(exchange.answer_headers):
             now = datetime.now(UTC)
             account_id = _account_id(exchange.headers)
@@ -145,7 +145,7 @@ def _account_id(asked: Headers) -> str:
 
 
 def _event(
-    exchange: Exchange, key: KeyRecord, reader: UsageReader, outcome: Outcome, own_id: str
+    exchange: Exchange, key: KeyRecord, observed: Observed, outcome: Outcome, own_id: str
 ) -> UsageEvent:
     request_id = first(exchange.answer_headers, _REQUEST_IDS[exchange.route.upstream.dialect])
     return usage_event(
@@ -154,7 +154,7 @@ def _event(
         attribution=attribution_of(exchange.headers),
         facts=exchange.facts or request_facts(exchange.asked),
         request_id=request_id.decode("latin-1") if len(request_id) <= _MAX_ID_BYTES else "",
-        observed=reader.observed,
+        observed=observed,
         outcome=outcome,
         own_id=own_id,
     )

@@ -15,6 +15,7 @@ import msgspec
 from tokentide_common.errors import InvalidRequest
 
 DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
 QUARTER_MS: Final = 900_000
 MINUTE_MS: Final = 60_000
 
@@ -30,12 +31,16 @@ class Kind(Enum):
 
 
 class Dimension(msgspec.Struct, frozen=True):
-    """A property of a call to filter and group by. `tag` is the key of a user-defined tag."""
+    """A property of a call to filter and group by. `tag` is the key of a user-defined tag.
+
+    `digest`: the column holds digests of the values that a filter names.
+    """
 
     name: str
     column: str
     kind: Kind = Kind.TEXT
     tag: str = ""
+    digest: bool = False
 
     def value(self, text: str) -> str | int | bool:
         """Return the JSON value of what the store said."""
@@ -91,12 +96,17 @@ DIMENSIONS: Final[dict[str, Dimension]] = {
     "is_sidechain": Dimension("is_sidechain", "is_sidechain", Kind.FLAG),
     "unpriced": Dimension("unpriced", "unpriced", Kind.FLAG),
 }
+# A digest of `session_id`: tells sessions apart, in a fraction of the time, where nobody needs their ids.
+SESSION_KEY: Final = Dimension("session_key", "session_key", digest=True)
 
 # The provider's account: told apart by the blocks alone.
 ACCOUNT: Final = Dimension("account_id", "account_id")
 
 LEDGER: Final = Table(
-    "ledger", 1, frozenset(d.column for d in DIMENSIONS.values()) | {"account_id", "tags"}, True
+    "ledger",
+    1,
+    frozenset(d.column for d in DIMENSIONS.values()) | {"account_id", "session_key", "tags"},
+    True,
 )
 QUARTERS: Final = Table(
     "usage_15m",
@@ -156,12 +166,14 @@ TEAM_DAYS: Final = Table(
     ),
     False,
 )
+MODEL_QUARTERS: Final = Table("usage_15m_model", QUARTER_MS, frozenset(["client", "provider", "model"]), True)
+SESSION_HOURS: Final = Table("usage_hour_session", HOUR_MS, frozenset(["session_key"]), False)
 PROMPT_SIZES: Final = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
 """The prompt sizes that `prompt_over` of `usage_day_team` tells apart: it is the greatest that was passed."""
 SESSIONS: Final = Table(
     "usage_session",
     DAY_MS,
-    frozenset(["session_id", "user_id", "machine_id", "project", "client", "model"]),
+    frozenset(["session_id", "session_key", "user_id", "machine_id", "project", "client", "model"]),
     False,
 )
 # Few rows to many: what the first table that can tell covers is not read from the others.
@@ -171,7 +183,9 @@ TABLES: Final = (
     PROJECT_DAYS,
     USER_DAYS,
     MACHINE_DAYS,
+    MODEL_QUARTERS,
     DAYS,
+    SESSION_HOURS,
     SESSIONS,
     QUARTERS,
     LEDGER,

@@ -65,6 +65,26 @@ def merged(ranges: Iterable[Range | None]) -> tuple[Range, ...]:
     return tuple(joined)
 
 
+def stretches(ranges: Iterable[Range], most: int) -> tuple[Range, ...]:
+    """Return ranges that cover these, at most so many: joined where they meet and over the shortest gaps."""
+    apart = _joined(sorted(ranges), 0)
+    if len(apart) > most:
+        gaps = sorted(later[0] - earlier[1] for earlier, later in pairwise(apart))
+        apart = _joined(apart, gaps[len(apart) - most - 1])
+    return tuple(apart)
+
+
+def _joined(ranges: Iterable[Range], gap: int) -> list[Range]:
+    """Join ranges, by their starts, that are no further apart than this."""
+    joined: list[Range] = []
+    for start, end in ranges:
+        if joined and start - joined[-1][1] <= gap:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
 def _aligned(piece: Range, grain_ms: int) -> Range | None:
     """Return the part of a range that whole grains make up."""
     start, end = -(-piece[0] // grain_ms) * grain_ms, piece[1] // grain_ms * grain_ms

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tokentide_query_api.dimensions import LEDGER, SUMS, Dimension, Kind, Table
+from tokentide_query_api.dimensions import HOUR_MS, LEDGER, SESSION_HOURS, SUMS, Dimension, Kind, Table
 from tokentide_query_api.resolution import Part, Range
 from tokentide_query_api.scope import Condition, Filter, Scope
 
@@ -18,6 +18,7 @@ _SECONDS: Final[dict[int, str]] = {
     1: "toUInt32(intDiv(toUnixTimestamp64Milli(x.occurred_at), 1000))",
     60_000: "toUnixTimestamp(x.bucket)",
     900_000: "toUnixTimestamp(x.bucket)",
+    3_600_000: "toUnixTimestamp(x.bucket)",
     86_400_000: "toUInt32(toUInt32(x.day) * 86400)",
 }
 _BUCKET_OF: Final = "toInt16(ceil(log(greatest(x.{ms}, 1)) / log(1.02)))"
@@ -77,12 +78,13 @@ class Statement:
         day: bool = False,
         minute: bool = False,
         latency: bool = False,
+        names: Sequence[str] = SUMS,
     ) -> str:
         """Return a SELECT of the measures from all parts: exact, since the parts are disjoint.
 
         Columns: `d0`, `d1` … for the dimensions; `t`, the start of the bucket in seconds, where `edges_s`
-        has the starts, or with `minute` the start of its minute; `day`, the UTC day in seconds; the measures;
-        and with `latency` the histograms.
+        has the starts, or with `minute` the start of its minute; `day`, the UTC day in seconds; the measures
+        of these names, `calls` among them; and with `latency` the histograms.
         Groups without a live call fall away: an upgrade took every call out of them.
         """
         keys = [f"d{i}" for i in range(len(dimensions))]
@@ -98,12 +100,28 @@ class Statement:
             keys.append("t")
             time = "intDiv(", ", 60) * 60 AS t"
         named = [f"{self.column(d)} AS d{i}" for i, d in enumerate(dimensions)]
-        inner = " UNION ALL ".join(self._rows(part, named, time, latency) for part in parts)
-        totals = [f"sum(y.{name}) AS {name}" for name in SUMS]
+        inner = " UNION ALL ".join(self._rows(part, named, time, latency, names) for part in parts)
+        totals = [f"sum(y.{name}) AS {name}" for name in names]
         if latency:
             totals += [f"sumMap(y.{name}_histogram) AS {name}_histogram" for name in ("duration", "ttft")]
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
         return over(inner, ", ".join(keys + totals), f"AS y{group} HAVING sum(y.calls) > 0")
+
+    def spans(self, parts: Sequence[Part]) -> str:
+        """Return a SELECT of the hours, or days where hours are not known, of live calls by session.
+
+        Columns: `t`, the start in seconds, `length` in seconds, `calls`, and `into_ms`: how far into the hour
+        a single call is; 0: not known.
+        """
+        rows = []
+        for part in parts:
+            length = max(part.table.grain_ms, HOUR_MS) // 1000
+            time = f"intDiv({_SECONDS[part.table.grain_ms]}, {length}) * {length} AS t, {length} AS length"
+            into = "x.into_ms" if part.table is SESSION_HOURS else "toInt64(0)"
+            counted = f"x.session_key AS d0, {measure(part.table, 'calls')}, {into} AS into_ms"
+            rows.append(f"SELECT {time}, {counted} {self._scoped(part)}")
+        sums = "t, length, sum(y.calls) AS calls, sum(y.into_ms) AS into_ms"
+        return over(" UNION ALL ".join(rows), sums, "AS y GROUP BY d0, t, length HAVING sum(y.calls) > 0")
 
     def column(self, dimension: Dimension) -> str:
         """Return the expression of a dimension, as text; a tag's key is a value and bound like one."""
@@ -124,11 +142,18 @@ class Statement:
         )
         return f"arrayFlatten(arrayMap((a, s, n) -> range(a, a + s * n, s), {first}, {step}, {count}))"
 
-    def _rows(self, part: Part, named: Sequence[str], time: tuple[str, str] | None, latency: bool) -> str:
+    def _rows(
+        self,
+        part: Part,
+        named: Sequence[str],
+        time: tuple[str, str] | None,
+        latency: bool,
+        names: Sequence[str],
+    ) -> str:
         columns = [*named]
         if time:
             columns.append(_SECONDS[part.table.grain_ms].join(time))
-        columns += [measure(part.table, name) for name in SUMS]
+        columns += [measure(part.table, name) for name in names]
         if latency:
             columns += [_histogram(part.table, name) for name in ("duration", "ttft")]
         return f"SELECT {', '.join(columns)} {self._scoped(part)}"
@@ -150,10 +175,16 @@ class Statement:
 
     def _within(self, part: Part) -> str:
         column, convert = _TIME[part.table.grain_ms]
+        # Single moments of the ledger as one set: a condition for each takes longer than to read them.
+        moments = [start for start, end in part.ranges if end - start == LEDGER.grain_ms]
         ranges = [
             f"({column} >= {convert(self, start)} AND {column} < {convert(self, end)})"
             for start, end in part.ranges
+            if end - start > LEDGER.grain_ms or start == end
         ]
+        if moments:
+            each = f"arrayJoin({self.bind(moments, 'Array(Int64)')})"
+            ranges.append(f"{column} IN (SELECT fromUnixTimestamp64Milli({each}, 'UTC'))")
         return f"({' OR '.join(ranges)})"
 
     def _condition(self, condition: Condition) -> str:
@@ -162,7 +193,10 @@ class Statement:
         operator = "NOT IN" if condition.exclude else "IN"
         column = self.column(condition.dimension)
         folded = f"lowerUTF8({column})" if condition.fold else column
-        return f"{folded} {operator} {self.texts(condition.values)}"
+        values = self.texts(condition.values)
+        if condition.dimension.digest:
+            values = f"(SELECT sipHash64(arrayJoin({values})))"
+        return f"{folded} {operator} {values}"
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -206,6 +240,7 @@ _TIME: Final = {
     1: ("x.occurred_at", _ledger_time),
     60_000: ("x.bucket", _quarter_time),
     900_000: ("x.bucket", _quarter_time),
+    3_600_000: ("x.bucket", _quarter_time),
     86_400_000: ("x.day", _day_time),
 }
 

@@ -6,19 +6,19 @@ import asyncio
 from typing import Any, Final
 
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import DIMENSIONS
+from tokentide_query_api.dimensions import DIMENSIONS, SESSION_KEY
 from tokentide_query_api.formats import MEASURES, Answer, Kind, columns
 from tokentide_query_api.measures import NO_SUMS, cache_hit_ratio, measures, quantiles
 from tokentide_query_api.resolution import parts
 from tokentide_query_api.scope import Scope
 from tokentide_query_api.statement import Statement, over
 
-# What is counted once however often it called; the empty text is nobody.
+# What is counted once however often it called, and what stands for nobody.
 _DISTINCT: Final = {
-    "users": DIMENSIONS["user_id"],
-    "sessions": DIMENSIONS["session_id"],
-    "machines": DIMENSIONS["machine_id"],
-    "projects": DIMENSIONS["project"],
+    "users": (DIMENSIONS["user_id"], "''"),
+    "sessions": (SESSION_KEY, "0"),
+    "machines": (DIMENSIONS["machine_id"], "''"),
+    "projects": (DIMENSIONS["project"], "''"),
 }
 _LATENCIES: Final = ("duration_ms", "ttft_ms")
 COLUMNS: Final = (
@@ -61,9 +61,9 @@ async def _distinct(ask: Asking, scope: Scope) -> dict[str, int]:
     """Count who has a live call: an upgrade may have taken a user's only call to somebody else."""
     statement = Statement(scope)
     counts = []
-    for name, what in _DISTINCT.items():
+    for name, (what, nobody) in _DISTINCT.items():
         from_parts = parts((scope.start_ms, scope.end_ms), (what, *scope.dimensions))
-        groups = statement.sums(from_parts, (what,))
-        counts.append(over(groups, f"'{name}' AS what, count() AS n", "WHERE d0 != ''"))
+        groups = statement.sums(from_parts, (what,), names=("calls",))
+        counts.append(over(groups, f"'{name}' AS what, count() AS n", f"WHERE d0 != {nobody}"))
     found = {row["what"]: row["n"] for row in await ask.rows(statement, " UNION ALL ".join(counts))}
     return {name: found[name] for name in _DISTINCT}

@@ -113,7 +113,7 @@ def reader_for(dialect: Dialect, path: str, status: int, headers: Headers) -> Us
     The path decides: gateways speak several dialects under one address. Listing models, counting tokens and
     handling batches are no calls. `headers` are the answer's.
     """
-    answer_of = _answer(dialect, path.partition("?")[0].rstrip("/"))
+    answer_of = _answer(dialect, path)
     if answer_of is None or status < 200 or 300 <= status < 400:
         return None
     answer = answer_of()
@@ -131,6 +131,7 @@ def lookup_reader_for(path: str, status: int, headers: Headers) -> UsageReader |
 
 @lru_cache(maxsize=1024)
 def _answer(dialect: Dialect, path: str) -> Callable[[], Answer] | None:
+    path = path.partition("?")[0].rstrip("/")
     if _ANTHROPIC_CALL.search(path) or (dialect == "anthropic" and path == "/messages"):
         return AnthropicAnswer
     if _OPENAI_CALL.search(path):

@@ -126,7 +126,8 @@ class EventSplitter:
 
 def data_of(event: bytes) -> bytes:
     """Return the data of an event: its `data` lines, joined; comments and other fields are none of it."""
-    lines = [line for line in _LINE_END.split(event) if line.startswith(b"data:")]
+    every = _LINE_END.split(event) if b"\r" in event else event.split(b"\n")
+    lines = [line for line in every if line.startswith(b"data:")]
     if len(lines) == 1:
         return lines[0][5:].removeprefix(b" ")
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
