@@ -1,19 +1,22 @@
 """The real parts that tests run against. What a test asks for by name:
 
 Stores (chDB in this process; one engine per process, a database of its own for each test):
-  store            a `Store` with the schema applied        empty_store     the same without the schema
-  store_url        its URL, for a service under test         chdb_directory  the engine's folder
+  store            a `Store` with the schema applied        empty_store      the same without the schema
+  store_url        its URL, for a service under test         empty_store_url  likewise
+  chdb_directory   the engine's folder
 Stores as services of their own (`url`, `database_url(name)`, kill/pause/resume/restart/stop):
-  clickhouse_process         fresh, and `fault(...)`, see infra/clickhouse_process.py
-  shared_clickhouse_process  one for the whole run: heal what you break, use a database of your own
+  clickhouse_process         to be hurt, and `fault(...)`, see infra/clickhouse_process.py: whatever was
+                             done to it is undone, and what it holds is dropped, before the next test
+  shared_clickhouse_process  the same one: do not hurt it
   clickhouse_server          in Docker; skipped, saying so, where Docker does not answer
 Brokers (`url`, `name`, `durable`, kill/pause/resume/restart/stop):
   tansu                  fresh, in milliseconds; forgets everything when killed
-  durable_broker         fresh, about 2.5 s; keeps everything across `kill` and `restart`
-  shared_durable_broker  one for the whole run: do not hurt it, use topics of your own
+  durable_broker         keeps everything across `kill` and `restart`; afterwards it is healed and emptied
+  shared_durable_broker  the same one, since a start takes seconds: do not hurt it, use topics of your own
   proxied_tansu          (broker, FaultProxy): its clients are sent through a proxy that fails on demand
   proxied_kafka          the same with Apache Kafka
-SQL database: `database_url`, an empty one, on SQLite and on PostgreSQL in turn (infra/postgres.py).
+SQL database, on SQLite and on PostgreSQL in turn (infra/postgres.py): `database_url`, which has its tables,
+and `empty_database_url`, which has nothing.
 Waiting: `await until(condition)` of `infra.waiting` polls with a deadline; nothing sleeps for luck.
 
 `TOKENTIDE_TEST_BROKER=redpanda|kafka|tansu` chooses the durable broker (tansu: none).
@@ -21,8 +24,8 @@ Waiting: `await until(condition)` of `infra.waiting` polls with a deadline; noth
 
 from __future__ import annotations
 
+import asyncio
 import signal
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -32,10 +35,12 @@ from hypothesis import HealthCheck, settings
 from infra.backends import described, durable_broker_name, start_durable_broker
 from infra.brokers import Broker, Tansu
 from infra.containers import ClickHouseServer, docker_answers
+from infra.databases import Databases
 from infra.fault_proxy import FaultProxy
 from infra.kafka import Kafka
+from infra.process import listens
 from infra.stores import ClickHouseProcess, StoreService
-from tokentide_common.migrate import migrate
+from infra.topics import forget_topics
 from tokentide_common.store import Store, connect
 
 pytest_plugins = ["infra.postgres"]
@@ -66,33 +71,43 @@ def chdb_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     keeper.close()
 
 
-@pytest.fixture
-def store_url(chdb_directory: Path) -> Iterator[str]:
-    database = f"test_{uuid.uuid4().hex[:12]}"
-    yield f"chdb://{chdb_directory}?database={database}"
-    client = connect(f"chdb://{chdb_directory}", 30)
-    client.command(f"DROP DATABASE IF EXISTS {database}")
-    client.close()
+@pytest.fixture(scope="session")
+def chdb_databases(chdb_directory: Path) -> Iterator[Databases]:
+    databases = Databases(lambda name: f"chdb://{chdb_directory}?database={name}")
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
-async def empty_store(store_url: str) -> AsyncIterator[Store]:
+def store_url(chdb_databases: Databases) -> Iterator[str]:
+    with chdb_databases.migrated() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_store_url(chdb_databases: Databases) -> Iterator[str]:
+    with chdb_databases.new() as url:
+        yield url
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
     opened = Store(store_url)
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-async def store(empty_store: Store) -> Store:
-    await migrate(empty_store)
-    return empty_store
+async def empty_store(empty_store_url: str) -> AsyncIterator[Store]:
+    opened = Store(empty_store_url)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
-def clickhouse_process(tmp_path: Path) -> Iterator[ClickHouseProcess]:
-    service = ClickHouseProcess(tmp_path)
-    yield service
-    service.stop()
+def clickhouse_process(shared_clickhouse_process: ClickHouseProcess) -> Iterator[ClickHouseProcess]:
+    yield shared_clickhouse_process
+    shared_clickhouse_process.heal()
 
 
 @pytest.fixture(scope="session")
@@ -119,11 +134,12 @@ def tansu(tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def durable_broker(tmp_path: Path) -> Iterator[Broker]:
-    _require_durable()
-    broker = start_durable_broker(tmp_path)
-    yield broker
-    broker.stop()
+def durable_broker(shared_durable_broker: Broker) -> Iterator[Broker]:
+    yield shared_durable_broker
+    shared_durable_broker.resume()
+    if not listens(shared_durable_broker.port):
+        shared_durable_broker.restart()
+    asyncio.run(forget_topics(shared_durable_broker))
 
 
 @pytest.fixture(scope="session")

@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tokentide_common.migrate import migrate
+from infra.databases import Databases
+from infra.stores import StoreService
 from tokentide_common.store import Store
 
 STORES = ("chdb", "clickhouse-process", "clickhouse-server")
 
 
+@pytest.fixture(scope="session")
+def process_databases(shared_clickhouse_process: StoreService) -> Iterator[Databases]:
+    databases = Databases(shared_clickhouse_process.database_url)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture(scope="session")
+def server_databases(clickhouse_server: StoreService) -> Iterator[Databases]:
+    databases = Databases(clickhouse_server.database_url)
+    yield databases
+    databases.close()
+
+
 @pytest.fixture(params=STORES)
-def any_store_url(request: pytest.FixtureRequest) -> str:
-    if request.param == "chdb":
-        return str(request.getfixturevalue("store_url"))
-    fixture = {"clickhouse-process": "shared_clickhouse_process", "clickhouse-server": "clickhouse_server"}
-    service = request.getfixturevalue(fixture[request.param])
-    return str(service.database_url(f"test_{uuid.uuid4().hex[:12]}"))
+def any_databases(request: pytest.FixtureRequest) -> Databases:
+    found: Databases = request.getfixturevalue(f"{request.param.rpartition('-')[2]}_databases")
+    return found
 
 
 @pytest.fixture
-async def any_empty_store(any_store_url: str) -> AsyncIterator[Store]:
-    store = Store(any_store_url)
+def any_empty_store_url(any_databases: Databases) -> Iterator[str]:
+    with any_databases.new() as url:
+        yield url
+
+
+@pytest.fixture
+def any_store_url(any_databases: Databases) -> Iterator[str]:
+    with any_databases.migrated() as url:
+        yield url
+
+
+@pytest.fixture
+async def any_empty_store(any_empty_store_url: str) -> AsyncIterator[Store]:
+    store = Store(any_empty_store_url)
     yield store
     await store.close()
 
 
 @pytest.fixture
-async def any_store(any_empty_store: Store) -> Store:
-    await migrate(any_empty_store)
-    return any_empty_store
+async def any_store(any_store_url: str) -> AsyncIterator[Store]:
+    store = Store(any_store_url)
+    yield store
+    await store.close()

@@ -70,16 +70,16 @@ async def test_providers_keys_are_opened(engine: Engine, reader: AccountsReader)
     assert credentials.secret_for(org_id, "anthropic") == "sk-ant-1"
 
 
-async def test_before_there_are_tables_it_waits_and_makes_none(
-    reader: AccountsReader, database_url: str
-) -> None:
+async def test_before_there_are_tables_it_waits_and_makes_none(empty_database_url: str) -> None:
+    reader = AccountsReader(empty_database_url)
     keys = LiveKeys(reader.select)
     for _ in range(2):
         with pytest.raises(Unavailable, match="not set up yet"):
             await keys.refresh()
-    engine = open_database(database_url)
+    engine = open_database(empty_database_url)
     await keys.refresh()
     engine.dispose()
+    reader.close()
 
 
 def test_a_database_that_restarted_costs_no_question(engine: Engine, reader: AccountsReader) -> None:

@@ -19,28 +19,26 @@ from tokentide_common.errors import InvalidRequest, Unavailable
 OPEN = "import sys; from tokentide_common.database import open_database; open_database(sys.argv[1]).dispose()"
 
 
-def test_several_processes_that_open_a_new_database_at_once_all_find_its_tables(database_url):
-    processes = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", OPEN, database_url], stderr=subprocess.PIPE)
-        for _ in range(4)
-    ]
+def test_several_processes_that_open_a_new_database_at_once_all_find_its_tables(empty_database_url):
+    command = [sys.executable, "-W", "error", "-c", OPEN, empty_database_url]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
     complaints = [process.communicate()[1].decode() for process in processes]
     assert complaints == ["", "", "", ""]
     assert [process.returncode for process in processes] == [0, 0, 0, 0]
-    engine = database.open_database(database_url)
+    engine = database.open_database(empty_database_url)
     tables = set(sa.inspect(engine).get_table_names())
     engine.dispose()
     assert {"organizations", "api_keys", "batch_claims", "leases"} <= tables
 
 
-def test_opening_a_database_again_keeps_what_it_holds(database_url):
-    first = database.open_database(database_url)
+def test_opening_a_database_again_keeps_what_it_holds(empty_database_url):
+    first = database.open_database(empty_database_url)
     with database.writing(first) as connection:
         connection.execute(
             sa.insert(organizations).values(org_id="o", name="Acme", created_at=database.utc_now())
         )
     first.dispose()
-    again = database.open_database(database_url)
+    again = database.open_database(empty_database_url)
     with database.reading(again) as connection:
         assert connection.execute(sa.select(organizations.c.time_zone)).scalar_one() == "UTC"
     again.dispose()

@@ -17,6 +17,7 @@ from schemathesis import checks
 from infra.accounts_people import SECRET, People
 from infra.ledger_rows import call, insert_calls
 from infra.query_client import NOW
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import create_organization
 from tokentide_common.database import open_database
 from tokentide_common.last_seen import LastSeen, SeenMachine
@@ -89,7 +90,7 @@ class Served:
 def served(chdb_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     store = Store(f"chdb://{chdb_directory}?database=openapi_document")
     asyncio.run(_filled(store))
-    engine = open_database(f"sqlite:///{tmp_path_factory.mktemp('openapi')}/accounts.db")
+    engine = open_database(migrated_sqlite(tmp_path_factory.mktemp("openapi") / "accounts.db"))
     create_organization(engine, "A", org_id="org_a")
     people = People(engine, now=NOW)
     made = Served(None, people)  # type: ignore[arg-type] -- the people come before the service

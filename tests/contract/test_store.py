@@ -116,8 +116,10 @@ async def test_migrations_apply_once_and_are_recorded(any_empty_store: Store) ->
     assert [row["name"] for row in recorded] == names
 
 
-async def test_services_that_migrate_at_the_same_time_do_not_hurt_each_other(any_store_url: str) -> None:
-    first, second = Store(any_store_url), Store(any_store_url)
+async def test_services_that_migrate_at_the_same_time_do_not_hurt_each_other(
+    any_empty_store_url: str,
+) -> None:
+    first, second = Store(any_empty_store_url), Store(any_empty_store_url)
     try:
         await asyncio.gather(migrate(first), migrate(second))
         await first.insert("ledger", block_of_calls(2), token="t")

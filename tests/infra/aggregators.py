@@ -12,6 +12,7 @@ import psutil
 
 from infra.counting import expected_sums, rollup_sums
 from infra.process import Process, free_port
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_common.broker import Publisher, Record, ensure_topics
 from tokentide_common.events import UsageEvent, encode_event
@@ -21,14 +22,15 @@ from tokentide_common.store import Store
 from tokentide_common.topics import USAGE
 
 GROUP = "tokentide-aggregator"
-SESSION_TIMEOUT_MS = 6000
+# The soonest that a killed one is missed: who waits for its partitions waits so long.
+SESSION_TIMEOUT_MS = 3000
 
 
 class Aggregators:
     """Starts aggregators over one broker, one store and one SQL database."""
 
-    def __init__(self, folder: Path, broker_url: str, store_url: str) -> None:
-        self.broker_url, self.store_url = broker_url, store_url
+    def __init__(self, folder: Path, broker_url: str, store_url: str, *, group: str = GROUP) -> None:
+        self.broker_url, self.store_url, self._group = broker_url, store_url, group
         self._folder = folder
         self._started: list[Process] = []
 
@@ -40,7 +42,8 @@ class Aggregators:
         environment |= {
             "TOKENTIDE_BROKER_URL": self.broker_url,
             "TOKENTIDE_CLICKHOUSE_URL": self.store_url,
-            "TOKENTIDE_DATABASE_URL": f"sqlite:///{self._folder}/accounts.db",
+            "TOKENTIDE_CONSUMER_GROUP": self._group,
+            "TOKENTIDE_DATABASE_URL": migrated_sqlite(self._folder / "accounts.db"),
             "TOKENTIDE_HEALTH_PORT": str(port),
         }
         process = Process(
@@ -76,8 +79,8 @@ def answers(port: int, route: str) -> bool:
 class Traffic:
     """Publishes events and remembers every one that the broker has acknowledged."""
 
-    def __init__(self, broker_url: str) -> None:
-        self._broker_url = broker_url
+    def __init__(self, broker_url: str, *, group: str = GROUP) -> None:
+        self._broker_url, self._group = broker_url, group
         self._publisher = Publisher(broker_url, deadline_s=30)
         self.acknowledged: list[UsageEvent] = []
         self.price = price_of(Prices.load())
@@ -112,15 +115,15 @@ class Traffic:
 
     async def no_lag(self) -> bool:
         """Say whether the group has committed everything on the topic."""
-        return await lag_of_group(self._broker_url) == 0
+        return await lag_of_group(self._broker_url, self._group) == 0
 
 
-async def lag_of_group(broker_url: str) -> int:
+async def lag_of_group(broker_url: str, group: str) -> int:
     """Return how many records of the usage topic the group has not committed."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=broker_url.removeprefix("kafka://"), group_id=GROUP, enable_auto_commit=False
+        bootstrap_servers=broker_url.removeprefix("kafka://"), group_id=group, enable_auto_commit=False
     )
     await consumer.start()
     try:

@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from infra.sqlite import migrated_sqlite
 from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.failpoints import Failpoint
 from tokentide_aggregator.filter import CountedCalls
@@ -61,7 +62,7 @@ class Counter:
 
     def __init__(self, store: Store, folder: Path, topic: str) -> None:
         self._store, self._topic = store, topic
-        self._engine = open_database(f"sqlite:///{folder}/claims.db")
+        self._engine = open_database(migrated_sqlite(folder / "claims.db"))
         self.log: list[Consumed] = []
         self.committed = 0
         self.restart()

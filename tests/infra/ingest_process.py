@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from infra.process import bound_to_us
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.database import open_database
@@ -23,7 +24,7 @@ class IngestProcess:
     """The service as a process of its own, as it runs in production."""
 
     def __init__(self, folder: Path, broker_url: str, **options: str) -> None:
-        database_url = f"sqlite:///{folder}/accounts.db"
+        database_url = migrated_sqlite(folder / "accounts.db")
         engine = open_database(database_url)
         self.secret, _ = issue_key(engine, create_organization(engine, "Test"), "m")
         engine.dispose()

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
 from litestar import Litestar
 
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.broker import bootstrap_servers
@@ -59,7 +60,7 @@ def batch_body(events: Sequence[Any]) -> bytes:
 
 @contextlib.asynccontextmanager
 async def ingest_service(broker_url: str, folder: Path, **options: Any) -> AsyncIterator[Ingest]:
-    database_url = f"sqlite:///{folder}/accounts.db"
+    database_url = migrated_sqlite(folder / "accounts.db")
     engine = open_database(database_url)
     org_id = create_organization(engine, "Test")
     secret, record = issue_key(engine, org_id, "m")

@@ -19,6 +19,8 @@ import pytest
 
 from infra.containers import docker_answers
 from infra.process import bound_to_us, free_port
+from infra.sqlite import migrated_sqlite
+from tokentide_common.database import open_database
 
 _IMAGE = "postgres:17-alpine"
 _START_S = 30
@@ -42,15 +44,36 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/made/on/demand/tokentide.db"
     server = request.getfixturevalue("postgres_server")
+    return f"{server}/{_created(server, 'template1')}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database of each kind that has its tables, and no rows."""
+    if request.param == "sqlite":
+        return migrated_sqlite(tmp_path / "tokentide.db")
+    server = request.getfixturevalue("postgres_server")
+    return f"{server}/{_created(server, request.getfixturevalue('postgres_template'))}"
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """Name of a database that others are copied from, which is cheaper than to migrate each."""
+    name = _created(postgres_server, "template1")
+    open_database(f"{postgres_server}/{name}").dispose()
+    return name
+
+
+def _created(server: str, template: str) -> str:
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{server}/{name}"
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return name
 
 
 @contextlib.contextmanager

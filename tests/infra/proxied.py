@@ -166,7 +166,7 @@ class Proxied:
 
     async def event(self) -> UsageEvent:
         """The one event, which may come a moment after the answer."""
-        await until(lambda: self.events, within_s=5)
+        await until(lambda: self.events)
         assert len(self.events) == 1
         return self.events[0]
 

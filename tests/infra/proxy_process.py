@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infra.process import bound_to_us
 from infra.proxied import RawClient
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.database import open_database
@@ -21,7 +22,7 @@ class ProxyProcess:
     """Anthropic is where the test says; the broker is away unless it says otherwise."""
 
     def __init__(self, folder: Path, upstream_port: int, **options: str) -> None:
-        database_url = f"sqlite:///{folder}/accounts.db"
+        database_url = migrated_sqlite(folder / "accounts.db")
         engine = open_database(database_url)
         self.key, _ = issue_key(engine, create_organization(engine, "Test"), "p")
         engine.dispose()

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from litestar.testing import AsyncTestClient
 
 from infra.accounts_people import SECRET, People, Person
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.accounts_schema import ROLES, organizations
 from tokentide_common.database import open_database, writing
@@ -77,7 +78,7 @@ async def query_api(
 
     `settings` are of `QuerySettings`.
     """
-    engine = open_database(f"sqlite:///{folder / 'accounts.db'}")
+    engine = open_database(migrated_sqlite(folder / "accounts.db"))
     for org in ORGANIZATIONS:
         create_organization(engine, org, time_zone=time_zone, org_id=org)
     keys = {org: issue_key(engine, org, "a")[0] for org in ORGANIZATIONS}

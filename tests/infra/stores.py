@@ -8,7 +8,14 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Protocol
 
+from infra.databases import LENT
 from infra.process import Process, free_port, listens
+from tokentide_common.store import connect
+
+_OF_TESTS = (
+    "SELECT name FROM system.databases WHERE lower(name) NOT IN ('system', 'information_schema', 'default') "
+    f"AND NOT startsWith(name, '{LENT}')"
+)
 
 
 class StoreService(Protocol):
@@ -48,6 +55,17 @@ class ClickHouseProcess:
 
     def database_url(self, database: str) -> str:
         return f"{self.url}/{database}"
+
+    def heal(self) -> None:
+        """Undo what a test has done to it: the next one finds it as if it were new."""
+        self.resume()
+        if not self._process.alive:
+            self._process.start()
+        self.fault()
+        client = connect(self.url, 30)
+        for (name,) in client.query(_OF_TESTS).result_rows:
+            client.command(f"DROP DATABASE `{name}`")
+        client.close()
 
     def fault(self, **fields: Any) -> None:
         """Put a fault in force (see `clickhouse_process`); without arguments, heal."""

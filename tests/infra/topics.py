@@ -6,6 +6,7 @@ import uuid
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from infra.brokers import Broker
@@ -25,6 +26,24 @@ async def new_topic(broker: Broker, *, name: str = "") -> str:
     finally:
         await admin.close()
     return name
+
+
+async def forget_topics(broker: Broker) -> None:
+    """Delete every topic, and what groups have committed of it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers(broker.url))
+
+    async def asked() -> bool:
+        try:
+            await admin.start()
+        except KafkaError:  # a broker that was just restarted
+            return False
+        return True
+
+    await until(asked, what="the broker")
+    try:
+        await admin.delete_topics([name for name in await admin.list_topics() if not name.startswith("__")])
+    finally:
+        await admin.close()
 
 
 async def received(

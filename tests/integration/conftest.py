@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,6 @@ def with_store(store_url: str) -> Any:
         async def opened() -> None:
             store = Store(store_url)
             try:
-                await migrate(store)
                 await work(store)
             finally:
                 await store.close()
@@ -47,11 +47,18 @@ def with_store(store_url: str) -> Any:
 
 
 @pytest.fixture
+def group() -> str:
+    """The group of a test's aggregators: dead members of another test's would be waited for."""
+    return f"aggregators-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
 def aggregators(
-    tmp_path: Path, durable_broker: Broker, clickhouse_process: ClickHouseProcess
+    tmp_path: Path, durable_broker: Broker, clickhouse_process: ClickHouseProcess, group: str
 ) -> Iterator[Aggregators]:
     """Aggregators as processes of their own; `stored` is where they count what `traffic` publishes."""
-    started = Aggregators(tmp_path, durable_broker.url, clickhouse_process.database_url("tokentide"))
+    url = clickhouse_process.database_url("tokentide")
+    started = Aggregators(tmp_path, durable_broker.url, url, group=group)
     yield started
     started.stop()
 
@@ -65,8 +72,10 @@ async def stored(clickhouse_process: ClickHouseProcess) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def traffic(durable_broker: Broker) -> AsyncIterator[Traffic]:
-    sending = Traffic(durable_broker.url)
-    await sending.start()
-    yield sending
-    await sending.stop()
+async def traffic(durable_broker: Broker, group: str) -> AsyncIterator[Traffic]:
+    sending = Traffic(durable_broker.url, group=group)
+    try:
+        await sending.start()
+        yield sending
+    finally:
+        await sending.stop()

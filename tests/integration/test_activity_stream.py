@@ -18,6 +18,7 @@ from infra.aggregators import Aggregators
 from infra.brokers import Broker
 from infra.otlp_bodies import DATA_DIR, captures
 from infra.query_client import query_api
+from infra.sqlite import migrated_sqlite
 from infra.stores import ClickHouseProcess
 from infra.topics import all_records
 from infra.waiting import until
@@ -64,7 +65,7 @@ async def aggregator(tansu: Broker, store: Store, folder: Path, **settings: obje
         session_timeout_ms=tansu.session_ms,
         **settings,
     )
-    engine = open_database(f"sqlite:///{folder}/aggregator.db")
+    engine = open_database(migrated_sqlite(folder / "aggregator.db"))
     async with running(chosen, store=store, engine=engine, metrics=Metrics()) as (consumers, _task):
         await until(consumers.ready, what="partitions")
         yield
@@ -175,9 +176,10 @@ async def test_calls_and_activity_are_counted_side_by_side(tansu, store, tmp_pat
 
 @pytest.fixture
 def aggregators(
-    tmp_path: Path, durable_broker: Broker, clickhouse_process: ClickHouseProcess
+    tmp_path: Path, durable_broker: Broker, clickhouse_process: ClickHouseProcess, group: str
 ) -> Iterator[Aggregators]:
-    started = Aggregators(tmp_path, durable_broker.url, clickhouse_process.database_url("activity"))
+    url = clickhouse_process.database_url("activity")
+    started = Aggregators(tmp_path, durable_broker.url, url, group=group)
     yield started
     started.stop()
 

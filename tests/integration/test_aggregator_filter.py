@@ -5,6 +5,7 @@ from __future__ import annotations
 from infra.aggregators import Traffic
 from infra.counting import rollup_sums
 from infra.observations import NOON
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_aggregator import filter as call_filter
 from tokentide_aggregator.app import running
@@ -21,7 +22,7 @@ async def test_a_full_filter_is_built_anew_even_if_that_takes_longer_than_a_turn
 ):
     monkeypatch.setattr(call_filter, "_LEAST_CALLS", 20)
     url = clickhouse_process.database_url("filter")
-    database = f"sqlite:///{tmp_path}/accounts.db"
+    database = migrated_sqlite(tmp_path / "accounts.db")
     settings = load(
         AggregatorSettings,
         {

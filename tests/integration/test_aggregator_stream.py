@@ -13,6 +13,7 @@ import pytest
 
 from infra.brokers import Broker
 from infra.observations import NOON
+from infra.sqlite import migrated_sqlite
 from infra.topics import all_records
 from infra.waiting import until
 from tokentide_aggregator.app import running
@@ -55,7 +56,7 @@ async def aggregator(
         session_timeout_ms=tansu.session_ms,
         **settings,
     )
-    engine = open_database(f"sqlite:///{folder}/accounts.db")
+    engine = open_database(migrated_sqlite(folder / "accounts.db"))
     async with running(chosen, store=store, engine=engine, metrics=Metrics()) as (consumers, _task):
         await until(consumers.ready, what="partitions")
         yield consumers

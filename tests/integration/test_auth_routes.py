@@ -9,6 +9,7 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from infra.desks import PASSWORD
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.database import open_database
 from tokentide_query_api.app import create_app
@@ -21,7 +22,7 @@ FREE = {"rate_auth_per_minute": 100_000, "rate_write_per_minute": 100_000}
 @pytest.fixture
 async def client(tmp_path) -> AsyncIterator[AsyncTestClient[Any]]:
     """The query API without its store of calls, which nothing here asks; `local_key` is an organisation's."""
-    engine = open_database(f"sqlite:///{tmp_path / 'accounts.db'}")
+    engine = open_database(migrated_sqlite(tmp_path / "accounts.db"))
     create_organization(engine, "local", org_id="org_local")
     local_key, _ = issue_key(engine, "org_local", "a")
     settings = QuerySettings(secret_key="s" * 40, **FREE)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from infra.account_desks import office
 from infra.ledger_rows import call, insert_calls, upgrade
 from infra.query_client import NOW, Caller, query_api
+from infra.sqlite import migrated_sqlite
 from infra.topics import all_records
 from infra.webhooks import webhook
 from tokentide_common.accounts_schema import alert_deliveries, budget_alerts, budget_stops, outbox
@@ -94,7 +95,7 @@ async def test_progress_tells_when_a_budget_runs_out(api, store):
 
 
 async def test_the_watch_tells_once_though_late_data_crosses_back_and_forth(store, tmp_path):
-    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+    async with office(migrated_sqlite(tmp_path / "accounts.db")) as at:
         desk = msgspec.structs.replace(at.desk, clock=lambda: NOW)
         by = at.by("admin")
         channels = [Channel(kind="email", address="boss@acme.example")]
@@ -123,7 +124,7 @@ async def test_the_watch_tells_once_though_late_data_crosses_back_and_forth(stor
 
 
 async def test_the_watch_notes_what_is_stopped_until_the_period_ends_or_the_budget_is_raised(store, tmp_path):
-    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+    async with office(migrated_sqlite(tmp_path / "accounts.db")) as at:
         desk = msgspec.structs.replace(at.desk, clock=lambda: NOW)
         by, large = at.by("admin"), spent(95, team="t")
         wanted = NewBudget(name="t", scope="team", scope_value="t", amount="100", hard_stop=True)
@@ -159,7 +160,7 @@ async def test_the_watch_notes_what_is_stopped_until_the_period_ends_or_the_budg
 
 
 async def test_a_period_that_is_over_is_still_watched_for_a_week(store, tmp_path):
-    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+    async with office(migrated_sqlite(tmp_path / "accounts.db")) as at:
         desk = msgspec.structs.replace(at.desk, clock=lambda: NOW)
         december = datetime(2026, 12, 3, tzinfo=UTC)
         await insert_calls(store, [spent(95)])
@@ -175,7 +176,7 @@ async def test_a_period_that_is_over_is_still_watched_for_a_week(store, tmp_path
 
 
 async def test_a_budget_and_a_delivery_that_cannot_be_read_keep_no_others_back(store, tmp_path):
-    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+    async with office(migrated_sqlite(tmp_path / "accounts.db")) as at:
         settings = msgspec.structs.replace(at.desk.settings, webhooks_private=True)
         desk = msgspec.structs.replace(at.desk, settings=settings, clock=lambda: NOW)
         await insert_calls(store, [spent(95)])
@@ -219,7 +220,7 @@ def unreadable(desk: Desk) -> dict[str, Any]:
     ],
 )
 async def test_where_alerts_go_can_neither_hold_them_up_nor_be_inside(tmp_path, answers, internal, taken):
-    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+    async with office(migrated_sqlite(tmp_path / "accounts.db")) as at:
         desk = msgspec.structs.replace(at.desk, clock=lambda: NOW)
         with webhook() as hook:
             hook.answers = answers
@@ -240,7 +241,7 @@ async def test_where_alerts_go_can_neither_hold_them_up_nor_be_inside(tmp_path, 
 
 
 async def test_an_alert_waits_for_the_broker_and_is_on_the_topic_once(store, tmp_path, tansu):
-    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+    async with office(migrated_sqlite(tmp_path / "accounts.db")) as at:
         await insert_calls(store, [spent(95)])
         await budgets.create(at.desk, at.by("admin"), NewBudget(name="all", amount="100"))
         away = Publisher("kafka://127.0.0.1:1", deadline_s=0.2)

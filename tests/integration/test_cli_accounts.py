@@ -24,6 +24,7 @@ from infra.accounts_people import SECRET, People, Person
 from infra.ingest_stub import KEY as INGEST_KEY
 from infra.ingest_stub import IngestStub
 from infra.keyrings import keyring_in_use
+from infra.sqlite import migrated_sqlite
 from tokentide.__main__ import main
 from tokentide.failures import Failure
 from tokentide.login import keep_or_revoke
@@ -80,7 +81,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    engine = open_database(f"sqlite:///{tmp_path_factory.mktemp('accounts') / 'accounts.db'}")
+    engine = open_database(migrated_sqlite(tmp_path_factory.mktemp("accounts") / "accounts.db"))
     create_organization(engine, "Org A", org_id="org_a")
     ada = People(engine).join("org_a", "admin", name="ada")
     key, _ = issue_key(engine, "org_a", "a")

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from litestar.testing import AsyncTestClient
 
+from infra.sqlite import migrated_sqlite
 from tokentide_common.database import open_database
 from tokentide_query_api.app import create_app
 from tokentide_query_api.settings import QuerySettings
 
 
 async def test_the_page_runs_its_own_script_alone_and_is_framed_by_nobody(tmp_path: Path) -> None:
-    engine = open_database(f"sqlite:///{tmp_path / 'accounts.db'}")
+    engine = open_database(migrated_sqlite(tmp_path / "accounts.db"))
     async with AsyncTestClient(create_app(QuerySettings(), engine=engine)) as client:
         page, script = await client.get("/device"), await client.get("/device.js")
         routes = (await client.get("/schema/openapi.json")).json()["paths"]

@@ -14,6 +14,7 @@ from litestar.testing import AsyncTestClient
 
 from infra.accounts_people import SECRET, People
 from infra.query_client import NOW
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_common.accounts import create_organization, issue_key, revoke_key
 from tokentide_common.database import Engine, open_database
@@ -163,7 +164,7 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 async def test_every_door_refuses_whatever_is_no_good_key_in_one_way(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'accounts.db'}"
+    url = migrated_sqlite(tmp_path / "accounts.db")
     engine = open_database(url)
     keys = Keys(engine)
     async with doors(engine, url, tmp_path) as opened:
@@ -184,7 +185,7 @@ async def _opens(knock: Door, secret: str) -> bool:
 
 
 async def test_a_key_that_is_revoked_is_refused_at_every_door_within_five_seconds(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'accounts.db'}"
+    url = migrated_sqlite(tmp_path / "accounts.db")
     engine = open_database(url)
     org_id = create_organization(engine, "A")
     made = {kind: issue_key(engine, org_id, kind) for kind in ("m", "p", "a")}
@@ -206,7 +207,7 @@ async def test_a_key_that_is_revoked_is_refused_at_every_door_within_five_second
 
 @pytest.mark.parametrize("privileged", ["owner", "admin"])
 async def test_a_key_of_one_organisation_opens_nothing_of_another(tmp_path: Path, privileged: str) -> None:
-    url = f"sqlite:///{tmp_path / 'accounts.db'}"
+    url = migrated_sqlite(tmp_path / "accounts.db")
     engine = open_database(url)
     people = People(engine, now=NOW)
     theirs = create_organization(engine, "B")

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from litestar.testing import AsyncTestClient
 
+from infra.sqlite import migrated_sqlite
 from tokentide_common.database import open_database
 from tokentide_query_api.accounts import letters
 from tokentide_query_api.app import create_app
@@ -22,7 +23,7 @@ LETTERS = (
 
 
 async def test_every_link_in_a_letter_leads_to_a_page_that_runs_its_own_script_alone(tmp_path: Path) -> None:
-    engine = open_database(f"sqlite:///{tmp_path / 'accounts.db'}")
+    engine = open_database(migrated_sqlite(tmp_path / "accounts.db"))
     links = [urlsplit(re.findall(rf"{SITE}\S+", letter.text)[0]) for letter in LETTERS]
     async with AsyncTestClient(create_app(QuerySettings(), engine=engine)) as client:
         pages = [await client.get(link.path) for link in links]

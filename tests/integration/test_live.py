@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from infra.accounts_people import SECRET
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_aggregator.app import running
 from tokentide_aggregator.settings import AggregatorSettings
@@ -75,7 +76,7 @@ async def read(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 
 @pytest.fixture
 async def live(tansu, store, tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path}/accounts.db")
+    engine = open_database(migrated_sqlite(tmp_path / "accounts.db"))
     for org in ORGANIZATIONS:
         create_organization(engine, org, org_id=org)
     keys = {org: issue_key(engine, org, "a")[0] for org in ORGANIZATIONS}

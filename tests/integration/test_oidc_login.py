@@ -19,6 +19,7 @@ import structlog
 from infra.accounts_people import SECRET, People
 from infra.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProviderStub
 from infra.process import free_port
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.accounts_schema import (
     api_keys,
@@ -118,7 +119,7 @@ async def door(url: str, *, public_url: str = "", **options: Any) -> AsyncIterat
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'accounts.db'}"
+    return migrated_sqlite(tmp_path / "accounts.db")
 
 
 async def test_role_and_teams_follow_the_groups_at_each_login(database_url: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from infra.brokers import Broker
 from infra.ingest_service import BATCHES, Ingest, batch_body, event, everything_on, ingest_service, ready
 from infra.otlp_requests import PROTOBUF, api_request, logs
+from infra.sqlite import migrated_sqlite
 from infra.waiting import until
 from tokentide_common.accounts import create_organization, issue_key, revoke_key
 from tokentide_common.database import open_database
@@ -27,7 +28,7 @@ NO_KEY = {"x-tokentide-key": ""}
 async def open_to_this_machine(broker: Broker, folder: Path) -> AsyncIterator[tuple[Ingest, str]]:
     """A service for which clients of this machine are the user `ana`; also the id of her key."""
     (folder / "own").mkdir()
-    engine = open_database(f"sqlite:///{folder / 'own'}/accounts.db")
+    engine = open_database(migrated_sqlite(folder / "own" / "accounts.db"))
     secret, record = issue_key(engine, create_organization(engine, "Local"), "m", user_id="ana")
     engine.dispose()
     async with ingest_service(broker.url, folder / "own", otlp_loopback_key=secret) as ingest:

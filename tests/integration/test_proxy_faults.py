@@ -131,7 +131,7 @@ async def test_two_calls_that_got_no_answer_are_two_calls() -> None:
     async with proxied(RawUpstream([Close()])) as proxy:
         await proxy.ask(REQUEST)
         await proxy.ask(REQUEST)
-        await until(lambda: len(proxy.events) == 2, within_s=5)
+        await until(lambda: len(proxy.events) == 2)
     assert len({event.call_id for event in proxy.events}) == 2
 
 
@@ -142,7 +142,7 @@ async def test_a_client_that_leaves_ends_the_call_at_the_provider_at_once() -> N
             client.send(REQUEST)
             await client.head()
             assert await client.chunk() == EVENTS[0]
-            await until(lambda: proxy.upstream.requests, within_s=5)
+            await until(lambda: proxy.upstream.requests)
             left_at = time.monotonic()
             client.leave()
             event = await proxy.event()
@@ -157,7 +157,7 @@ async def test_a_client_that_leaves_ends_the_call_at_the_provider_at_once() -> N
 async def test_a_client_that_leaves_before_the_answer_ends_the_call_as_well() -> None:
     async with proxied(RawUpstream([Stall()])) as proxy, proxy.connected() as client:
         client.send(REQUEST)
-        await until(lambda: proxy.upstream.requests, within_s=5)
+        await until(lambda: proxy.upstream.requests)
         client.leave()
         async with asyncio.timeout(0.5):
             await proxy.upstream.gone.wait()
@@ -170,7 +170,7 @@ async def test_a_client_that_leaves_while_it_sends_leaves_no_half_request_that_c
     async with proxied(RawUpstream([Early(), ReadBody(), ok()])) as proxy:
         async with proxy.connected() as client:
             client.send(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{")
-            await until(lambda: proxy.upstream.requests, within_s=5)
+            await until(lambda: proxy.upstream.requests)
             client.leave()
             async with asyncio.timeout(0.5):
                 await proxy.upstream.gone.wait()

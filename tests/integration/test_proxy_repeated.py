@@ -35,7 +35,7 @@ async def ask(client: RawClient, body: bytes, *headers: tuple[bytes, bytes]) -> 
 async def at_rest(proxy: Proxied, client: RawClient) -> None:
     """Have a first request answered: its head is known from then on, and a connection is at rest."""
     assert (await ask(client, b"{}")).status == 200
-    await until(lambda: proxy.client.idle_connections == 1, within_s=5)
+    await until(lambda: proxy.client.idle_connections == 1)
 
 
 async def test_bodies_of_all_sizes_under_one_head_arrive_as_they_are() -> None:
@@ -87,10 +87,10 @@ async def test_a_client_that_leaves_ends_the_call_at_the_provider_at_once(begun:
             if begun:
                 await client.head()
                 assert await client.chunk() == EVENT
-            await until(lambda: len(proxy.upstream.requests) == 2, within_s=5)
+            await until(lambda: len(proxy.upstream.requests) == 2)
             left_at = time.monotonic()
             client.leave()
-            await until(lambda: len(proxy.events) == 2, within_s=5)
+            await until(lambda: len(proxy.events) == 2)
             assert time.monotonic() - left_at < 0.1
         await until(lambda: proxy.client.connections == 0, within_s=0.5)
         hold.set()
@@ -109,7 +109,7 @@ async def test_a_long_request_is_not_held_while_its_answer_lasts_and_who_leaves_
     async with proxied(RawUpstream([first, Hold(hold)])) as proxy, proxy.connected() as client:
         client.send(post(b"/v1/messages", body))
         await client.head()
-        await until(lambda: longest_held() < 2**16, within_s=5)
+        await until(lambda: longest_held() < 2**16)
         client.leave()
         event = await proxy.event()
         hold.set()
@@ -132,7 +132,7 @@ async def test_an_upstream_that_closed_its_idle_connection_is_asked_over_another
     async with proxied(upstream, limits=patient) as proxy, proxy.connected() as client:
         await at_rest(proxy, client)
         assert (await ask(client, b"{}")).status == 200
-        await until(lambda: len(proxy.events) == 2, within_s=5)
+        await until(lambda: len(proxy.events) == 2)
         assert proxy.forwarder.in_flight == 0
     told = proxy.metrics.render().decode()
     assert 'tokentide_proxy_upstream_repeats_total{upstream="anthropic"} 1.0' in told
@@ -145,7 +145,7 @@ async def test_an_answer_that_breaks_off_breaks_off_for_the_client() -> None:
         async with proxy.connected() as client:
             await at_rest(proxy, client)
             answer = await ask(client, b"{}")
-        await until(lambda: len(proxy.events) == 2, within_s=5)
+        await until(lambda: len(proxy.events) == 2)
     assert (answer.body, answer.whole) == (EVENT, False)
     assert (proxy.events[1].status, proxy.events[1].error_type) == ("aborted", "upstream_broken")
 
@@ -155,7 +155,7 @@ async def test_an_answer_that_is_not_http_is_told_in_the_words_of_the_dialect() 
         async with proxy.connected() as client:
             await at_rest(proxy, client)
             answer = await ask(client, b"{}")
-        await until(lambda: len(proxy.events) == 2, within_s=5)
+        await until(lambda: len(proxy.events) == 2)
     assert (answer.status, answer.header(b"x-tokentide-error")) == (502, b"upstream_broken")
     assert proxy.events[1].status == "error"
 

@@ -89,7 +89,7 @@ async def test_what_has_two_meanings_is_refused_and_the_connection_ends(name: st
 async def test_a_body_with_a_bad_chunk_never_becomes_a_whole_one(name: str) -> None:
     async with proxied(RawUpstream([ok()])) as proxy:
         answer = await _refused(proxy, BAD_CHUNKS[name])
-        await until(lambda: proxy.client.connections == 0, within_s=5)
+        await until(lambda: proxy.client.connections == 0, within_s=10)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"\r\n\r\n") == 1
     assert not any(request.complete for request in proxy.upstream.requests)
@@ -103,11 +103,11 @@ async def test_a_bad_chunk_that_comes_late_cuts_the_answer_that_has_begun() -> N
     ):
         client.send(CHUNKED + b"2\r\n{}\r\n")
         # This upstream answers only what is complete, so nothing can have begun here but the upload.
-        await until(lambda: proxy.upstream.requests, within_s=5)
+        await until(lambda: proxy.upstream.requests)
         client.send(b"zz\r\n" + HIDDEN)
         async with asyncio.timeout(5):
             assert (await client.everything()).startswith(b"HTTP/1.1 400 ")
-        await until(lambda: proxy.client.connections == 0, within_s=5)
+        await until(lambda: proxy.client.connections == 0, within_s=10)
     assert [request.line for request in proxy.upstream.requests] == [b"POST /v1/messages HTTP/1.1"]
 
 
@@ -220,7 +220,7 @@ async def test_a_body_that_stops_coming_is_not_waited_for() -> None:
         client.send(START + b"Content-Length: 100\r\n\r\n{")
         assert await client.everything() == b""
         assert (await proxy.event()).status == "aborted"
-        await until(lambda: proxy.client.connections == 0, within_s=5)
+        await until(lambda: proxy.client.connections == 0, within_s=10)
 
 
 async def test_a_body_over_its_bound_is_refused_before_and_while_it_comes() -> None:
@@ -238,11 +238,11 @@ async def test_a_body_over_its_bound_is_refused_before_and_while_it_comes() -> N
 async def test_a_body_that_grows_over_its_bound_on_the_way_ends_the_call() -> None:
     async with proxied(RawUpstream([ok()]), max_body_bytes=1000) as proxy, proxy.connected() as client:
         client.send(CHUNKED + b"1f4\r\n" + b"x" * 500 + b"\r\n")
-        await until(lambda: proxy.upstream.requests, within_s=5)
+        await until(lambda: proxy.upstream.requests)
         client.send(b"1f5\r\n" + b"x" * 501 + b"\r\n0\r\n\r\n")
         assert (await client.answer()).status == 413
         event = await proxy.event()
-        await until(lambda: proxy.client.connections == 0, within_s=5)
+        await until(lambda: proxy.client.connections == 0, within_s=10)
     assert (event.status, event.error_type, event.output_tokens) == ("aborted", "request_broken", 0)
     assert not proxy.upstream.requests[0].complete
 

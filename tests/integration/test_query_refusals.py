@@ -8,6 +8,7 @@ from litestar.testing import AsyncTestClient
 from infra import query_oracle as oracle
 from infra.ledger_rows import call, insert_calls
 from infra.query_client import query_api
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.database import open_database
 from tokentide_common.migrate import migrate
@@ -108,7 +109,7 @@ async def test_the_longest_series_that_is_allowed_is_answered(api, store):
 
 
 async def test_a_store_that_is_away_is_answered_with_when_to_come_back(tmp_path, clickhouse_process):
-    engine = open_database(f"sqlite:///{tmp_path / 'a.db'}")
+    engine = open_database(migrated_sqlite(tmp_path / "a.db"))
     create_organization(engine, "a", org_id="org_a")
     key, _ = issue_key(engine, "org_a", "a")
     store = Store(clickhouse_process.database_url("tokentide"), timeout_s=2)

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Engine
 
 from infra.brokers import Broker
 from infra.process import Process, free_port, listens
+from infra.sqlite import migrated_sqlite
 from infra.stores import ClickHouseProcess
 from infra.waiting import until
 from tokentide_common.accounts import create_organization
@@ -40,7 +41,7 @@ PAST = datetime(2025, 3, 4, 12, tzinfo=UTC)
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = open_database(f"sqlite:///{tmp_path}/tokentide.db")
+    opened = open_database(migrated_sqlite(tmp_path / "tokentide.db"))
     create_organization(opened, "Org", time_zone="Asia/Kathmandu", org_id=ORG)
     yield opened
     opened.dispose()
@@ -258,7 +259,7 @@ def ranker_process(number: int, folder: Path, broker: Broker, store_url: str) ->
     environment = {
         "TOKENTIDE_BROKER_URL": broker.url,
         "TOKENTIDE_CLICKHOUSE_URL": store_url,
-        "TOKENTIDE_DATABASE_URL": f"sqlite:///{folder}/tokentide.db",
+        "TOKENTIDE_DATABASE_URL": migrated_sqlite(folder / "tokentide.db"),
         "TOKENTIDE_EMBEDDED": "true",
         "TOKENTIDE_HEALTH_PORT": str(port),
         "TOKENTIDE_RANK_LEASE_SECONDS": "2",

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from infra.account_desks import office
 from infra.counting import Counter, rollup_sums
 from infra.observations import NOON
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts_schema import audit_log
 from tokentide_common.broker import Record
 from tokentide_common.database import reading
@@ -75,7 +76,7 @@ class World:
 @pytest.fixture
 async def world(store, tmp_path, monkeypatch):
     monkeypatch.setattr(repricing, "PAGE", 10)
-    async with office(f"sqlite:///{tmp_path / 'accounts.db'}") as at:
+    async with office(migrated_sqlite(tmp_path / "accounts.db")) as at:
         counter = Counter(store, tmp_path, "t")
         counter.restart(price=lambda e: 5 if e.model == "house-2" else None)
         counter.append([call(n) for n in range(24)])

@@ -47,7 +47,7 @@ async def test_events_leave_the_spool_when_they_are_stored_and_count_once_after_
         aggregator.kill()
         for number in range(400, 900):  # some are told again
             tapped.tap.offer(seen(number))
-        await until(lambda: not tapped.buffered)
+        await until(lambda: not tapped.buffered and tapped.spool_bytes, what="they are on disk")
         tansu.kill()
         assert tapped.spool_bytes
         tansu.restart()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import create_organization
 from tokentide_common.accounts_schema import budget_stops, budgets
 from tokentide_common.database import Engine, open_database, selected, writing
@@ -58,7 +59,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    engine = open_database(f"sqlite:///{tmp_path / 'accounts.db'}")
+    engine = open_database(migrated_sqlite(tmp_path / "accounts.db"))
     yield World(engine)
     engine.dispose()
 

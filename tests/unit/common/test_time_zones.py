@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import create_organization
 from tokentide_common.accounts_schema import organizations
 from tokentide_common.database import open_database, writing
@@ -41,7 +42,7 @@ def test_what_is_beside_the_zones_is_none(name):
 
 
 async def test_an_organisation_with_a_zone_that_is_none_is_ranked_in_utc(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path / 'accounts.db'}")
+    engine = open_database(migrated_sqlite(tmp_path / "accounts.db"))
     create_organization(engine, "Org A", org_id="org_a", time_zone="Europe/Berlin")
     assert (await zone_of(engine, "org_a")).key == "Europe/Berlin"
     for wrong in ("right/Europe/Berlin", "Nowhere"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from google.rpc import code_pb2
 
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import KeyDirectory, create_organization, issue_key
 from tokentide_common.database import open_database
 from tokentide_common.errors import Forbidden
@@ -30,7 +31,7 @@ from tokentide_ingest.who_sends import admit_sender
 async def test_a_key_that_was_made_to_read_writes_nothing(
     tmp_path: Path, kind: KeyKind, scopes: str, may_send: bool
 ) -> None:
-    engine = open_database(f"sqlite:///{tmp_path / 'a.db'}")
+    engine = open_database(migrated_sqlite(tmp_path / "a.db"))
     secret, issued = issue_key(engine, create_organization(engine, "A"), kind, scopes=scopes)
     keys = KeyDirectory(engine)
     await keys.refresh()

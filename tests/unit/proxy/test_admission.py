@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import KeyDirectory, create_organization, issue_key, revoke_key
 from tokentide_common.database import Engine, open_database
 from tokentide_common.errors import Unauthorized
@@ -45,7 +46,7 @@ class World(NamedTuple):
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    engine = open_database(f"sqlite:///{tmp_path / 'accounts.db'}")
+    engine = open_database(migrated_sqlite(tmp_path / "accounts.db"))
     org_id = create_organization(engine, "o")
     secret, record = issue_key(engine, org_id, "p", user_id="dev")
     vault = Vault(SECRET)

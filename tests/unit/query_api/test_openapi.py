@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.database import open_database
 from tokentide_common.store import Store
@@ -28,7 +29,7 @@ PAGE = "\n".join((REFERENCE / name).read_text("utf-8") for name in ("query-api.m
 
 @pytest.fixture
 def client(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path / 'a.db'}")
+    engine = open_database(migrated_sqlite(tmp_path / "a.db"))
     store = Store(f"chdb://{tmp_path}")  # opened on first use, and nothing here uses it
     app = create_app(QuerySettings(), store=store, engine=engine, keys=KeyDirectory(engine))
     with TestClient(app) as opened:

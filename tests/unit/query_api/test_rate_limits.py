@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
+from infra.sqlite import migrated_sqlite
 from tokentide_common.accounts import KeyDirectory, create_organization, issue_key
 from tokentide_common.database import open_database
 from tokentide_common.store import Store
@@ -23,7 +24,7 @@ def serve(tmp_path):
     opened = []
 
     def start(**settings: Any) -> tuple[TestClient[Any], str]:
-        engine = open_database(f"sqlite:///{tmp_path / 'a.db'}")
+        engine = open_database(migrated_sqlite(tmp_path / "a.db"))
         org_id = create_organization(engine, "A")
         secret, _ = issue_key(engine, org_id, "a")
         keys = KeyDirectory(engine)

@@ -6,6 +6,7 @@ import asyncio
 from datetime import date
 from pathlib import Path
 
+from infra.sqlite import migrated_sqlite
 from tokentide_common.broker import Publisher
 from tokentide_common.database import open_database, utc_now
 from tokentide_common.metrics import Metrics
@@ -21,7 +22,7 @@ AWAY = "127.0.0.1:1"
 async def test_an_announcement_is_given_back_when_the_term_ends_before_it_has_caught_up(
     tmp_path: Path,
 ) -> None:
-    engine = open_database(f"sqlite:///{tmp_path}/tokentide.db")
+    engine = open_database(migrated_sqlite(tmp_path / "tokentide.db"))
     store, publisher = Store(f"clickhouse://{AWAY}/tokentide"), Publisher(f"kafka://{AWAY}")
     ranker = Ranker(store, publisher, Metrics(), published_entries=1, now=utc_now)
     lease = Lease(engine, ttl_s=1, now=utc_now)
