@@ -31,7 +31,7 @@ up: setup ## Run the whole system on this machine, until Ctrl-C
 # Many tests wait, for a time-out or for a process to start: other workers have the cores meanwhile, so there
 # are more of them than cores. Files begin in their order, in which those that take long are not the last.
 test: setup ## Run every test (ARGS="tests/unit -k merge" for some)
-	@exec $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-clients: setup ## Test with Claude Code and SDKs from npm (needs Node.js)
 	cd tests/clients && npm ci --no-audit --no-fund --loglevel error && node node_modules/@anthropic-ai/claude-code/install.cjs

@@ -40,10 +40,12 @@ CHUNK = 100
 ORG = "org_fresh"
 # rollup → the column in which it carries a chunk's name
 ROLLUPS = {
-    **dict.fromkeys(("usage_15m", "usage_minute", "usage_session", "usage_day", "usage_day_user"), "user_id"),
+    **dict.fromkeys(
+        ("usage_15m", "usage_minute", "usage_session", "usage_day", "usage_day_person"), "user_id"
+    ),
     "usage_day_machine": "machine_id",
     "usage_day_project": "project",
-    "usage_day_team": "team",
+    "usage_day_price": "team",
 }
 _VISIBLE = "SELECT chunk, min(n) AS calls FROM ({}) GROUP BY chunk HAVING count() = {}".format(
     " UNION ALL ".join(

@@ -11,6 +11,7 @@ from tokentide_common.migrate import migrate, migrations
 from tokentide_common.store import Store, rows
 
 _WHO = "user_id, account_id, key_id, user_email, cost_center, identity_provider, team, department"
+_NEW = ("usage_minute_model", "usage_day_person", "usage_day_price")
 _PRICED = "team, department, client, provider, model, service_tier, speed, inference_geo"
 
 
@@ -29,7 +30,7 @@ async def test_calls_of_before_are_told_apart_by_new_columns_as_far_as_they_are_
     )
     gone = "occurred_at < '2026-10-01' AND user_id != 'u'"
     await empty_store.command(f"ALTER TABLE ledger DELETE WHERE {gone} SETTINGS mutations_sync = 2")
-    before = await totals(empty_store, [name for name in ROLLUPS if name != "usage_minute_model"])
+    before = await totals(empty_store, [name for name in ROLLUPS if name not in _NEW])
     monkeypatch.undo()
 
     for _ in range(2):
@@ -37,13 +38,13 @@ async def test_calls_of_before_are_told_apart_by_new_columns_as_far_as_they_are_
     after = await totals(empty_store)
 
     assert {name: after[name] for name in before} == before
-    assert after["usage_minute_model"] == after["usage_minute"]
+    assert {name: after[name] for name in _NEW} == dict.fromkeys(_NEW, before["usage_day"])
     passed = await rows(
         empty_store,
-        "SELECT prompt_over AS o, sum(calls) AS n FROM usage_day_team WHERE model = 'm' GROUP BY o",
+        "SELECT prompt_over AS o, sum(calls) AS n FROM usage_day_price WHERE model = 'm' GROUP BY o",
     )
     assert {row["o"]: row["n"] for row in passed if row["n"]} == {0: 2, 199_999: 1, 200_000: 1, 524_288: 1}
-    for table, keys in (("usage_day_user", _WHO), ("usage_day_team", _PRICED)):
+    for table, keys in (("usage_day_person", _WHO), ("usage_day_price", _PRICED)):
         kept = f"SELECT toDate(occurred_at) AS d, {keys}, sum(sign) AS n FROM ledger GROUP BY ALL"
         told = f"SELECT day AS d, {keys}, sum(calls) AS n FROM {table} GROUP BY ALL HAVING n != 0"
         lost = await rows(empty_store, f"SELECT * FROM ({kept}) EXCEPT SELECT * FROM ({told})")

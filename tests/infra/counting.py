@@ -27,7 +27,7 @@ from tokentide_common.store import Store, rows
 
 ROLLUPS = (
     *("usage_15m", "usage_15m_model", "usage_minute", "usage_session", "usage_day"),
-    *("usage_day_user", "usage_day_machine", "usage_day_project", "usage_day_team", "usage_minute_model"),
+    *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
     "usage_hour_session",
 )
 SUMS = (

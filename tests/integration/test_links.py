@@ -321,7 +321,9 @@ async def test_a_call_that_telemetry_did_not_see_is_its_person_s_whichever_came_
     assert len(counted) > len(telemetry)
     assert {(row["user_email"], row["user_id"]) for row in counted} == {(email, email)}
     assert {tuple(row["sources"]) for row in counted} == {("cli",), ("otlp",)}
-    people = await rows(store, "SELECT user_id, sum(calls) AS n FROM usage_day_user GROUP BY 1 HAVING n > 0")
+    people = await rows(
+        store, "SELECT user_id, sum(calls) AS n FROM usage_day_person GROUP BY 1 HAVING n > 0"
+    )
     assert people == [{"user_id": email, "n": len(counted)}]
     linked.close()
 

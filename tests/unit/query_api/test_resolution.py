@@ -59,11 +59,11 @@ def test_a_long_period_is_read_from_days_and_its_ends_from_quarters_and_the_ledg
 
 def test_a_ranking_over_one_dimension_is_read_from_days_of_few_rows():
     for name, table in (
-        ("user_id", "usage_day_user"),
+        ("user_id", "usage_day_person"),
         ("machine_id", "usage_day_machine"),
         ("project", "usage_day_project"),
-        ("model", "usage_day_team"),
-        ("team", "usage_day_team"),
+        ("model", "usage_day_price"),
+        ("team", "usage_day_price"),
     ):
         (part,) = parts((0, 30 * DAY_MS), [dimension(name)])
         assert part.table.name == table
@@ -101,10 +101,10 @@ def test_stretches_cover_what_they_are_made_of_and_no_more_than_they_must(drawn,
 def test_addresses_expenses_and_what_prices_depend_on_are_read_from_days_too():
     for name in ("user_email", "cost_center", "identity_provider", "key_id"):
         (part,) = parts((0, 30 * DAY_MS), [dimension(name), dimension("user_id"), dimension("team")])
-        assert part.table.name == "usage_day_user", name
+        assert part.table.name == "usage_day_person", name
     for name in ("service_tier", "speed", "inference_geo"):
         (part,) = parts((0, 30 * DAY_MS), [dimension(name), dimension("model")])
-        assert part.table.name == "usage_day_team", name
+        assert part.table.name == "usage_day_price", name
 
 
 def test_what_only_the_ledger_knows_is_read_from_the_ledger():

@@ -138,7 +138,7 @@ DAYS: Final = Table(
     True,
 )
 USER_DAYS: Final = Table(
-    "usage_day_user",
+    "usage_day_person",
     DAY_MS,
     frozenset(
         [
@@ -159,7 +159,7 @@ PROJECT_DAYS: Final = Table(
     "usage_day_project", DAY_MS, frozenset(["project", "client", "provider", "model"]), False
 )
 TEAM_DAYS: Final = Table(
-    "usage_day_team",
+    "usage_day_price",
     DAY_MS,
     frozenset(
         ["team", "department", "client", "provider", "model", "service_tier", "speed", "inference_geo"]
@@ -169,7 +169,7 @@ TEAM_DAYS: Final = Table(
 MODEL_QUARTERS: Final = Table("usage_15m_model", QUARTER_MS, frozenset(["client", "provider", "model"]), True)
 SESSION_HOURS: Final = Table("usage_hour_session", HOUR_MS, frozenset(["session_key"]), False)
 PROMPT_SIZES: Final = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
-"""The prompt sizes that `prompt_over` of `usage_day_team` tells apart: it is the greatest that was passed."""
+"""The prompt sizes that `prompt_over` of `usage_day_price` tells apart: the greatest that was passed."""
 SESSIONS: Final = Table(
     "usage_session",
     DAY_MS,

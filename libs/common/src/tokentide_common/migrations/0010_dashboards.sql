@@ -79,7 +79,6 @@ ALTER TABLE ledger ADD COLUMN IF NOT EXISTS session_key UInt64 ALIAS if(session_
 ALTER TABLE usage_session ADD COLUMN IF NOT EXISTS session_key UInt64 ALIAS if(session_id = '', 0, sipHash64(session_id));
 
 -- More values than one dictionary holds (8192): plain text takes half the time to read and to group by.
-ALTER TABLE usage_day_user MODIFY COLUMN user_id String CODEC(LZ4);
 ALTER TABLE usage_day_machine MODIFY COLUMN machine_id String CODEC(LZ4);
 
 -- What was counted before. From the rollups that had it, since calls may be deleted by now. Exact if nobody
