@@ -15,7 +15,7 @@ STORES = ("chdb", "clickhouse-process", "clickhouse-server")
 
 @pytest.fixture(scope="session")
 def process_databases(shared_clickhouse_process: StoreService) -> Iterator[Databases]:
-    databases = Databases(shared_clickhouse_process.database_url)
+    databases = Databases(lambda name: f"{shared_clickhouse_process.url}/{name}")
     yield databases
     databases.close()
 

@@ -40,6 +40,7 @@ class ClickHouseProcess:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.url = f"clickhouse://127.0.0.1:{self.port}"
+        self._turn = 0
         program = Path(__file__).parent / "clickhouse_process.py"
         self._process = Process(
             [sys.executable, str(program), str(folder / "clickhouse"), str(self.port)],
@@ -54,10 +55,12 @@ class ClickHouseProcess:
         self.restart = self._process.restart
 
     def database_url(self, database: str) -> str:
-        return f"{self.url}/{database}"
+        # Of each test its own: what a slow insert of the one before still brings must not be found in it.
+        return f"{self.url}/{database}_{self._turn}"
 
     def heal(self) -> None:
         """Undo what a test has done to it: the next one finds it as if it were new."""
+        self._turn += 1
         self.resume()
         if not self._process.alive:
             self._process.start()
