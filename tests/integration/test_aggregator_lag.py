@@ -106,8 +106,8 @@ async def test_a_partition_that_keeps_up_is_visible_at_once_while_the_others_are
                 await until(visible, within_s=60)
             left = (PARTITIONS - 1) * behind - await counted(store, "behind")
             assert left > 10_000, "the others are not far behind any more: this proves nothing"
-            # Two blocks in work are waited for, and then the record's own; what is fetched on a busy machine a
-            # little later waits for some more, but not for most of the 140 that the others have.
+            # Two blocks in work are waited for, and then the record's own; what is fetched later, on a busy
+            # machine, waits for some more, but not for most of the 140 that the others have.
             waits = [await blocks_before(store, number) - before for number, before in enumerate(begun)]
             assert max(waits[1:]) < 3 * (PARTITIONS - 1), waits
             clickhouse_process.fault()
