@@ -32,7 +32,7 @@ from tokentide_proxy.limit_headers import Observer
 from tokentide_proxy.settings import ProxySettings
 from tokentide_proxy.spool import Spool
 
-_LINGER_S: Final = 0.15
+_LINGER_S: Final = 0.01
 _ENOUGH: Final = 500
 # A publish has a deadline: what has piled up goes in pieces that meet it.
 _PIECE: Final = 1000

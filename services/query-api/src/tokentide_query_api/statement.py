@@ -220,8 +220,7 @@ def over(inner: str, select: str, rest: str) -> str:
 
 def joined(left: str, right: str, select: str, rest: str) -> str:
     """Return a SELECT over the rows of one SELECT, `z`, each with those of another, `w`, of the same `d0`."""
-    rows = f"({left}) AS z LEFT JOIN ({right}) AS w ON z.d0 = w.d0"
-    return f"SELECT {select} FROM {rows} {rest}"  # noqa: S608 -- texts of our own; values are parameters
+    return over(left, select, f"AS z LEFT JOIN ({right}) AS w ON z.d0 = w.d0 {rest}")
 
 
 def _ledger_time(statement: Statement, ms: int) -> str:
