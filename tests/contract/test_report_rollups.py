@@ -47,9 +47,9 @@ async def test_calls_of_before_are_told_apart_by_new_columns_as_far_as_they_are_
     for _ in range(2):
         await empty_store.insert("ledger", block_of_calls(1), token=str(uuid4()))
     each = "minutesMap.minute AS m, minutesMap.calls AS n, minutesMap.tokens AS k"
-    sql = f"SELECT m, n, k FROM usage_day_minutes FINAL ARRAY JOIN {each} WHERE model = 'model-0' AND user_id = 'user-0'"
-    told = await rows(empty_store, f"{sql} AND day = '2026-09-01'")
-    print(told)
+    sql = f"SELECT m, n, k FROM usage_day_minutes FINAL ARRAY JOIN {each} WHERE user_id = 'user-0'"
+    told = await rows(empty_store, f"{sql} AND model = 'model-0' AND day = '2026-09-01'")
+    assert told == [{"m": 600, "n": 3, "k": 0}]
     passed = await rows(
         empty_store,
         "SELECT prompt_over AS o, sum(calls) AS n FROM usage_day_price WHERE model = 'm' GROUP BY o",

@@ -181,7 +181,9 @@ class Statement:
         return f"FROM {part.table.name} AS x WHERE {' AND '.join(where)}"
 
     def _within(self, part: Part) -> str:
-        if part.table is MINUTES:  # a row holds those of a day: who reads its lists leaves out what is outside
+        if (
+            part.table is MINUTES
+        ):  # a row holds those of a day: who reads its lists leaves out what is outside
             days = tuple((a // DAY_MS * DAY_MS, -(-b // DAY_MS) * DAY_MS) for a, b in part.ranges)
             return self._within(Part(MINUTE_DAYS, days))
         column, convert = _TIME[part.table.grain_ms]

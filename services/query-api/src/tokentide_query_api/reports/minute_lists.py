@@ -35,10 +35,7 @@ Group = tuple[str, str]
 def per_minute(statement: Statement, by: Sequence[Dimension]) -> str:
     """Return a SELECT of `calls` and `tokens` of each group (`d0`, …) in each minute, `t`, that has a call."""
     keys = ", ".join([*(f"d{i}" for i in range(len(by))), "t"])
-    rows = [
-        statement.of(part, ", ".join([*_named(statement, by), *_minutes(statement, part)]))
-        for part in _parts(statement, by)
-    ]
+    rows = [_each_minute(statement, part, by) for part in _parts(statement, by)]
     sums = f"{keys}, sum(y.calls) AS calls, sum(y.tokens) AS tokens"
     return over(" UNION ALL ".join(rows), sums, f"AS y GROUP BY {keys} HAVING sum(y.calls) > 0")
 
@@ -105,19 +102,27 @@ def _one_of(statement: Statement, groups: Sequence[Group]) -> str:
     return f"(x.user_id, x.model) IN (SELECT arrayJoin(arrayZip({users}, {models})))"
 
 
-def _minutes(statement: Statement, part: Part) -> list[str]:
-    """Return columns that make a row of each minute of a row."""
+def _each_minute(statement: Statement, part: Part, by: Sequence[Dimension]) -> str:
+    """Return a SELECT that has a row of each minute of a row."""
+    named = _named(statement, by)
     if part.table in _LISTED:
         each = f"arrayJoin(arrayZip({', '.join(_of_day(statement, part))})) AS m"
-        return [each, "m.1 AS t", "m.2 AS calls", "m.3 AS tokens"]
+        keys = [f"d{i}" for i in range(len(by))]
+        return over(
+            statement.of(part, ", ".join([*named, each])),
+            ", ".join([*keys, "m.1 AS t, m.2 AS calls, m.3 AS tokens"]),
+            "",
+        )
     minute, calls, tokens = _of_row(part)
-    return [f"{minute} AS t", f"{calls} AS calls", f"{tokens} AS tokens"]
+    return statement.of(part, ", ".join([*named, f"{minute} AS t, {calls} AS calls, {tokens} AS tokens"]))
 
 
 def _lists(statement: Statement, part: Part) -> list[str]:
     """Return columns that make lists of the minutes of all rows of a group."""
     listed = part.table in _LISTED
-    values, gather = (_of_day(statement, part), "groupArrayArray") if listed else (_of_row(part), "groupArray")
+    values, gather = (
+        (_of_day(statement, part), "groupArrayArray") if listed else (_of_row(part), "groupArray")
+    )
     return [f"{gather}({value}) AS {name}" for name, value in zip("tck", values, strict=True)]
 
 
