@@ -128,7 +128,7 @@ QUARTERS: Final = Table(
     ),
     True,
 )
-# Only for questions about minutes. Each row has those of a day as lists: of whole days, and of what is left of days.
+# Only for questions about minutes. A row has those of a day as lists: for whole days, and for parts of days.
 MINUTE_DAYS: Final = Table("usage_day_minutes", DAY_MS, frozenset(["user_id", "model"]), False)
 MINUTES: Final = Table("usage_day_minutes", MINUTE_MS, frozenset(["user_id", "model"]), False)
 MODEL_MINUTES: Final = Table("usage_minute_model", MINUTE_MS, frozenset(["model"]), False)

@@ -93,8 +93,8 @@ class Statement:
         """Return a SELECT of the measures from all parts: exact, since the parts are disjoint.
 
         Columns: `d0`, `d1` … for the dimensions; `t`, the start of the bucket in seconds, where `edges_s`
-        has the starts; `day`, the UTC day in seconds; the measures of these names, `calls` among them; and with
-        `latency` the histograms.
+        has the starts; `day`, the UTC day in seconds; the measures of these names, `calls` among them; and
+        with `latency` the histograms.
         Groups without a live call fall away: an upgrade took every call out of them.
         """
         keys = [f"d{i}" for i in range(len(dimensions))]

@@ -1,7 +1,7 @@
 """Minutes that have calls, told apart by group. Pure.
 
-Users have nearly as many minutes as calls: a row of `usage_day_minutes` has those of a day as lists, so that the
-greatest of each is found without telling all of them apart.
+Users have nearly as many minutes as calls: a row of `usage_day_minutes` has those of a day as lists, so that
+the greatest of each is found without telling all of them apart.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Group = tuple[str, str]
 
 
 def per_minute(statement: Statement, by: Sequence[Dimension]) -> str:
-    """Return a SELECT of `calls` and `tokens` of each group (`d0`, …) in each minute, `t`, that has a call."""
+    """Return a SELECT of `calls` and `tokens` of each group (`d0`, …) in each minute, `t`, that has any."""
     keys = ", ".join([*(f"d{i}" for i in range(len(by))), "t"])
     rows = [_each_minute(statement, part, by) for part in _parts(statement, by)]
     sums = f"{keys}, sum(y.calls) AS calls, sum(y.tokens) AS tokens"
@@ -43,8 +43,8 @@ def per_minute(statement: Statement, by: Sequence[Dimension]) -> str:
 def minutes_of(statement: Statement, by: Sequence[Dimension], among: Sequence[Group] | None = None) -> str:
     """Return a SELECT of each group with lists: `calls` and `tokens` of its minutes that have a call.
 
-    A group's minutes are put together as lists. To tell all of them apart takes four times as long: only where
-    a minute is in a list twice is it added up. `among`: of these users and models alone.
+    A group's minutes are put together as lists. To tell all of them apart takes four times as long: only
+    where a minute is in a list twice is it added up. `among`: of these users and models alone.
     """
     keys = [f"d{i}" for i in range(len(by))]
     group = f" GROUP BY {', '.join(keys)}" if keys else ""
