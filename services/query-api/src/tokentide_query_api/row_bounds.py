@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any, Final, TypeVar
 
 from tokentide_common.errors import InvalidRequest
@@ -12,10 +13,10 @@ MAX_ROWS: Final = 100_000
 """Of an answer."""
 MOST_READ: Final = 300_000
 """Of what an answer is made of."""
-T = TypeVar("T")
+T = TypeVar("T", bound=Sized)
 
 
-def few(found: list[T], most: int, how: str = "filter or shorten the period") -> list[T]:
+def few(found: T, most: int, how: str = "filter or shorten the period") -> T:
     """Return rows that are not too many. Raises `InvalidRequest`."""
     if len(found) > most:
         raise InvalidRequest(f"the answer takes more than {most} rows: {how}", code="too_many_points")

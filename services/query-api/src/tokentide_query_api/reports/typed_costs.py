@@ -116,7 +116,7 @@ async def alike_in_store(
     key = f"toString(({', '.join([*(f'c{i}' for i in range(len(_CONTEXT))), 'moment', 'step'])}))"
     names = [f"x.{d.column} AS c{i}" for i, d in enumerate(_CONTEXT)]
     select = ", ".join([*names, *_rate_columns(asked, LEDGER, context)])
-    alike = over(asked.ledger(select), f"DISTINCT *, {key} AS k", "")
+    alike = over(over(asked.ledger(select), "DISTINCT *", ""), f"*, {key} AS k", "")
     found = {row["k"]: _rates(row, ask.prices, context.steps) for row in await ask.rows(asked, alike)}
     place = f"indexOf({statement.texts(list(found))}, {key}) + 1"
     # Wide enough for any number of tokens at any rate, however fine its unit.

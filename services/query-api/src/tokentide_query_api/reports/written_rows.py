@@ -18,20 +18,22 @@ from tokentide_query_api.statement import Statement
 class WrittenRows(Sequence[dict[str, Any]]):
     """Rows as JSON texts, decoded only if somebody reads one."""
 
-    def __init__(self, texts: Sequence[bytes]) -> None:
-        self._texts = texts
+    def __init__(self, lines: bytes) -> None:
+        self._lines = lines.rstrip(b"\n")
+        # No text has a line's end in it: JSON writes those as `\n`.
+        self._count = self._lines.count(b"\n") + 1 if self._lines else 0
 
     @property
     def json(self) -> msgspec.Raw:
         """All of them as one JSON array."""
-        return msgspec.Raw(b"[" + b",".join(self._texts) + b"]")
+        return msgspec.Raw(b"[%b]" % self._lines.replace(b"\n", b","))
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        return [msgspec.json.decode(text) for text in self._texts]
+        return list(msgspec.json.decode(self.json))
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return self._count
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self._rows)
@@ -50,7 +52,7 @@ async def written_rows(ask: Asking, statement: Statement, sql: str, most: int) -
     Raises `InvalidRequest` for more than `most`, of which no more are read than it takes to refuse them.
     """
     raw = await ask.store.read(f"{sql} LIMIT {most + 1}", statement.params)
-    return WrittenRows(few(raw.splitlines(), most))
+    return few(WrittenRows(raw), most)
 
 
 def usd_sql(nano: str) -> str:
