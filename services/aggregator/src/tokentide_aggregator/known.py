@@ -42,8 +42,11 @@ FROM (
   GROUP BY call_hash
 )
 """  # noqa: S608 -- a number of our own
+# The times first: of the thousand rows in each granule that is read few have such a time, and to judge all
+# of them by three columns took a third of the look-up.
 _WANTED: Final = """
 FROM ledger
+PREWHERE occurred_at IN (SELECT fromUnixTimestamp64Milli(arrayJoin({times:Array(Int64)}), 'UTC'))
 WHERE sign = 1 AND (org_id, occurred_at, call_id) IN (
   SELECT wanted.1, fromUnixTimestamp64Milli(wanted.2, 'UTC'), wanted.3 FROM (
     SELECT arrayJoin(
