@@ -26,7 +26,7 @@ PACKAGES = {
 
 # driver → the files that may import it. A folder ends with a slash.
 DRIVERS = {
-    "aiokafka": {"tokentide_common/broker.py"},
+    "aiokafka": {"tokentide_common/broker.py", "tokentide_common/produce.py"},
     "clickhouse_connect": {"tokentide_common/store.py"},
     "chdb": set(),  # clickhouse-connect loads it for `chdb://` URLs
     "genai_prices": {"tokentide_common/pricing.py", "tokentide_common/pricing/"},

@@ -1,13 +1,15 @@
 import asyncio
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from infra.brokers import Broker
 from infra.ingest_service import everything_on
 from infra.waiting import until
-from tokentide_common.broker import Publisher, Record, ensure_topics
+from tokentide_common.broker import Publisher, Record, bootstrap_servers, ensure_topics
 from tokentide_common.errors import TooLarge, Unavailable
 from tokentide_common.outbox import partition_of
+from tokentide_common.produce import Producer
 from tokentide_common.topics import PERIODS, USAGE
 
 
@@ -43,6 +45,26 @@ async def test_headers_and_records_without_a_key_go_through(tansu: Broker) -> No
     await publisher.stop()
     found = {(record.key, record.value, record.headers) for record in await everything_on(tansu.url, USAGE)}
     assert found == {(None, b"value", (("name", b"said"),)), (b"gone", None, ())}
+
+
+async def test_what_went_to_a_broker_that_does_not_lead_arrives_by_the_drivers_way(tansu: Broker) -> None:
+    await ensure_topics(tansu.url)
+    destination = (USAGE, 3)
+    records = [Record(b"a", b"1", [("name", b"said")]), Record(b"b", None), Record(None, b"3")]
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers(tansu.url)) as driver:
+        producer = Producer(driver, deadline_s=2.0)
+        assert await producer.partitions_of(USAGE) == 12
+        assert await producer.send_at_once(999, {destination: records}) == {destination}
+        await producer.send_with_care(destination, records)
+        leader = producer.leader_of(destination)
+        assert leader is not None
+        assert await producer.send_at_once(leader, {destination: records}) == set()
+    found = await everything_on(tansu.url, USAGE)
+    assert [(r.partition, r.key, r.value, r.headers) for r in found] == 2 * [
+        (3, b"a", b"1", (("name", b"said"),)),
+        (3, b"b", None, ()),
+        (3, None, b"3", ()),
+    ]
 
 
 async def test_a_record_over_the_bound_is_refused_and_its_neighbours_with_it(tansu: Broker) -> None:

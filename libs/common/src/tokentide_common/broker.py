@@ -1,4 +1,4 @@
-"""The broker boundary: publish, fetch, commit. The only file that imports aiokafka."""
+"""The broker boundary: publish, fetch, commit. With `produce.py` the only file that imports aiokafka."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from tokentide_common.errors import TooLarge, Unavailable
 from tokentide_common.outbox import Outbox, Record
+from tokentide_common.produce import MAX_RECORD_BYTES, Producer
 from tokentide_common.topics import TOPICS
 
 __all__ = [
@@ -34,8 +35,6 @@ __all__ = [
     "ensure_topics",
 ]
 
-# A broker takes batches of 1 MiB by default, in which a record needs room for its key, headers and framing.
-_MAX_RECORD_BYTES: Final = 1_000_000
 _EMBEDDED_PARTITIONS: Final = 2
 _REPLICAS: Final = 3
 
@@ -113,7 +112,7 @@ class Publisher:
 
         After an error some of the records may be on the topic: publish all of them again.
         """
-        if any(len(r.value or b"") > _MAX_RECORD_BYTES for r in records):
+        if any(len(r.value or b"") > MAX_RECORD_BYTES for r in records):
             raise TooLarge("a record is over 1 MB", code="record_too_large")
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -133,8 +132,8 @@ class Publisher:
                     acks="all",
                     # Not idempotent: Tansu has no producer ids, and identity makes repeats harmless.
                     enable_idempotence=False,
-                    max_batch_size=_MAX_RECORD_BYTES,
-                    max_request_size=2 * _MAX_RECORD_BYTES,
+                    max_batch_size=MAX_RECORD_BYTES,
+                    max_request_size=2 * MAX_RECORD_BYTES,
                     request_timeout_ms=max(1000, int(self._deadline_s * 1000)),
                     retry_backoff_ms=50,
                 )
@@ -144,7 +143,7 @@ class Publisher:
                     with contextlib.suppress(Exception):
                         await producer.stop()
                     raise
-                self._producer, self._outbox = producer, Outbox(producer)
+                self._producer, self._outbox = producer, Outbox(Producer(producer, self._deadline_s))
             return self._outbox
 
 

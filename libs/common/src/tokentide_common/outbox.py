@@ -1,6 +1,6 @@
-"""Groups what many publish at once into batches per partition.
+"""Groups what many publish at once into requests per broker.
 
-A record sent by itself costs five times the CPU of one in a batch. A partition has one round on its way at a
+A record sent by itself costs five times the CPU of one in a batch. A broker has one round on its way at a
 time; what is published meanwhile goes with the next, so that batches grow with the load and nobody lingers.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import zlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 Headers = Sequence[tuple[str, bytes]]
+Destination = tuple[str, int]
+"""A topic and one of its partitions."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -25,29 +27,26 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     headers: Headers = ()
 
 
-class DriverBatch(Protocol):
-    """The driver's batch of records for one partition."""
-
-    def append(
-        self, *, key: bytes | None, value: bytes | None, timestamp: int | None, headers: Headers
-    ) -> object | None:
-        """Add a record; None: it is full."""
-
-    def close(self) -> None:
-        """Let nothing more in, so that it goes at once."""
+Cargo = Mapping[Destination, Sequence[Record]]
 
 
-class DriverProducer(Protocol):
-    """The driver's producer."""
+class Driver(Protocol):
+    """The driver's producer, and two ways to send with it."""
 
-    async def partitions_for(self, topic: str) -> set[int]:
-        """Return the partitions of a topic."""
+    async def partitions_of(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
 
-    def create_batch(self) -> DriverBatch:
-        """Return an empty batch."""
+    def leader_of(self, destination: Destination) -> int | None:
+        """Return the broker that takes what goes there, as far as it is known."""
 
-    async def send_batch(self, batch: DriverBatch, topic: str, *, partition: int) -> Awaitable[object]:
-        """Queue a batch; what it returns is done once the broker has the batch."""
+    async def send_at_once(self, leader: int, cargo: Cargo) -> Collection[Destination]:
+        """Send all to one broker in as few requests as it takes; return whose records it did not confirm.
+
+        The short way: no leader is looked for, nothing is sent again. A broker that is away confirms nothing.
+        """
+
+    async def send_with_care(self, destination: Destination, records: Sequence[Record]) -> None:
+        """Return once the broker has all; the driver looks for the leader and sends again, or raises."""
 
 
 def partition_of(key: bytes | None, partitions: int) -> int:
@@ -61,50 +60,57 @@ def partition_of(key: bytes | None, partitions: int) -> int:
 
 
 class Outbox:
-    """Sends records in batches, in the order in which they were given per partition."""
+    """Sends records in batches, in the order in which they were given per partition while no broker fails."""
 
-    def __init__(self, producer: DriverProducer) -> None:
-        self._producer = producer
-        self._lanes: dict[tuple[str, int], _Lane] = {}
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._lanes: dict[int | None, _Lane] = {}
 
     async def send(self, topic: str, records: Sequence[Record]) -> None:
         """Return once the broker has every record. When cancelled, what is not on its way is dropped."""
-        partitions = len(await self._producer.partitions_for(topic))
-        groups: dict[int, list[Record]] = {}
+        driver = self._driver
+        partitions = await driver.partitions_of(topic)
+        grouped: dict[Destination, list[Record]] = {}
         for record in records:
-            groups.setdefault(partition_of(record.key, partitions), []).append(record)
-        await asyncio.gather(*(self._lane(topic, number).put(group) for number, group in groups.items()))
+            grouped.setdefault((topic, partition_of(record.key, partitions)), []).append(record)
+        by_leader: dict[int | None, dict[Destination, list[Record]]] = {}
+        for destination, group in grouped.items():
+            by_leader.setdefault(driver.leader_of(destination), {})[destination] = group
+        sent = [self._lane(leader).put(cargo) for leader, cargo in by_leader.items()]
+        if len(sent) == 1:
+            await sent[0]
+        else:
+            await asyncio.gather(*sent)
 
     async def flush(self) -> None:
         """Return once all is sent or failed; when cancelled, what is left fails."""
         tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _lane(self, topic: str, partition: int) -> _Lane:
-        lane = self._lanes.get((topic, partition))
+    def _lane(self, leader: int | None) -> _Lane:
+        lane = self._lanes.get(leader)
         if lane is None:
-            lane = self._lanes[topic, partition] = _Lane(self._producer, topic, partition)
+            lane = self._lanes[leader] = _Lane(self._driver, leader)
         return lane
 
 
 class _Lane:
-    """The way to one partition."""
+    """The way to one broker, or of what nobody leads."""
 
-    def __init__(self, producer: DriverProducer, topic: str, partition: int) -> None:
-        self._producer = producer
-        self._topic = topic
-        self._partition = partition
-        self._waiting: dict[asyncio.Future[None], Sequence[Record]] = {}
+    def __init__(self, driver: Driver, leader: int | None) -> None:
+        self._driver = driver
+        self._leader = leader
+        self._waiting: dict[asyncio.Future[None], Cargo] = {}
         self.task: asyncio.Task[None] | None = None
 
-    def put(self, records: Sequence[Record]) -> asyncio.Future[None]:
+    def put(self, cargo: Cargo) -> asyncio.Future[None]:
         """Queue records; the future is done once the broker has all of them."""
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[acknowledged] = records
+        self._waiting[acknowledged] = cargo
         # Whoever gives up has told the sender so: its records must not pile up here.
         acknowledged.add_done_callback(self._drop)
         if self.task is None or self.task.done():
-            self.task = asyncio.create_task(self._run(), name=f"publish-{self._topic}-{self._partition}")
+            self.task = asyncio.create_task(self._run(), name=f"publish-{self._leader}")
         return acknowledged
 
     def _drop(self, acknowledged: asyncio.Future[None]) -> None:
@@ -112,50 +118,54 @@ class _Lane:
 
     async def _run(self) -> None:
         while self._waiting:
-            futures = list(self._waiting)
-            failure: Exception | None = ConnectionError("the publisher has stopped")
+            taken, self._waiting = self._waiting, {}
+            failures: Mapping[Destination, BaseException] | None = None
             try:
-                await self._send(self._pack())
-                failure = None
-            except Exception as exc:
-                failure = exc
+                failures = await self._send(taken)
             finally:
-                _settle(futures, failure)
-                del failure  # its traceback holds this frame: the batches must not live until that is found
+                _settle(taken, failures)
+                del failures  # a traceback holds frames: the records must not live until that is found
 
-    def _pack(self) -> list[DriverBatch]:
-        batches = [self._producer.create_batch()]
-        for records in self._waiting.values():
-            for record in records:
-                if not _append(batches[-1], record):
-                    batches.append(self._producer.create_batch())
-                    if not _append(batches[-1], record):
-                        raise ValueError("a record is larger than a batch")
-        self._waiting = {}
-        return batches
-
-    async def _send(self, batches: list[DriverBatch]) -> None:
-        on_their_way: list[Awaitable[object]] = []
-        try:
-            for batch in batches:
-                batch.close()
-                sent = await self._producer.send_batch(batch, self._topic, partition=self._partition)
-                on_their_way.append(sent)
-        finally:
-            # The guarantee: acks=all for each batch, or an error. Nothing is acknowledged on hope.
-            await asyncio.gather(*on_their_way)
-
-
-def _append(batch: DriverBatch, record: Record) -> bool:
-    headers = list(record.headers)
-    return batch.append(key=record.key, value=record.value, timestamp=None, headers=headers) is not None
+    async def _send(self, taken: Mapping[asyncio.Future[None], Cargo]) -> Mapping[Destination, BaseException]:
+        """Return what went wrong, by destination."""
+        # The guarantee: acks=all for each record, by the short way or the long one, or an error.
+        # Nothing is acknowledged on hope.
+        cargo = _joined(taken.values())
+        if self._leader is not None:
+            left = await self._driver.send_at_once(self._leader, cargo)
+            if not left:
+                return {}
+            # Once more, as far as anybody still waits for it: identity makes repeats harmless.
+            waited_for = _joined(cargo for future, cargo in taken.items() if not future.done())
+            cargo = {destination: own for destination, own in waited_for.items() if destination in left}
+        results = await asyncio.gather(
+            *(self._driver.send_with_care(*item) for item in cargo.items()), return_exceptions=True
+        )
+        return {
+            destination: result
+            for destination, result in zip(cargo, results, strict=True)
+            if result is not None
+        }
 
 
-def _settle(futures: Sequence[asyncio.Future[None]], failure: Exception | None) -> None:
-    for future in futures:
+def _joined(cargoes: Iterable[Cargo]) -> dict[Destination, list[Record]]:
+    joined: dict[Destination, list[Record]] = {}
+    for cargo in cargoes:
+        for destination, records in cargo.items():
+            joined.setdefault(destination, []).extend(records)
+    return joined
+
+
+def _settle(
+    taken: Mapping[asyncio.Future[None], Cargo], failures: Mapping[Destination, BaseException] | None
+) -> None:
+    """Tell everybody how it went; None: it was broken off."""
+    for future, cargo in taken.items():
         if future.done():
             continue
-        if failure is None:
-            future.set_result(None)
-        else:
+        if failures is None:
+            future.set_exception(ConnectionError("the publisher has stopped"))
+        elif failure := next((failures[each] for each in cargo if each in failures), None):
             future.set_exception(failure)
+        else:
+            future.set_result(None)

@@ -23,7 +23,7 @@ from tokentide_proxy.upstream_limits import UpstreamLimits
 from tokentide_proxy.upstream_table import upstreams
 
 _TAP_DRAIN_S: Final = 5.0
-_RECORD_LINGER_S: Final = 0.05
+_RECORD_LINGER_S: Final = 0.06
 _KEEP_ALIVE_S: Final = 75
 
 

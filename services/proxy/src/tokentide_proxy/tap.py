@@ -32,8 +32,6 @@ from tokentide_proxy.limit_headers import Observer
 from tokentide_proxy.settings import ProxySettings
 from tokentide_proxy.spool import Spool
 
-_LINGER_S: Final = 0.01
-_ENOUGH: Final = 500
 # A publish has a deadline: what has piled up goes in pieces that meet it.
 _PIECE: Final = 1000
 # No event of ours is a tenth of it; a larger one the broker would refuse again and again.
@@ -57,7 +55,7 @@ class Tap:
         self._tags = TagBound(metrics, source="proxy", values=settings.tag_values)
         self._buffer: list[Record] = []
         self._in_hand: list[Record] = []
-        self._some, self._many = asyncio.Event(), asyncio.Event()
+        self._some = asyncio.Event()
         self._stopping = self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
         metrics.gauge("tokentide_proxy_events_buffered").set_function(lambda: len(self._buffer))
@@ -81,8 +79,6 @@ class Tap:
             return
         buffer.append(record)
         self._some.set()
-        if len(buffer) >= _ENOUGH:
-            self._many.set()
 
     def offer_limits(self, headers: Headers, seen: Observer) -> None:
         """Take what an answer's headers say of limits. Never raises, never waits; the latest count."""
@@ -102,7 +98,6 @@ class Tap:
         """Deliver what waits; what has not arrived after `drain_s` stays on disk for the next start."""
         self._stopping = True
         self._some.set()
-        self._many.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
                 if self._tasks:
@@ -123,14 +118,11 @@ class Tap:
 
     async def _empty_buffer(self) -> None:
         while not (self._stopping and not self._buffer):
+            # Nobody lingers here: what ends within a moment is offered together, and what comes while this
+            # is on its way goes with the next.
             await self._some.wait()
-            if not self._spool_first:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LINGER_S):
-                        await self._many.wait()
             if not self._stopping:
                 self._some.clear()
-                self._many.clear()
             self._in_hand, self._buffer = self._buffer, []
             await self._pass_on(self._in_hand)
             self._in_hand = []
