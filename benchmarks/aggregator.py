@@ -37,7 +37,7 @@ from tokentide_common.store import Store, rows
 from tokentide_common.topics import USAGE
 
 ROLLUPS = (
-    *("usage_15m", "usage_15m_model", "usage_minute", "usage_session", "usage_day"),
+    *("usage_15m", "usage_15m_model", "usage_day_model", "usage_session", "usage_day"),
     *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
 )
 _STALLED_S = 120.0

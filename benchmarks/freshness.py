@@ -41,7 +41,7 @@ ORG = "org_fresh"
 # rollup → the column in which it carries a chunk's name
 ROLLUPS = {
     **dict.fromkeys(
-        ("usage_15m", "usage_minute", "usage_session", "usage_day", "usage_day_person"), "user_id"
+        ("usage_15m", "usage_day_model", "usage_session", "usage_day", "usage_day_person"), "user_id"
     ),
     "usage_day_machine": "machine_id",
     "usage_day_project": "project",

@@ -3,8 +3,8 @@
 Goals at 10 million calls, 10,000 users, the embedded engine and 2 cores: p95 of a dashboard route under
 50 ms, of a report under 300 ms, and of 64 dashboards at once under 250 ms, each of which asks for one of
 those routes a second. The first answer of each is told apart: nothing that it reads is in the engine's
-caches. Answers are kept, as they are by default, for the 64 dashboards alone, and new calls every second make
-them wrong.
+caches. The others are enough for a p95 that is not the slowest of them. Answers are kept, as they are by
+default, for the 64 dashboards alone, and new calls every second make them wrong.
 
     python benchmarks/reports.py            1.1 million emissions (1 million calls)
     python benchmarks/reports.py --full     11.2 million emissions (10 million calls)
@@ -50,6 +50,7 @@ DASHBOARD = (
     "/rankings",
 )
 DASHBOARD_GOAL_MS, REPORT_GOAL_MS, CROWD_GOAL_MS = 50, 300, 250
+DASHBOARD_TIMES = 41
 CROWD, CROWD_FOR_S, ARRIVING = 64, 20, 200
 # Of six hours: a month of hours of 10,000 users has more rows than an answer may have.
 OF_HOURS = frozenset({"cost-attribution"})
@@ -65,13 +66,13 @@ async def measured(emissions: int, times: int, path: Path) -> list[report.Line]:
     hours_ago = _text(_span_ms(emissions)[1] - 6 * 3_600_000)
     lines = []
     async with _api(store, path, kept_answers_bytes=0) as client:
-        asked = [(path, DASHBOARD_GOAL_MS, "dashboard") for path in DASHBOARD]
-        asked += [(f"/reports/{r.name}", REPORT_GOAL_MS, "report") for r in REPORTS]
-        asked.append(("/blocks", REPORT_GOAL_MS, "report"))
-        for name, goal, kind in asked:
+        asked = [(path, DASHBOARD_GOAL_MS, "dashboard", max(times, DASHBOARD_TIMES)) for path in DASHBOARD]
+        asked += [(f"/reports/{r.name}", REPORT_GOAL_MS, "report", times) for r in REPORTS]
+        asked.append(("/blocks", REPORT_GOAL_MS, "report", times))
+        for name, goal, kind, often in asked:
             since = hours_ago if name.rpartition("/")[2] in OF_HOURS else begin
             url = _url(name, since, end)
-            taken = [await _ask(client, url) for _ in range(times)]
+            taken = [await _ask(client, url) for _ in range(often)]
             note = f"p50 {median(taken[1:]):.0f} ms, the first {taken[0]:.0f} ms"
             lines.append(
                 report.Line(f"{kind}", name, _p95(taken[1:]), unit="ms", goal=goal, at_most=True, note=note)
@@ -155,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--events", type=int)
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--times", type=int, default=11)
+    parser.add_argument("--times", type=int, default=21)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     events = args.events or (11_200_000 if args.full else 1_120_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
 from infra.ledger import ROLLUPS, block_of_calls, totals
@@ -12,6 +14,7 @@ from tokentide_common.store import Store, rows
 
 _WHO = "user_id, account_id, key_id, user_email, cost_center, identity_provider, team, department"
 _NEW = ("usage_minute_model", "usage_day_person", "usage_day_price")
+_LATER = ("usage_day_minutes", "usage_day_model")
 _PRICED = "team, department, client, provider, model, service_tier, speed, inference_geo"
 
 
@@ -30,7 +33,7 @@ async def test_calls_of_before_are_told_apart_by_new_columns_as_far_as_they_are_
     )
     gone = "occurred_at < '2026-10-01' AND user_id != 'u'"
     await empty_store.command(f"ALTER TABLE ledger DELETE WHERE {gone} SETTINGS mutations_sync = 2")
-    before = await totals(empty_store, [name for name in ROLLUPS if name not in _NEW])
+    before = await totals(empty_store, [name for name in ROLLUPS if name not in (*_NEW, *_LATER)])
     monkeypatch.undo()
 
     for _ in range(2):
@@ -39,6 +42,14 @@ async def test_calls_of_before_are_told_apart_by_new_columns_as_far_as_they_are_
 
     assert {name: after[name] for name in before} == before
     assert {name: after[name] for name in _NEW} == dict.fromkeys(_NEW, before["usage_day"])
+    assert {name: after[name] for name in _LATER} == dict.fromkeys(_LATER, before["usage_day"])
+    # As the view makes them, of a minute that came twice too.
+    for _ in range(2):
+        await empty_store.insert("ledger", block_of_calls(1), token=str(uuid4()))
+    each = "minutesMap.minute AS m, minutesMap.calls AS n, minutesMap.tokens AS k"
+    sql = f"SELECT m, n, k FROM usage_day_minutes FINAL ARRAY JOIN {each} WHERE user_id = 'user-0'"
+    told = await rows(empty_store, f"{sql} AND model = 'model-0' AND day = '2026-09-01'")
+    assert told == [{"m": 600, "n": 3, "k": 0}]
     passed = await rows(
         empty_store,
         "SELECT prompt_over AS o, sum(calls) AS n FROM usage_day_price WHERE model = 'm' GROUP BY o",

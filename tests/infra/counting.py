@@ -26,9 +26,9 @@ from tokentide_common.pricing.call_price import Price, price_of
 from tokentide_common.store import Store, rows
 
 ROLLUPS = (
-    *("usage_15m", "usage_15m_model", "usage_minute", "usage_session", "usage_day"),
+    *("usage_15m", "usage_15m_model", "usage_day_model", "usage_session", "usage_day"),
     *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
-    "usage_hour_session",
+    *("usage_day_minutes", "usage_hour_session"),
 )
 SUMS = (
     *(
@@ -42,6 +42,7 @@ SUMS = (
     *("output_tokens", "reasoning_tokens", "web_search_requests", "cost_nano", "reported_cost_nano"),
     "unpriced_calls",
 )
+_CACHED = ("d.cache_read_tokens", "d.cache_write_5m_tokens", "d.cache_write_1h_tokens")
 
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -163,10 +164,20 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
     """Return what each rollup, and the signed ledger, sums to for an organisation."""
     columns = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
     in_org = "WHERE org_id = {org:String}"
-    questions = [f"SELECT '{table}' AS place, {columns} FROM {table} {in_org}" for table in ROLLUPS[:-1]]
-    # It counts calls and nothing else.
-    counted = f"(SELECT sum(calls) FROM usage_hour_session {in_org}) AS calls, {columns.partition(', ')[2]}"
-    questions.append(f"SELECT '{ROLLUPS[-1]}' AS place, {counted} FROM usage_day {in_org}")
+    questions = [f"SELECT '{table}' AS place, {columns} FROM {table} {in_org}" for table in ROLLUPS[:-2]]
+    # They count calls and all tokens, or calls alone: the other sums are those of days.
+    lists = "SELECT sum(arraySum(minutesMap.calls)) AS n, sum(arraySum(minutesMap.tokens)) AS k"
+    minutes = f"({lists} FROM usage_day_minutes {in_org})"
+    told = {
+        "usage_day_minutes": {
+            "calls": f"{minutes}.1",
+            "output_tokens": f"{minutes}.2 - sum(d.input_tokens + {' + '.join(_CACHED)})",
+        },
+        "usage_hour_session": {"calls": f"(SELECT sum(calls) FROM usage_hour_session {in_org})"},
+    }
+    for table, own in told.items():
+        named = ", ".join(f"{own.get(name, f'sum(d.{name})')} AS {name}" for name in SUMS)
+        questions.append(f"SELECT '{table}' AS place, {named} FROM usage_day AS d {in_org}")
     signed = {name: f"sum(l.sign * l.{name})" for name in SUMS}
     signed |= {
         "calls": "sum(l.sign)",
@@ -175,7 +186,7 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
     }
     columns = ", ".join(f"{expression} AS {name}" for name, expression in signed.items())
     questions.append(f"SELECT 'ledger' AS place, {columns} FROM ledger AS l {in_org} AND l.same_as = ''")
-    # One question instead of eleven: it is asked after every step of many tests.
+    # One question instead of twelve: it is asked after every step of many tests.
     found = await rows(store, " UNION ALL ".join(questions), {"org": org_id})
     return {row.pop("place"): row for row in found}
 

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from tokentide_common.store import Store, rows
 
 ROLLUPS = (
-    *("usage_15m", "usage_15m_model", "usage_minute", "usage_session", "usage_day"),
+    *("usage_15m", "usage_15m_model", "usage_day_model", "usage_session", "usage_day"),
     *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
-    "usage_hour_session",
+    *("usage_day_minutes", "usage_hour_session"),
 )
-# It counts calls and nothing else.
-_OF_CALLS = "usage_hour_session"
+# They count calls, and nothing else that others sum.
+_OF_CALLS = {
+    "usage_day_minutes": "sum(arraySum(minutesMap.calls))",
+    "usage_hour_session": "sum(calls)",
+}
 MEASURES = ("input_tokens", "output_tokens", "cost_nano")
 
 
@@ -40,11 +43,15 @@ async def totals(store: Store, rollups: Sequence[str] = ROLLUPS) -> dict[str, tu
     plain = ", ".join(f"sum({measure})" for measure in MEASURES)
     questions = [f"SELECT 'ledger' AS place, sum(sign), {signed} FROM ledger"]
     questions += [
-        f"SELECT '{name}' AS place, sum(calls), {plain} FROM {name}" for name in rollups if name != _OF_CALLS
+        f"SELECT '{name}' AS place, sum(calls), {plain} FROM {name}"
+        for name in rollups
+        if name not in _OF_CALLS
     ]
-    if _OF_CALLS in rollups:
-        counted = f"(SELECT sum(calls) FROM {_OF_CALLS})"
-        questions.append(f"SELECT '{_OF_CALLS}' AS place, {counted}, {plain} FROM usage_day")
+    questions += [
+        f"SELECT '{name}' AS place, (SELECT {counted} FROM {name}), {plain} FROM usage_day"
+        for name, counted in _OF_CALLS.items()
+        if name in rollups
+    ]
     found = await rows(store, " UNION ALL ".join(questions))
     return {row.pop("place"): tuple(int(value) for value in row.values()) for row in found}
 

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from infra.ledger_rows import call, insert_calls
+from infra import month_reports
+from infra.ledger_rows import call, insert_calls, insert_rows, taken_back
 from infra.limit_rows import insert_limits
 from infra.query_client import Caller, query_api
 from tokentide_common.limit_facts import LimitFact
@@ -93,6 +94,46 @@ async def test_peaks_are_judged_by_limits_that_providers_told_or_the_caller_name
     assert [(r["tokens_limit"], r["limit_source"], r["utilization"], r["risk"]) for r in given] == [
         (1000, "observed", 0.9, "high"), (1000, "configured", 0.9, "high"),
     ]  # fmt: skip
+
+
+async def test_rates_are_exact_of_rows_that_are_not_put_together_and_at_the_ends_of_a_period(store, tmp_path):
+    """Bounds of decoys are higher than any minute of theirs: more of them than are looked at first."""
+    await store.command("SYSTEM STOP MERGES usage_day_minutes")
+    day, zone = datetime(2026, 3, 2, tzinfo=UTC), ZoneInfo("UTC")
+    decoys = [f"d{n}" for n in range(9)]
+    told = {"model": "m", "input_tokens": 0, "cache_read_tokens": 7, "cache_write_5m_tokens": 0,
+            "cache_write_1h_tokens": 0}  # fmt: skip
+
+    def of(user: str, at: datetime, output_tokens: int) -> dict[str, Any]:
+        return call(user_id=user, occurred_at=at, output_tokens=output_tokens, **told)
+
+    gone = of("gone", day, 9_000)
+    inside = [[*(of(d, day + timedelta(minutes=n), 100) for d in decoys), of("y", day, 50)] for n in range(3)]
+    inside[0] += [of("z", day, 250), of("early", BEGIN + timedelta(hours=10, seconds=31), 40)]
+    inside[0] += [of("z", END - timedelta(seconds=n), 20) for n in (1, 31, 3600, 24 * 3600)]
+    inside[0] += [of("z", BEGIN + timedelta(days=1, minutes=n), 30) for n in (60, 61, 61)]
+    for n, block in enumerate(inside):
+        await insert_calls(store, [*block, gone] if n == 1 else block)
+    await insert_rows(store, [taken_back(gone)])
+    begin = BEGIN + timedelta(hours=10, seconds=30)
+    early = timedelta(seconds=1)
+    outside = [of(user, at, 5_000) for user in ("z", "early") for at in (END, begin - early)]
+    await insert_calls(store, outside)
+    live = [each for block in inside for each in block]
+    since = {"from": begin.isoformat()}
+    async with query_api(store, tmp_path) as api:
+        for most in (1, 2, 40):
+            rows = await rows_of(api, "rates", zone, **since, limit=most)
+            assert rows == month_reports.rates(live, ("user_id", "model"))[:most]
+        (mine,) = await rows_of(
+            api, "peaks", zone, **since, limit=1, user_id="z", tokens_per_minute=1_000_000
+        )
+        assert [mine] == month_reports.peaks([c for c in live if c["user_id"] == "z"], zone, 1, 1_000_000)
+    await store.command("SYSTEM START MERGES usage_day_minutes")
+    await store.command("OPTIMIZE TABLE usage_day_minutes FINAL")
+    async with query_api(store, tmp_path / "merged") as api:
+        rows = await rows_of(api, "rates", zone, **since)
+    assert rows == month_reports.rates(live, ("user_id", "model"))
 
 
 async def test_each_kind_of_token_has_its_own_price(store, tmp_path):

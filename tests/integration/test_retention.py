@@ -72,7 +72,7 @@ async def test_sums_outlive_calls_and_whatever_comes_late_of_a_deleted_one_chang
         "req_0010",
     ]
     assert len(await live_rows(store, "org_b")) == 1
-    assert (await rollup_sums(store, "org_a"))["usage_minute"]["calls"] == 3
+    assert (await rollup_sums(store, "org_a"))["usage_day_minutes"]["calls"] == 3
     # To whom remembers the rows, too: a replay of the same block may be of one who does not.
     append(counter, [call(7, days=150, output_tokens=900), call(8, days=61, output_tokens=900)])
     assert (await counter.count(100)).block.changes == []
@@ -88,7 +88,7 @@ async def test_sums_outlive_calls_and_whatever_comes_late_of_a_deleted_one_chang
         )
     await counter.count_all(100)
     said = await rollup_sums(store, "org_a")
-    lasting = {name: sums for name, sums in said.items() if name not in ("ledger", "usage_minute")}
+    lasting = {name: sums for name, sums in said.items() if name not in ("ledger", "usage_day_minutes")}
     true = expected_sums(
         [*(e for e in events if e.org_id == "org_a"), call(9, days=59, output_tokens=77)], counter.price
     )

@@ -14,7 +14,7 @@ import msgspec
 Kind: TypeAlias = Literal["calls", "minutes", "activity"]
 TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
     "calls": ("ledger", "occurred_at"),
-    "minutes": ("usage_minute", "bucket"),
+    "minutes": ("usage_day_minutes", "day"),
     "activity": ("activity", "bucket"),
 }
 """The table of each kind, and the column that tells how old a row is."""

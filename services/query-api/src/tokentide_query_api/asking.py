@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tokentide_common.key_directory import LiveKeys
 from tokentide_common.limit_facts import LimitFact, latest_limits_sql, of_sortable
 from tokentide_common.pricing import Prices
-from tokentide_common.store import rows
+from tokentide_common.store import Setting, rows
 from tokentide_query_api import parameters as p
 from tokentide_query_api.accounts.principal import Principal
 from tokentide_query_api.cursors import Cursor, decoded, encoded, question_digest
@@ -86,9 +86,11 @@ class Asking(msgspec.Struct, frozen=True):
         own = self.keys.of_owner(self.principal.user_id)
         return [fact for fact in facts if fact.key_id in own]
 
-    async def rows(self, statement: Statement, sql: str) -> list[dict[str, Any]]:
+    async def rows(
+        self, statement: Statement, sql: str, settings: Mapping[str, Setting] | None = None
+    ) -> list[dict[str, Any]]:
         """Return the rows of a finished statement."""
-        return await rows(self.store, sql, statement.params)
+        return await rows(self.store, sql, statement.params, settings=settings)
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -128,8 +128,9 @@ QUARTERS: Final = Table(
     ),
     True,
 )
-# Only for questions about minutes: they have more rows than those of a quarter of an hour.
-MINUTES: Final = Table("usage_minute", MINUTE_MS, frozenset(["user_id", "model"]), False)
+# Only for questions about minutes. A row has those of a day as lists: for whole days, and for parts of days.
+MINUTE_DAYS: Final = Table("usage_day_minutes", DAY_MS, frozenset(["user_id", "model"]), False)
+MINUTES: Final = Table("usage_day_minutes", MINUTE_MS, frozenset(["user_id", "model"]), False)
 MODEL_MINUTES: Final = Table("usage_minute_model", MINUTE_MS, frozenset(["model"]), False)
 DAYS: Final = Table(
     "usage_day",
@@ -166,6 +167,7 @@ TEAM_DAYS: Final = Table(
     ),
     False,
 )
+USER_MODEL_DAYS: Final = Table("usage_day_model", DAY_MS, frozenset(["user_id", "model"]), False)
 MODEL_QUARTERS: Final = Table("usage_15m_model", QUARTER_MS, frozenset(["client", "provider", "model"]), True)
 SESSION_HOURS: Final = Table("usage_hour_session", HOUR_MS, frozenset(["session_key"]), False)
 PROMPT_SIZES: Final = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
@@ -184,6 +186,7 @@ TABLES: Final = (
     USER_DAYS,
     MACHINE_DAYS,
     MODEL_QUARTERS,
+    USER_MODEL_DAYS,
     DAYS,
     SESSION_HOURS,
     SESSIONS,

@@ -7,111 +7,99 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import (
-    DIMENSIONS,
-    LEDGER,
-    MINUTE_MS,
-    MINUTES,
-    MODEL_MINUTES,
-    TOKEN_SUMS,
-    Dimension,
-)
+from tokentide_query_api.dimensions import DIMENSIONS, Dimension
 from tokentide_query_api.formats import Column, Kind, columns
 from tokentide_query_api.parameters import Parameter
 from tokentide_query_api.periods import Period
+from tokentide_query_api.reports.minute_lists import (
+    USER_MODEL,
+    Group,
+    bounds,
+    has_lists,
+    minutes_of,
+    per_minute,
+)
 from tokentide_query_api.reports.report import TOP, Report, Row
-from tokentide_query_api.resolution import parts
 from tokentide_query_api.scope import Scope
-from tokentide_query_api.statement import Statement, measure, over
+from tokentide_query_api.statement import Statement, over
 
 _USER: Final = DIMENSIONS["user_id"]
 _MODEL: Final = DIMENSIONS["model"]
-_TOKENS: Final = " + ".join(f"z.{name}" for name in TOKEN_SUMS)
 _BY: Final = Parameter(
     "by", "Whose minutes are told apart.", ("user_model", "user", "model", "all"), "user_model"
 )
 _DIMENSIONS: Final[Mapping[str, tuple[Dimension, ...]]] = {
-    "user_model": (_USER, _MODEL), "user": (_USER,), "model": (_MODEL,), "all": (),
+    "user_model": USER_MODEL, "user": (_USER,), "model": (_MODEL,), "all": (),
 }  # fmt: skip
-_TABLES: Final = (MODEL_MINUTES, MINUTES, LEDGER)
+_FURTHER: Final = (2, 8)
+"""How many times as many groups as are asked for are looked at, before all of them are."""
+_FACTS: Final = (
+    "length(calls) AS minutes",
+    *(
+        f"arraySum({what}) AS {what}_sum, arrayMax({what}) AS {what}_peak,"
+        # The nearest rank: a value that was there.
+        f" arraySort({what})[toUInt64(ceil(0.95 * length({what})))] AS {what}_p95"
+        for what in ("calls", "tokens")
+    ),
+)
 Allowed = Mapping[tuple[str, str], int]
 """How much is allowed in a minute, by kind and model; of model "" where none is named."""
 Risk = Literal["low", "medium", "high", "critical", "unknown"]
 
 
-def _per_minute(statement: Statement, scope: Scope, by: Sequence[Dimension]) -> str:
-    """Return a SELECT of requests and tokens of each group in each minute that has a call."""
-    from_parts = parts((scope.start_ms, scope.end_ms), (*by, *scope.dimensions), tables=_TABLES)
-    keys = ", ".join(f"z.d{i} AS d{i}" for i in range(len(by)))
-    sums = statement.sums(from_parts, by, minute=True)
-    return over(sums, f"{keys}{', ' if keys else ''}z.t AS t, z.calls AS calls, {_TOKENS} AS tokens", "AS z")
-
-
-def _minutes_of(statement: Statement, by: Sequence[Dimension]) -> str:
-    """Return a SELECT of each group with the requests, `c`, and tokens, `k`, of its minutes that have a call.
-
-    A group's minutes are put together as lists. Users have as many minutes as calls: to tell all of them
-    apart takes four times as long. Only where a minute is in a list twice is it added up.
-    """
-    scope = statement.scope
-    keys = [f"d{i}" for i in range(len(by))]
-    rows = []
-    for part in parts((scope.start_ms, scope.end_ms), (*by, *scope.dimensions), tables=_TABLES):
-        named = [f"{statement.column(d)} AS {key}" for d, key in zip(by, keys, strict=True)]
-        tokens = " + ".join(f"x.{name}" for name in TOKEN_SUMS)
-        if part.table is LEDGER:
-            tokens = f"x.sign * ({tokens})"
-            minute = f"toUInt32(intDiv(toUnixTimestamp64Milli(x.occurred_at), {MINUTE_MS}) * 60)"
-        else:
-            minute = "toUnixTimestamp(x.bucket)"
-        named += [f"{minute} AS t", measure(part.table, "calls"), f"{tokens} AS tokens"]
-        rows.append(statement.of(part, ", ".join(named)))
-    lists = "groupArray(y.t) AS t, groupArray(y.calls) AS c, groupArray(y.tokens) AS k"
-    group = f"AS y GROUP BY {', '.join(keys)}" if keys else "AS y"
-    listed = over(" UNION ALL ".join(rows), ", ".join([*keys, lists]), group)
-    once = "if(length(arrayDistinct(t)) = length(t), (t, c, k), arrayReduce('sumMap', [t], [c], [k])) AS told"
-    live = "arrayFilter(n -> n > 0, told.2) AS calls, arrayFilter((n, c) -> c > 0, told.3, told.2) AS tokens"
-    return over(over(listed, ", ".join([*keys, once]), ""), ", ".join([*keys, live]), "")
-
-
 async def _rates(ask: Asking, period: Period) -> Sequence[Row]:
     scope = ask.scope(period.start_ms, period.end_ms)
     by = _DIMENSIONS[ask.arguments.text(_BY)]
+    limit = ask.arguments.number(TOP)
+    if by == USER_MODEL and has_lists(Statement(scope), by):
+        return await _foremost(ask, scope, limit)
+    return await _facts(ask, scope, by, limit)
+
+
+async def _foremost(ask: Asking, scope: Scope, limit: int) -> Sequence[Row]:
+    """Return the first users and models: minutes are told apart of those alone that can be among them."""
+    statement = Statement(scope)
+    ranked = await ask.rows(statement, bounds(statement, limit * _FURTHER[-1] + 1))
+    for times in _FURTHER:
+        few, rest = ranked[: limit * times], ranked[limit * times :]
+        groups = [(row["d0"], row["d1"]) for row in few]
+        found = await _facts(ask, scope, USER_MODEL, limit, groups) if groups else []
+        # Whose bound is below the last peak has none that is higher.
+        if not rest or (len(found) == limit and found[-1]["tokens_per_minute_peak"] > rest[0]["bound"]):
+            return found
+    return await _facts(ask, scope, USER_MODEL, limit)
+
+
+async def _facts(
+    ask: Asking, scope: Scope, by: Sequence[Dimension], limit: int, among: Sequence[Group] | None = None
+) -> Sequence[Row]:
+    """Return the first groups by their greatest minute, of all or of those that are told."""
     statement = Statement(scope)
     keys = [f"d{i}" for i in range(len(by))]
     order = ", ".join(["arrayMax(tokens) DESC", *keys])
-    limit = ask.arguments.number(TOP)
     busiest = over(
-        _minutes_of(statement, by),
+        minutes_of(statement, by, among),
         ", ".join([*keys, "calls", "tokens"]),
         f"WHERE notEmpty(calls) ORDER BY {order} LIMIT {limit}",
     )
-    facts = [
-        "length(calls) AS minutes",
-        *(
-            f"arraySum({what}) AS {what}_sum, arrayMax({what}) AS {what}_peak,"
-            # The nearest rank: a value that was there.
-            f" arraySort({what})[toUInt64(ceil(0.95 * length({what})))] AS {what}_p95"
-            for what in ("calls", "tokens")
-        ),
-    ]
-    sql = over(busiest, ", ".join([*keys, *facts]), f"ORDER BY {order}")
-    return [
-        {
-            **dict.fromkeys(("user_id", "model")),
-            **{d.name: row[f"d{i}"] for i, d in enumerate(by)},
-            "active_minutes": row["minutes"],
-            "requests": row["calls_sum"],
-            "tokens": row["tokens_sum"],
-            "requests_per_minute": round(row["calls_sum"] / row["minutes"], 3),
-            "requests_per_minute_p95": row["calls_p95"],
-            "requests_per_minute_peak": row["calls_peak"],
-            "tokens_per_minute": round(row["tokens_sum"] / row["minutes"], 3),
-            "tokens_per_minute_p95": row["tokens_p95"],
-            "tokens_per_minute_peak": row["tokens_peak"],
-        }
-        for row in await ask.rows(statement, sql)
-    ]
+    sql = over(busiest, ", ".join([*keys, *_FACTS]), f"ORDER BY {order}")
+    return [_rate(row, by) for row in await ask.rows(statement, sql)]
+
+
+def _rate(row: Mapping[str, Any], by: Sequence[Dimension]) -> Row:
+    return {
+        **dict.fromkeys(("user_id", "model")),
+        **{d.name: row[f"d{i}"] for i, d in enumerate(by)},
+        "active_minutes": row["minutes"],
+        "requests": row["calls_sum"],
+        "tokens": row["tokens_sum"],
+        "requests_per_minute": round(row["calls_sum"] / row["minutes"], 3),
+        "requests_per_minute_p95": row["calls_p95"],
+        "requests_per_minute_peak": row["calls_peak"],
+        "tokens_per_minute": round(row["tokens_sum"] / row["minutes"], 3),
+        "tokens_per_minute_p95": row["tokens_p95"],
+        "tokens_per_minute_peak": row["tokens_peak"],
+    }
 
 
 _REQUESTS_LIMIT: Final = Parameter("requests_per_minute", "The limit to judge by; else what providers told.")
@@ -124,7 +112,7 @@ async def _peaks(ask: Asking, period: Period) -> Sequence[Row]:
     scope = ask.scope(period.start_ms, period.end_ms)
     statement = Statement(scope)
     limit = ask.arguments.number(TOP)
-    minutes = _per_minute(statement, scope, (_MODEL,))
+    minutes = per_minute(statement, (_MODEL,))
     # The busiest by either measure: a minute of many small calls and one of few large ones.
     ranked = over(
         minutes,
