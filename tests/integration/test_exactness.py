@@ -193,11 +193,11 @@ async def test_a_block_that_reached_only_some_views_is_completed_and_counts_once
     counter.close()
 
 
-async def test_of_a_call_that_only_grew_no_more_than_the_digest_of_its_row_is_read(store, tmp_path):
+async def test_of_a_call_that_only_grew_price_and_digest_alone_are_read_whoever_priced_it(store, tmp_path):
     counter = Counter(store, tmp_path, "t")
     counter.append(call(n, output_tokens=n + 1) for n in range(40))
     await counter.count_all(40)
-    counter.restart()
+    counter.restart(price=lambda e: e.output_tokens * 7)
     # Were they read, the rows that are taken back would name this project.
     await store.command("ALTER TABLE ledger UPDATE project = 'elsewhere' WHERE 1 SETTINGS mutations_sync = 2")
     counter.append(call(n, output_tokens=n + 9) for n in range(40))

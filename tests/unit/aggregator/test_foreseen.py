@@ -1,4 +1,4 @@
-"""A row that is told without a look at the ledger is the one that is there, byte for byte, or it is none."""
+"""A row that is told by its price and digest is the one that is there, byte for byte, or it is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.observations import NOON, observations
 from tokentide_aggregator.block import FoldedCall, build
 from tokentide_aggregator.call_ledger import CallLedger
 from tokentide_aggregator.counted_call import CountedCall, Indexed
-from tokentide_aggregator.foreseen import foreseen_row
+from tokentide_aggregator.foreseen import Priced, foreseen_event, foreseen_row
 from tokentide_aggregator.rows import LedgerRow, encode_row
 from tokentide_common.events import UsageEvent
 from tokentide_common.identity import call_hash
@@ -37,14 +37,12 @@ def counted(*batches: list[UsageEvent]) -> CountedCall:
     return known[call_hash(*KEY)]
 
 
-def foreseen(
-    call: CountedCall, *said: UsageEvent, price_version: str = "v1", later: int = 0
-) -> LedgerRow | None:
-    """Return the row that is foreseen and has the digest that the ledger has."""
+def foreseen(call: CountedCall, *said: UsageEvent, **other: object) -> LedgerRow | None:
+    """Return the row that events foresee, where the ledger tells of it what it does, or `other`."""
     assert call.row is not None
-    indexed = Indexed(call.row.version + later, 0, call.observed_ms, call.digests)
-    row = foreseen_row(price, price_version, said, indexed)
-    return row if row and row.digest == call.row.digest else None
+    before = foreseen_event(said, Indexed(call.row.version, 0, call.observed_ms, call.digests))
+    told = {name: getattr(call.row, name) for name in Priced.__struct_fields__}
+    return before and foreseen_row(before, Priced(**told | other))
 
 
 def event(**fields: object) -> UsageEvent:
@@ -99,8 +97,12 @@ def test_a_row_is_read_where_more_was_said_or_seen_than_one_observation():
         assert foreseen(call, event(output_tokens=9)) is None
 
 
-def test_a_row_is_read_where_its_price_or_its_version_is_not_what_it_would_be_now():
+@pytest.mark.parametrize(
+    "other",
+    [{"version": 2}, {"cost_nano": 74}, {"unpriced": True}, {"price_version": "v2"}, {"digest": 0}],
+    ids=lambda other: next(iter(other)),
+)
+def test_a_row_is_read_where_what_is_told_of_it_does_not_give_its_digest(other):
     call = counted([event(output_tokens=5)])
-    assert foreseen(call, event(output_tokens=9)) is not None
-    assert foreseen(call, event(output_tokens=9), price_version="v2") is None
-    assert foreseen(call, event(output_tokens=9), later=1) is None
+    assert foreseen(call, event(output_tokens=9)) == call.row
+    assert foreseen(call, event(output_tokens=9), **other) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from operator import attrgetter
 from typing import Final
 
@@ -12,7 +11,6 @@ from tokentide_aggregator import counted_call
 from tokentide_aggregator.block import FoldedCall, build
 from tokentide_aggregator.counted_call import CountedCall, millis
 from tokentide_aggregator.fold import ConsumedRecord, Folded, fold
-from tokentide_aggregator.foreseen import foreseen_row
 from tokentide_aggregator.known import IsGone, known_calls
 from tokentide_aggregator.ledger import Block, Change
 from tokentide_aggregator.rows import decode_row
@@ -47,7 +45,6 @@ class CallLedger:
         self._is_gone = is_gone
         self._price = price
         self._price_version = price_version
-        self._foresee = partial(foreseen_row, price, price_version)
 
     def fold(self, records: Sequence[ConsumedRecord]) -> Folded[UsageEvent]:
         """Decode every record and group the events by call."""
@@ -55,7 +52,7 @@ class CallLedger:
 
     async def known(self, store: Store, asked: Mapping[bytes, FoldedCall]) -> dict[bytes, CountedCall]:
         """Return what is known of the calls that are counted."""
-        return await known_calls(store, asked, self._is_gone, self._foresee)
+        return await known_calls(store, asked, self._is_gone)
 
     def keep(self, change: Change) -> bytes:
         """Return the call's rows as they are in index and ledger."""
