@@ -35,14 +35,13 @@ async def distinct(ask: Asking, scope: Scope) -> dict[str, int]:
 
 async def _counts(ask: Asking, scope: Scope, names: tuple[str, ...]) -> dict[str, int]:
     statement = Statement(scope)
-    each = []
+    sql = statement.distinct({DISTINCT[name]: _parts(scope, name) for name in names})
+    told = {row["what"]: row for row in await ask.rows(statement, sql, _SETTINGS)}
+    found: dict[str, int] = {}
     for name in names:
-        inner = statement.distinct(_parts(scope, name), DISTINCT[name])
-        each.append(over(inner, f"'{name}' AS what, n, taken_back", ""))
-    rows = await ask.rows(statement, " UNION ALL ".join(each), _SETTINGS)
-    return {
-        row["what"]: await _net(ask, scope, row["what"]) if row["taken_back"] else row["n"] for row in rows
-    }
+        row = told[DISTINCT[name].name]
+        found[name] = await _net(ask, scope, name) if row["taken_back"] else row["n"]
+    return found
 
 
 async def _net(ask: Asking, scope: Scope, name: str) -> int:

@@ -114,19 +114,30 @@ class Statement:
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
         return over(inner, ", ".join(keys + totals), f"AS y{group} HAVING sum(y.calls) > 0")
 
-    def distinct(self, parts: Sequence[Part], dimension: Dimension) -> str:
-        """Return a SELECT of how many values of a dimension have live calls, but for the one of nobody.
+    def distinct(self, parts: Mapping[Dimension, Sequence[Part]]) -> str:
+        """Return a SELECT of how many values of dimensions have live calls, but for the one of nobody.
 
-        Columns: `n`, and `taken_back`: rows of calls taken back that are not yet merged with what they take
-        back. Only where there are none is `n` exact: then a value has live calls if a row of it has.
+        Columns: `what`, the dimension's name; `n`; and `taken_back`: rows of calls taken back that are not
+        yet merged with what they take back. Only where there are none is `n` exact: then a value has live
+        calls if a row of it has. A part that several dimensions are looked for in is read once.
         """
-        named = [f"{self.column(dimension)} AS d0"]
-        inner = " UNION ALL ".join(self._rows(part, named, None, False, ("calls",)) for part in parts)
-        # Texts are told apart by 64 bits, in half the time: of a million two are the same, and count as one,
-        # with a chance of one in 37 million.
-        value, somebody = "y.d0" if dimension.digest else "xxh3(y.d0)", f"y.d0 != {nobody(dimension)}"
-        count = f"uniqExactIf({value}, y.calls > 0 AND {somebody}) AS n"
-        return over(inner, f"{count}, countIf(y.calls < 0 AND {somebody}) AS taken_back", "AS y")
+        known: dict[Part, list[Dimension]] = {}
+        for dimension, own in parts.items():
+            for part in own:
+                known.setdefault(part, []).append(dimension)
+        alone = len(known) == len(parts) == 1  # then no sets of values have to be put together
+        found = []
+        for part, dimensions in known.items():
+            rows = self._rows(
+                part, [f"{self.column(d)} AS d{i}" for i, d in enumerate(dimensions)], None, False, ("calls",)
+            )
+            counts = [_distinct(d, f"y.d{i}", "" if alone else "State") for i, d in enumerate(dimensions)]
+            told = f"arrayJoin([{', '.join(f'({each})' for each in counts)}]) AS told"
+            found.append(over(rows, counts[0] if alone else told, "AS y"))
+        if alone:
+            return found[0]
+        totals = "told.1 AS what, uniqExactIfMerge(told.2) AS n, sum(told.3) AS taken_back"
+        return over(" UNION ALL ".join(found), totals, "GROUP BY what")
 
     def spans(self, parts: Sequence[Part]) -> str:
         """Return a SELECT of the hours, or days where hours are not known, of live calls by session.
@@ -237,6 +248,16 @@ def runs(numbers: Sequence[int]) -> list[tuple[int, int, int]]:
         else:
             found.append((number, 1, 1))
     return found
+
+
+def _distinct(dimension: Dimension, column: str, state: str) -> str:
+    """Return a dimension's name, how many of its values have calls (or the state), and how many rows take back."""
+    somebody = f"{column} != {nobody(dimension)}"
+    # Texts are told apart by 64 bits, in half the time: of a million two are the same, and count as one,
+    # with a chance of one in 37 million.
+    value = column if dimension.digest else f"xxh3({column})"
+    count = f"uniqExactIf{state}({value}, y.calls > 0 AND {somebody}) AS n"
+    return f"'{dimension.name}' AS what, {count}, countIf(y.calls < 0 AND {somebody}) AS taken_back"
 
 
 def nobody(dimension: Dimension) -> str:
