@@ -145,10 +145,13 @@ async def _last_moments(ask: Asking, scope: Scope, since_s: int) -> list[Caller]
     statement = Statement(scope)
     ranges = ((max(scope.start_ms, since_s * 1000), scope.end_ms),)
     names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
-    live = statement.ledger(f"{names}, x.occurred_at AS at", ranges)
     keys = ", ".join(_OWNER)
-    # By moment first: what an upgrade took back must not set the time of what stands.
-    moments = f"{live} GROUP BY {keys}, at HAVING sum(toInt64(x.sign)) > 0"
+    # By moment where anything was taken back: what an upgrade took back must not set the time of what
+    # stands. All other rows stand, and need not be told apart by moment, which takes most of the time.
+    taken_back = statement.ledger("x.user_id, x.occurred_at", ranges, where="x.sign < 0")
+    moment = f"if((x.user_id, x.occurred_at) IN ({taken_back}), toUnixTimestamp64Milli(x.occurred_at), NULL)"
+    live = statement.ledger(f"{names}, {moment} AS moment, max(x.occurred_at) AS at", ranges)
+    moments = f"{live} GROUP BY {keys}, moment HAVING sum(toInt64(x.sign)) > 0"
     sql = over(moments, f"{keys}, max(at) AS last", f"GROUP BY {keys}")
     return await _decoded(ask, statement, sql, _MOMENTS)
 
