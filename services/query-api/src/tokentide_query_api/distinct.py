@@ -38,8 +38,8 @@ async def _counts(ask: Asking, scope: Scope, names: tuple[str, ...]) -> dict[str
     sql = statement.distinct({DISTINCT[name]: _parts(scope, name) for name in names})
     told = {row["what"]: row for row in await ask.rows(statement, sql, _SETTINGS)}
     found: dict[str, int] = {}
-    for name in names:
-        row = told[DISTINCT[name].name]
+    for place, name in enumerate(names):
+        row = told[place]
         found[name] = await _net(ask, scope, name) if row["taken_back"] else row["n"]
     return found
 
