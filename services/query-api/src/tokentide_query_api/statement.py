@@ -121,20 +121,21 @@ class Statement:
         are not yet merged with what they take back. Only where there are none is `n` exact: then a value has
         live calls if a row of it has. A part that several dimensions are looked for in is read once.
         """
+        if len(parts) == 1:  # then no sets of values have to be put together
+            ((dimension, own),) = parts.items()
+            named = [f"{self.column(dimension)} AS d0"]
+            each = " UNION ALL ".join(self._rows(part, named, None, False, ("calls",)) for part in own)
+            return over(each, _distinct(0, dimension, state=""), "AS y")
         known: dict[Part, list[tuple[int, Dimension]]] = {}
         for place, (dimension, own) in enumerate(parts.items()):
             for part in own:
                 known.setdefault(part, []).append((place, dimension))
-        alone = len(known) == len(parts) == 1  # then no sets of values have to be put together
         found = []
         for part, dimensions in known.items():
             named = [f"{self.column(dimension)} AS d{place}" for place, dimension in dimensions]
+            told = ", ".join(f"({_distinct(*each, state='State')})" for each in dimensions)
             rows = self._rows(part, named, None, False, ("calls",))
-            counts = [_distinct(*each, state="" if alone else "State") for each in dimensions]
-            told = f"arrayJoin([{', '.join(f'({each})' for each in counts)}]) AS told"
-            found.append(over(rows, counts[0] if alone else told, "AS y"))
-        if alone:
-            return found[0]
+            found.append(over(rows, f"arrayJoin([{told}]) AS told", "AS y"))
         totals = "told.1 AS what, uniqExactIfMerge(told.2) AS n, sum(told.3) AS taken_back"
         return over(" UNION ALL ".join(found), totals, "GROUP BY what")
 
