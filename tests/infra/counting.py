@@ -28,7 +28,7 @@ from tokentide_common.store import Store, rows
 ROLLUPS = (
     *("usage_15m", "usage_15m_model", "usage_day_model", "usage_session", "usage_day"),
     *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
-    *("usage_day_minutes", "usage_hour_session"),
+    *("usage_day_minutes", "usage_day_session", "usage_hour_session"),
 )
 SUMS = (
     *(
@@ -164,7 +164,7 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
     """Return what each rollup, and the signed ledger, sums to for an organisation."""
     columns = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
     in_org = "WHERE org_id = {org:String}"
-    questions = [f"SELECT '{table}' AS place, {columns} FROM {table} {in_org}" for table in ROLLUPS[:-2]]
+    questions = [f"SELECT '{table}' AS place, {columns} FROM {table} {in_org}" for table in ROLLUPS[:-3]]
     # They count calls and all tokens, or calls alone: the other sums are those of days.
     lists = "SELECT sum(arraySum(minutesMap.calls)) AS n, sum(arraySum(minutesMap.tokens)) AS k"
     minutes = f"({lists} FROM usage_day_minutes {in_org})"
@@ -173,6 +173,7 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
             "calls": f"{minutes}.1",
             "output_tokens": f"{minutes}.2 - sum(d.input_tokens + {' + '.join(_CACHED)})",
         },
+        "usage_day_session": {"calls": f"(SELECT sum(calls) FROM usage_day_session {in_org})"},
         "usage_hour_session": {"calls": f"(SELECT sum(calls) FROM usage_hour_session {in_org})"},
     }
     for table, own in told.items():

@@ -72,6 +72,10 @@ async def test_sums_outlive_calls_and_whatever_comes_late_of_a_deleted_one_chang
         "req_0010",
     ]
     assert len(await live_rows(store, "org_b")) == 1
+    # Nor in the copy that is ordered by person.
+    copy = "mergeTreeProjection(currentDatabase(), 'ledger', 'by_person')"
+    sql = f"SELECT org_id, count() AS n FROM {copy} GROUP BY org_id"
+    assert {each["org_id"]: each["n"] for each in await rows(store, sql)} == {"org_a": 3, "org_b": 1}
     assert (await rollup_sums(store, "org_a"))["usage_day_minutes"]["calls"] == 3
     # To whom remembers the rows, too: a replay of the same block may be of one who does not.
     append(counter, [call(7, days=150, output_tokens=900), call(8, days=61, output_tokens=900)])

@@ -45,7 +45,8 @@ def test_every_table_in_a_statement_is_read_for_one_organisation(org, own, names
     texts = [
         statement.sums(found, chosen, edges_s=[e // 1000 for e in edges], latency=latency),
         statement.ledger("x.call_id AS call_id", where=f"x.call_id = {statement.bind('Ж', 'String')}"),
-        *(statement.distinct(found, each) for each in chosen),
+        *(statement.distinct({each: found}) for each in chosen),
+        *([statement.distinct(dict.fromkeys(chosen, found))] if chosen else []),
     ]
     for sql in texts:
         read = re.findall(r"FROM (\w+) AS x WHERE x\.org_id = \{org:String\} AND ", sql)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
-from tokentide_common.store import Setting
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import DIMENSIONS, SESSION_KEY
+from tokentide_query_api.dimensions import DIMENSIONS, SESSION_DAYS, SESSION_KEY, TABLES
 from tokentide_query_api.resolution import Part, parts
 from tokentide_query_api.scope import Scope
 from tokentide_query_api.statement import Statement, nobody, over
@@ -18,28 +18,26 @@ DISTINCT: Final = {
     "machines": DIMENSIONS["machine_id"],
     "projects": DIMENSIONS["project"],
 }
-# There are as many sessions as all of the others have rows: asked at the same time as these.
-_AT_ONCE: Final = (("sessions",), ("users", "machines", "projects"))
-# Several threads each tell values apart and then again what they found: half as much CPU more. Instead
-# questions run at the same time.
-_SETTINGS: Final[dict[str, Setting]] = {"max_threads": 1}
+# There are as many sessions as all of the others have rows: asked at the same time as these, by one thread.
+# Two would each tell sessions apart, and then again what both found: half as much CPU more.
+_AT_ONCE: Final[Mapping[tuple[str, ...], int]] = {("sessions",): 1, ("users", "machines", "projects"): 2}
 
 
 async def distinct(ask: Asking, scope: Scope) -> dict[str, int]:
     """Count who has a live call: an upgrade may have taken a user's only call to somebody else."""
     found: dict[str, int] = {}
-    for counts in await asyncio.gather(*(_counts(ask, scope, names) for names in _AT_ONCE)):
+    for counts in await asyncio.gather(*(_counts(ask, scope, *each) for each in _AT_ONCE.items())):
         found |= counts
     return {name: found[name] for name in DISTINCT}
 
 
-async def _counts(ask: Asking, scope: Scope, names: tuple[str, ...]) -> dict[str, int]:
+async def _counts(ask: Asking, scope: Scope, names: tuple[str, ...], threads: int) -> dict[str, int]:
     statement = Statement(scope)
     sql = statement.distinct({DISTINCT[name]: _parts(scope, name) for name in names})
-    told = {row["what"]: row for row in await ask.rows(statement, sql, _SETTINGS)}
+    told = {row["what"]: row for row in await ask.rows(statement, sql, {"max_threads": threads})}
     found: dict[str, int] = {}
-    for name in names:
-        row = told[DISTINCT[name].name]
+    for place, name in enumerate(names):
+        row = told[place]
         found[name] = await _net(ask, scope, name) if row["taken_back"] else row["n"]
     return found
 
@@ -54,4 +52,5 @@ async def _net(ask: Asking, scope: Scope, name: str) -> int:
 
 
 def _parts(scope: Scope, name: str) -> tuple[Part, ...]:
-    return parts((scope.start_ms, scope.end_ms), (DISTINCT[name], *scope.dimensions))
+    tables = (SESSION_DAYS, *TABLES) if name == "sessions" else TABLES
+    return parts((scope.start_ms, scope.end_ms), (DISTINCT[name], *scope.dimensions), tables=tables)

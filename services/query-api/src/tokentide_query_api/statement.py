@@ -117,25 +117,25 @@ class Statement:
     def distinct(self, parts: Mapping[Dimension, Sequence[Part]]) -> str:
         """Return a SELECT of how many values of dimensions have live calls, but for the one of nobody.
 
-        Columns: `what`, the dimension's name; `n`; and `taken_back`: rows of calls taken back that are not
-        yet merged with what they take back. Only where there are none is `n` exact: then a value has live
-        calls if a row of it has. A part that several dimensions are looked for in is read once.
+        Columns: `what`, the dimension's place in order; `n`; and `taken_back`: rows of calls taken back that
+        are not yet merged with what they take back. Only where there are none is `n` exact: then a value has
+        live calls if a row of it has. A part that several dimensions are looked for in is read once.
         """
-        known: dict[Part, list[Dimension]] = {}
-        for dimension, own in parts.items():
+        if len(parts) == 1:  # then no sets of values have to be put together
+            ((dimension, own),) = parts.items()
+            named = [f"{self.column(dimension)} AS d0"]
+            each = " UNION ALL ".join(self._rows(part, named, None, False, ("calls",)) for part in own)
+            return over(each, _distinct(0, dimension, state=""), "AS y")
+        known: dict[Part, list[tuple[int, Dimension]]] = {}
+        for place, (dimension, own) in enumerate(parts.items()):
             for part in own:
-                known.setdefault(part, []).append(dimension)
-        alone = len(known) == len(parts) == 1  # then no sets of values have to be put together
+                known.setdefault(part, []).append((place, dimension))
         found = []
         for part, dimensions in known.items():
-            rows = self._rows(
-                part, [f"{self.column(d)} AS d{i}" for i, d in enumerate(dimensions)], None, False, ("calls",)
-            )
-            counts = [_distinct(d, f"y.d{i}", "" if alone else "State") for i, d in enumerate(dimensions)]
-            told = f"arrayJoin([{', '.join(f'({each})' for each in counts)}]) AS told"
-            found.append(over(rows, counts[0] if alone else told, "AS y"))
-        if alone:
-            return found[0]
+            named = [f"{self.column(dimension)} AS d{place}" for place, dimension in dimensions]
+            told = ", ".join(f"({_distinct(*each, state='State')})" for each in dimensions)
+            rows = self._rows(part, named, None, False, ("calls",))
+            found.append(over(rows, f"arrayJoin([{told}]) AS told", "AS y"))
         totals = "told.1 AS what, uniqExactIfMerge(told.2) AS n, sum(told.3) AS taken_back"
         return over(" UNION ALL ".join(found), totals, "GROUP BY what")
 
@@ -250,14 +250,15 @@ def runs(numbers: Sequence[int]) -> list[tuple[int, int, int]]:
     return found
 
 
-def _distinct(dimension: Dimension, column: str, state: str) -> str:
-    """Return a dimension's name, how many of its values have calls (or the state), and how many rows take back."""
+def _distinct(place: int, dimension: Dimension, *, state: str) -> str:
+    """Return a dimension's place, how many values have calls, or the state of it, and rows that take back."""
+    column = f"y.d{place}"
     somebody = f"{column} != {nobody(dimension)}"
     # Texts are told apart by 64 bits, in half the time: of a million two are the same, and count as one,
     # with a chance of one in 37 million.
     value = column if dimension.digest else f"xxh3({column})"
     count = f"uniqExactIf{state}({value}, y.calls > 0 AND {somebody}) AS n"
-    return f"'{dimension.name}' AS what, {count}, countIf(y.calls < 0 AND {somebody}) AS taken_back"
+    return f"{place} AS what, {count}, countIf(y.calls < 0 AND {somebody}) AS taken_back"
 
 
 def nobody(dimension: Dimension) -> str:

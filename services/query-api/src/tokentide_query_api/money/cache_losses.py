@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import DIMENSIONS
+from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, SESSION_DAYS, SESSION_KEY, SESSIONS
 from tokentide_query_api.formats import Column, Kind, columns
 from tokentide_query_api.measures import cache_hit_ratio, usd
 from tokentide_query_api.money.prefixes import Loss, losses
 from tokentide_query_api.periods import Period
-from tokentide_query_api.record import live_rows
 from tokentide_query_api.reports.grouped import narrowed
 from tokentide_query_api.reports.report import TOP, Report, Row
 from tokentide_query_api.reports.typed_costs import round_half_even
-from tokentide_query_api.resolution import parts
+from tokentide_query_api.resolution import Part, parts
 from tokentide_query_api.scope import Scope
 from tokentide_query_api.statement import Statement, over
 
 MOST_SESSIONS: Final = 200
 MOST_CALLS: Final = 50_000
-_SESSION: Final = DIMENSIONS["session_id"]
+_USER: Final = DIMENSIONS["user_id"]
 _INPUT: Final = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 _SENT: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens", "input_tokens")
 _TEXTS: Final = ("session_id", "agent", "provider", "model", "service_tier", "speed", "inference_geo")
@@ -32,39 +31,62 @@ _TEXTS: Final = ("session_id", "agent", "provider", "model", "service_tier", "sp
 async def _cache_losses(ask: Asking, period: Period) -> Sequence[Row]:
     """Look at the sessions that wrote most into caches: who loses a cache has to write it again."""
     scope = ask.scope(period.start_ms, period.end_ms)
-    sums = {row["d0"]: row for row in await _who_sent_most(ask, scope)}
-    if not sums:
+    sent = await _who_sent_most(ask, scope)
+    if not sent:
         return []
     by_session: dict[str, list[Loss]] = defaultdict(list)
-    for loss in losses(await _calls(ask, narrowed(scope, _SESSION, list(sums)))):
+    for loss in losses(await _calls(ask, scope, sent.keys())):
         by_session[loss.after["session_id"]].append(loss)
-    judged = [(_row(ask, sums[session], own, period), own) for session, own in by_session.items()]
+    judged = [(_row(ask, sent[own[0].after["d0"]], own, period), own) for own in by_session.values()]
     judged.sort(key=lambda one: (-sum(loss.lost_tokens for loss in one[1]), one[0]["session_id"]))
     return [row for row, _ in judged[: ask.arguments.number(TOP)]]
 
 
-async def _who_sent_most(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
+async def _who_sent_most(ask: Asking, scope: Scope) -> dict[int, dict[str, Any]]:
+    """Return what each of the sessions that sent most sent, by its digest."""
     statement = Statement(scope)
-    from_parts = parts((scope.start_ms, scope.end_ms), (_SESSION, *scope.dimensions))
+    sums = statement.sums(_parts(scope), (SESSION_KEY,), names=("calls", *_INPUT))
     select = ", ".join(["d0", "calls", *_INPUT, f"{' + '.join(_SENT)} AS sent"])
-    most = f"WHERE d0 != '' AND sent > 0 ORDER BY sent DESC, d0 LIMIT {MOST_SESSIONS}"
-    return await ask.rows(statement, over(statement.sums(from_parts, (_SESSION,)), select, most))
+    most = f"WHERE d0 != 0 AND sent > 0 ORDER BY sent DESC, d0 LIMIT {MOST_SESSIONS}"
+    return {row["d0"]: row for row in await ask.rows(statement, over(sums, select, most))}
 
 
-async def _calls(ask: Asking, scope: Scope) -> list[Mapping[str, Any]]:
-    """Return the live calls of the sessions, thread by thread, of the newest as many as are looked at."""
+async def _whose(ask: Asking, scope: Scope, sessions: Collection[int]) -> list[str]:
+    """Return whose these sessions are; of whom they are no more may be among them."""
     statement = Statement(scope)
-    names = (*_TEXTS, *_INPUT, "is_sidechain", "call_id", "version", "sign")
-    select = ", ".join([*(f"x.{name} AS {name}" for name in names),
-                        "toUnixTimestamp64Milli(x.occurred_at) AS at_ms"])  # fmt: skip
-    where = "x.status = 'ok'"
-    # What takes a row back comes before it: where the bound cuts between them, none is left standing.
-    order = "x.occurred_at DESC, x.call_id DESC, x.version DESC, x.sign"
-    sql = f"{statement.ledger(select, where=where)} ORDER BY {order} LIMIT {MOST_CALLS}"
-    live = live_rows(await ask.rows(statement, sql))
-    return sorted(
-        live, key=lambda c: (c["session_id"], c["agent"], c["is_sidechain"], c["at_ms"], c["call_id"])
-    )
+    where = f"x.session_key IN {statement.bind(list(sessions), 'Array(UInt64)')}"
+    each = [statement.of(part, "x.user_id AS user_id", where=where) for part in _parts(scope)]
+    found = await ask.rows(statement, over(" UNION ALL ".join(each), "DISTINCT user_id", "ORDER BY user_id"))
+    return [row["user_id"] for row in found]
+
+
+def _parts(scope: Scope) -> tuple[Part, ...]:
+    tables = (SESSION_DAYS, SESSIONS, LEDGER)
+    return parts((scope.start_ms, scope.end_ms), (SESSION_KEY, _USER, *scope.dimensions), tables=tables)
+
+
+async def _calls(ask: Asking, scope: Scope, sessions: Collection[int]) -> list[Mapping[str, Any]]:
+    """Return the live calls of the sessions, thread by thread, of the newest as many as are looked at.
+
+    The store is told whose they are: it has the calls of each person together. Rows that are alike but for
+    their sign take each other back.
+    """
+    statement = Statement(narrowed(scope, _USER, await _whose(ask, scope, sessions)))
+    named = (*_TEXTS, *_INPUT, "is_sidechain")
+    columns = ["x.session_key AS d0", "toUnixTimestamp64Milli(x.occurred_at) AS at_ms"]
+    columns += [*(f"x.{name} AS {name}" for name in named), "sum(toInt64(x.sign)) AS calls"]
+    where = f"x.status = 'ok' AND x.session_key IN {statement.bind(list(sessions), 'Array(UInt64)')}"
+    keys = ", ".join(["d0", "at_ms", *named])
+    live = f"{statement.ledger(', '.join(columns), where=where)} GROUP BY {keys} HAVING calls > 0"
+    newest = f"ORDER BY at_ms DESC, {', '.join(_INPUT)} LIMIT {MOST_CALLS}"
+    found = await ask.rows(statement, over(live, keys, newest))
+    return sorted(found, key=_place)
+
+
+def _place(call: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return where a call stands in its thread; of one moment, the one that filled the cache is first."""
+    thread = (call["session_id"], call["agent"], call["is_sidechain"])
+    return (*thread, call["at_ms"], call["cache_read_tokens"], call["model"])
 
 
 def _row(ask: Asking, sums: Mapping[str, Any], own: Sequence[Loss], period: Period) -> Row:
@@ -72,7 +94,7 @@ def _row(ask: Asking, sums: Mapping[str, Any], own: Sequence[Loss], period: Peri
     causes = Counter(loss.cause for loss in own)
     worst = max(own, key=lambda loss: loss.lost_tokens)
     return {
-        "session_id": sums["d0"],
+        "session_id": own[0].after["session_id"],
         "calls": sums["calls"],
         "cache_hit_ratio": cache_hit_ratio(sums),
         "losses": len(own),
