@@ -11,11 +11,11 @@ import msgspec
 from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.windows import Entry
-from tokentide_query_api.dimensions import ACCOUNT, DIMENSIONS, MINUTE_MS
+from tokentide_query_api.dimensions import ACCOUNT, DAY_MS, DIMENSIONS, MINUTE_MS
 from tokentide_query_api.resolution import parts
 from tokentide_query_api.row_bounds import MOST_READ, few
 from tokentide_query_api.scope import AnyOf, Filter, Scope
-from tokentide_query_api.statement import Statement, over
+from tokentide_query_api.statement import Statement, measure, over
 
 _SUMS: Final = {
     "calls": "toInt64(x.sign)",
@@ -134,9 +134,24 @@ async def _last_days(ask: Asking, scope: Scope) -> list[Owner]:
     """Return the last UTC day with a live call, in seconds, of each account, user and key."""
     statement = Statement(scope)
     from_parts = parts((scope.start_ms, scope.end_ms), (*_OWNERS, *scope.dimensions))
-    days = statement.sums(from_parts, _OWNERS, day=True, names=("calls",))
-    names = ", ".join(f"d{i} AS {name}" for i, name in enumerate(_OWNER))
-    sql = over(days, f"{names}, max(day) AS last_day", "GROUP BY d0, d1, d2")
+    starts_s = range(scope.start_ms // DAY_MS * DAY_MS // 1000, scope.end_ms // 1000 + 1, DAY_MS // 1000)
+    names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
+    rows, negative = [], []
+    for part in from_parts:
+        counted = f"{statement.start(part.table, starts_s)}, {measure(part.table, 'calls')}"
+        rows.append(statement.of(part, f"{names}, {counted}"))
+        negative.append(
+            over(statement.of(part, f"x.user_id AS user_id, {counted}"), "user_id, t", "WHERE calls < 0")
+        )
+    keys = ", ".join(_OWNER)
+    # By day only where anything was taken back, as with the moments: there a day may have no live call left.
+    apart = f"if((user_id, t) IN ({' UNION ALL '.join(negative)}), t, NULL)"
+    live = over(
+        " UNION ALL ".join(rows),
+        f"{keys}, max(t) AS day",
+        f"WHERE calls != 0 GROUP BY {keys}, {apart} HAVING sum(calls) > 0",
+    )
+    sql = over(live, f"{keys}, max(day) AS last_day", f"GROUP BY {keys}")
     return few(await _decoded(ask, statement, f"{sql} LIMIT {MOST_READ + 1}", _DAYS), MOST_READ)
 
 
