@@ -31,12 +31,15 @@ async def test_the_calls_of_an_account_make_one_block_on_all_its_machines(store,
         ("laptop", edge),
     ]
     others = [call(user_id="ann", machine_id=m, model="opus", occurred_at=when) for m, when in more]
-    await insert_calls(store, [laptop, tower, other, *others])
+    # Its call was thought to be the newest of all, and is the oldest.
+    late = call(user_id="cid", machine_id="c", occurred_at=NOW)
+    await insert_calls(store, [laptop, tower, other, late, *others])
+    await upgrade(store, late, {**late, "occurred_at": at - timedelta(minutes=2)})
     await upgrade(store, laptop, {**laptop, "output_tokens": 50, "occurred_at": at - timedelta(minutes=1)})
     async with query_api(store, tmp_path, now=now) as api:
         answer = await api.json("/blocks?from=7d")
         theirs = await api.json("/blocks?from=7d", "org_b")
-    assert [account["account"] for account in answer["accounts"]] == ["acc", "bob"]
+    assert [account["account"] for account in answer["accounts"]] == ["acc", "bob", "cid"]
     active = answer["accounts"][0]["active"]
     assert active["start"] == "2026-11-22T09:00:00.000+00:00"
     assert active["first_call_at"] == "2026-11-22T09:29:00.000+00:00"

@@ -10,7 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tokentide_query_api.blocks.forecast import burn, projection
-from tokentide_query_api.blocks.windows import HOUR_MS, WINDOW_MS, Entry, blocks_of, overlap_minutes
+from tokentide_query_api.blocks.windows import (
+    HOUR_MS,
+    WINDOW_MS,
+    Entry,
+    blocks_of,
+    by_machine,
+    overlap_minutes,
+)
 
 MINUTE_MS = 60_000
 
@@ -117,7 +124,7 @@ def test_pace_and_projection_follow_from_the_time_between_the_first_call_and_the
 def test_machines_overlap_in_the_minutes_in_which_more_than_one_called():
     start = at("01T10:00:00")
     calls = [entry(start), entry(start + 1), entry(start + 2, "n"), entry(start + MINUTE_MS, "n")]
-    assert overlap_minutes(calls) == 1
+    assert overlap_minutes(by_machine(calls)) == 1
 
 
 def test_a_recorded_session_has_the_block_that_a_widely_used_tool_reports():
@@ -132,7 +139,7 @@ def test_a_recorded_session_has_the_block_that_a_widely_used_tool_reports():
     ]
     (block,) = blocks_of(calls)
     assert (block.start_ms, block.end_ms, block.last_ms) == (at("22T01:00:00"), at("22T06:00:00"), last)
-    assert sum(e.total_tokens for e in block.entries) == 51120
+    assert block.sums.total_tokens == 51120
     rate, ahead = burn(block), projection(block, at("22T01:28:00"))
     assert rate is not None
     assert ahead is not None

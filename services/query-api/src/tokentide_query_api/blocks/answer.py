@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -15,7 +14,15 @@ from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.entries import Account, calls_by_account, latest_accounts, windows_told
 from tokentide_query_api.blocks.forecast import burn, projection
-from tokentide_query_api.blocks.windows import WEEK_MS, Block, Entry, blocks_of, overlap_minutes
+from tokentide_query_api.blocks.windows import (
+    WEEK_MS,
+    Block,
+    Entry,
+    Sums,
+    blocks_of,
+    overlap_minutes,
+    sums_of,
+)
 from tokentide_query_api.dimensions import MINUTE_MS
 from tokentide_query_api.formats import Answer, Kind, columns
 from tokentide_query_api.measures import usd
@@ -111,20 +118,13 @@ def _row(account: str, block: Block, now_ms: int, zone: ZoneInfo) -> Mapping[str
         "is_active": block.is_active(now_ms),
         "is_gap": block.is_gap,
         "pinned": block.pinned,
-        **_sums(block.entries),
-        "overlap_minutes": overlap_minutes(block.entries),
+        **_told(block.sums),
+        "overlap_minutes": overlap_minutes(block.machines),
         "models": sorted({entry.model for entry in block.entries}),
-        "machines": _machines(block.entries),
+        "machines": [{"machine_id": id_, **_told(own)} for id_, own in block.machine_sums.items()],
         "burn_rate": None if rate is None else msgspec.to_builtins(rate),
         "projection": None if ahead is None else msgspec.to_builtins(ahead),
     }
-
-
-def _machines(entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
-    by_machine: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        by_machine[entry.machine_id].append(entry)
-    return [{"machine_id": machine, **_sums(own)} for machine, own in sorted(by_machine.items())]
 
 
 def _week(entries: Sequence[Entry], resets: Sequence[int], now_ms: int, zone: ZoneInfo) -> Mapping[str, Any]:
@@ -135,14 +135,13 @@ def _week(entries: Sequence[Entry], resets: Sequence[int], now_ms: int, zone: Zo
         "start": _text(start_ms, zone),
         "end": _text(now_ms if end_ms is None else end_ms, zone),
         "pinned": end_ms is not None,
-        **_sums([entry for entry in entries if start_ms <= entry.first_ms <= now_ms]),
+        **_told(sums_of([entry for entry in entries if start_ms <= entry.first_ms <= now_ms])),
     }
 
 
-def _sums(entries: Sequence[Entry]) -> dict[str, Any]:
-    sums: dict[str, Any] = {"calls": sum(entry.calls for entry in entries)}
-    sums |= {name: sum(getattr(entry, name) for entry in entries) for name in _TOKENS}
-    return {**sums, "cost_usd": usd(sum(entry.cost_nano for entry in entries))}
+def _told(used: Sums) -> dict[str, Any]:
+    counts = {name: getattr(used, name) for name in ("calls", *_TOKENS)}
+    return {**counts, "cost_usd": usd(used.cost_nano)}
 
 
 def _millis(moment: datetime) -> int:

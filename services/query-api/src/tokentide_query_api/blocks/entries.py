@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -13,7 +13,7 @@ from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.windows import Entry
 from tokentide_query_api.dimensions import ACCOUNT, DIMENSIONS, MINUTE_MS
 from tokentide_query_api.resolution import parts
-from tokentide_query_api.row_bounds import MOST_READ, few_rows
+from tokentide_query_api.row_bounds import MOST_READ, few
 from tokentide_query_api.scope import AnyOf, Filter, Scope
 from tokentide_query_api.statement import Statement, over
 
@@ -28,8 +28,56 @@ _SUMS: Final = {
 _WHO: Final = ("account_id", "user_id", "key_id", "machine_id", "model")
 _USER: Final = DIMENSIONS["user_id"]
 _KEY: Final = DIMENSIONS["key_id"]
+_T = TypeVar("_T")
 _OWNERS: Final = (ACCOUNT, _USER, _KEY)
 _OWNER: Final = tuple(dimension.column for dimension in _OWNERS)
+
+
+class Owned(Protocol):
+    """Whatever says whose it is."""
+
+    @property
+    def account_id(self) -> str:
+        """The provider's account, where one was told."""
+
+    @property
+    def user_id(self) -> str:
+        """The user, where one is known."""
+
+    @property
+    def key_id(self) -> str:
+        """The key."""
+
+
+class Owner(msgspec.Struct, frozen=True, gc=False):
+    """An account, user and key, and the last UTC day with a live call, in seconds."""
+
+    account_id: str
+    user_id: str
+    key_id: str
+    last_day: int
+
+
+class Caller(msgspec.Struct, frozen=True, gc=False):
+    """An account, user and key, and when its last live call was made."""
+
+    account_id: str
+    user_id: str
+    key_id: str
+    last: str
+
+
+class OwnedEntry(Entry, frozen=True, gc=False):
+    """An entry that says whose it is."""
+
+    account_id: str
+    user_id: str
+    key_id: str
+
+
+_DAYS: Final = msgspec.json.Decoder(Owner)
+_MOMENTS: Final = msgspec.json.Decoder(Caller)
+_MINUTES: Final = msgspec.json.Decoder(OwnedEntry)
 
 
 class Account(msgspec.Struct):
@@ -49,58 +97,63 @@ class Accounts(msgspec.Struct, frozen=True):
     of_users: Mapping[str, str]
     """The one account that a user is known to have."""
 
-    def account_of(self, row: Mapping[str, Any]) -> str:
+    def account_of(self, row: Owned) -> str:
         """Return whose a row is."""
-        return str(row["account_id"] or self.of_users.get(row["user_id"]) or row["user_id"] or row["key_id"])
+        return row.account_id or self.of_users.get(row.user_id) or row.user_id or row.key_id
 
 
 async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Accounts, list[str], Scope]:
     """Return which calls are whose, the accounts that called last, and a scope that has all their calls."""
-    days = await _last_days(ask, scope)
+    found = await _last_days(ask, scope)
     told: dict[str, set[str]] = defaultdict(set)
-    for row in days:
-        if row["d0"] and row["d1"]:
-            told[row["d1"]].add(row["d0"])
+    for owner in found:
+        if owner.account_id and owner.user_id:
+            told[owner.user_id].add(owner.account_id)
     accounts = Accounts({user: next(iter(own)) for user, own in told.items() if len(own) == 1})
-    found = [{name: row[f"d{i}"] for i, name in enumerate(_OWNER)} for row in days]
     last_day: dict[str, int] = {}
-    for row, day in zip(found, days, strict=True):
-        name = accounts.account_of(row)
-        last_day[name] = max(last_day.get(name, 0), day["last_day"])
+    for owner in found:
+        name = accounts.account_of(owner)
+        last_day[name] = max(last_day.get(name, 0), owner.last_day)
     # By the day first: only where the last days of so many accounts lie is looked at the moments themselves.
     since_s = min(sorted(last_day.values(), reverse=True)[:most], default=0)
     last: dict[str, str] = {}
     for row in await _last_moments(ask, scope, since_s) if found else ():
         name = accounts.account_of(row)
-        last[name] = max(last.get(name, ""), row["last"])
+        last[name] = max(last.get(name, ""), row.last)
     chosen = sorted(sorted(last), key=last.__getitem__, reverse=True)[:most]
-    theirs = [row for row in found if accounts.account_of(row) in set(chosen)]
-    users = sorted({row["user_id"] for row in theirs} - {""})
-    keys = sorted({row["key_id"] for row in theirs if not row["user_id"]})
+    wanted = set(chosen)
+    theirs = [owner for owner in found if accounts.account_of(owner) in wanted]
+    users = sorted({owner.user_id for owner in theirs} - {""})
+    keys = sorted({owner.key_id for owner in theirs if not owner.user_id})
     either = (Filter(_USER, tuple(users)), Filter(_KEY, tuple(keys)))
     # Without the one that has no values, so that its column is not read.
     return accounts, chosen, scope.narrowed(AnyOf(tuple(each for each in either if each.values)))
 
 
-async def _last_days(ask: Asking, scope: Scope) -> list[dict[str, Any]]:
+async def _last_days(ask: Asking, scope: Scope) -> list[Owner]:
     """Return the last UTC day with a live call, in seconds, of each account, user and key."""
     statement = Statement(scope)
     from_parts = parts((scope.start_ms, scope.end_ms), (*_OWNERS, *scope.dimensions))
-    days = statement.sums(from_parts, _OWNERS, day=True)
-    sql = over(days, "d0, d1, d2, max(day) AS last_day", "GROUP BY d0, d1, d2")
-    return await few_rows(ask, statement, sql, MOST_READ)
+    days = statement.sums(from_parts, _OWNERS, day=True, names=("calls",))
+    names = ", ".join(f"d{i} AS {name}" for i, name in enumerate(_OWNER))
+    sql = over(days, f"{names}, max(day) AS last_day", "GROUP BY d0, d1, d2")
+    return few(await _decoded(ask, statement, f"{sql} LIMIT {MOST_READ + 1}", _DAYS), MOST_READ)
 
 
-async def _last_moments(ask: Asking, scope: Scope, since_s: int) -> list[dict[str, Any]]:
+async def _last_moments(ask: Asking, scope: Scope, since_s: int) -> list[Caller]:
     """Return when each account, user and key made its last live call, of those who made any since then."""
     statement = Statement(scope)
     ranges = ((max(scope.start_ms, since_s * 1000), scope.end_ms),)
     names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
-    live = statement.ledger(f"{names}, x.occurred_at AS at", ranges)
     keys = ", ".join(_OWNER)
-    # By moment first: what an upgrade took back must not set the time of what stands.
-    moments = f"{live} GROUP BY {keys}, at HAVING sum(toInt64(x.sign)) > 0"
-    return await ask.rows(statement, over(moments, f"{keys}, max(at) AS last", f"GROUP BY {keys}"))
+    # By moment where anything was taken back: what an upgrade took back must not set the time of what
+    # stands. All other rows stand, and need not be told apart by moment, which takes most of the time.
+    taken_back = statement.ledger("x.user_id, x.occurred_at", ranges, where="x.sign < 0")
+    moment = f"if((x.user_id, x.occurred_at) IN ({taken_back}), toUnixTimestamp64Milli(x.occurred_at), NULL)"
+    live = statement.ledger(f"{names}, {moment} AS moment, max(x.occurred_at) AS at", ranges)
+    moments = f"{live} GROUP BY {keys}, moment HAVING sum(toInt64(x.sign)) > 0"
+    sql = over(moments, f"{keys}, max(at) AS last", f"GROUP BY {keys}")
+    return await _decoded(ask, statement, sql, _MOMENTS)
 
 
 async def calls_by_account(
@@ -113,14 +166,14 @@ async def calls_by_account(
     grouped: dict[str, Account] = defaultdict(Account)
     for row in await _minutes(ask, scope, cuts_ms, edges_ms):
         account = grouped[accounts.account_of(row)]
-        account.entries.append(_entry(row))
-        account.key_ids.add(row["key_id"])
+        account.entries.append(row)
+        account.key_ids.add(row.key_id)
     return grouped
 
 
 async def _minutes(
     ask: Asking, scope: Scope, cuts_ms: Sequence[int], edges_ms: Sequence[int]
-) -> list[dict[str, Any]]:
+) -> list[OwnedEntry]:
     statement = Statement(scope)
     # What comes at a cut stands alone: a call exactly five hours after a block's start belongs to that block,
     # but the first of a window that was told not to the one before.
@@ -133,28 +186,24 @@ async def _minutes(
     moments = statement.ledger(f"{who}, toUnixTimestamp64Milli(x.occurred_at) AS at_ms, {sums}")
     live = f"{moments} GROUP BY {', '.join(_WHO)}, at_ms HAVING calls > 0"
     totals = ", ".join(f"sum(z.{name}) AS {name}" for name in _SUMS)
-    return await few_rows(
-        ask,
-        statement,
-        over(
-            live,
-            f"{', '.join(f'z.{n} AS {n}' for n in _WHO)}, min(z.at_ms) AS first_ms, max(z.at_ms) AS last_ms,"
-            f" {totals}",
-            f"AS z GROUP BY {', '.join(_WHO)}, {minute}{edges}",
-        ),
+    sql = over(
+        live,
+        f"{', '.join(f'z.{n} AS {n}' for n in _WHO)}, min(z.at_ms) AS first_ms, max(z.at_ms) AS last_ms,"
+        f" {totals}",
+        f"AS z GROUP BY {', '.join(_WHO)}, {minute}{edges} LIMIT {MOST_READ + 1}",
+    )
+    return few(
+        await _decoded(ask, statement, sql, _MINUTES),
         MOST_READ,
         "shorten the period, filter, or ask for fewer accounts (limit)",
     )
 
 
-def _entry(row: Mapping[str, Any]) -> Entry:
-    return Entry(
-        first_ms=row["first_ms"],
-        last_ms=row["last_ms"],
-        machine_id=row["machine_id"],
-        model=row["model"],
-        **{name: row[name] for name in _SUMS},
-    )
+async def _decoded(
+    ask: Asking, statement: Statement, sql: str, decoder: msgspec.json.Decoder[_T]
+) -> list[_T]:
+    """Return the rows of a finished statement, of which there may be many, as what they are."""
+    return decoder.decode_lines(await ask.store.read(sql, statement.params))
 
 
 async def windows_told(ask: Asking) -> Mapping[str, Sequence[LimitFact]]:

@@ -35,10 +35,10 @@ def burn(block: Block) -> Burn | None:
     if lasted_ms <= 0:
         return None
     minutes = lasted_ms / _MINUTE_MS
-    tokens = sum(entry.total_tokens for entry in block.entries)
-    fresh = sum(entry.input_tokens + entry.output_tokens for entry in block.entries)
-    cost = sum(entry.cost_nano for entry in block.entries) / 1e9
-    return Burn(tokens / minutes, fresh / minutes, cost / lasted_ms * _HOUR_MS)
+    used = block.sums
+    fresh = used.input_tokens + used.output_tokens
+    cost = used.cost_nano / 1e9
+    return Burn(used.total_tokens / minutes, fresh / minutes, cost / lasted_ms * _HOUR_MS)
 
 
 def projection(block: Block, now_ms: int) -> Projection | None:
@@ -47,10 +47,9 @@ def projection(block: Block, now_ms: int) -> Projection | None:
     if rate is None or not block.is_active(now_ms):
         return None
     remaining = max(0.0, (block.end_ms - now_ms) / _MINUTE_MS)
-    tokens = sum(entry.total_tokens for entry in block.entries)
-    cost = sum(entry.cost_nano for entry in block.entries) / 1e9
+    cost = block.sums.cost_nano / 1e9
     return Projection(
         remaining_minutes=round(remaining),
-        total_tokens=round(tokens + rate.tokens_per_minute * remaining),
+        total_tokens=round(block.sums.total_tokens + rate.tokens_per_minute * remaining),
         cost_usd=round(cost + rate.cost_usd_per_hour / 60 * remaining, 9),
     )

@@ -8,7 +8,10 @@ taken as it is (`pinned`), and the calls before and after it make blocks among t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -16,15 +19,12 @@ import msgspec
 HOUR_MS: Final = 3_600_000
 WINDOW_MS: Final = 5 * HOUR_MS
 WEEK_MS: Final = 7 * 24 * HOUR_MS
+_FIRST_MS: Final = attrgetter("first_ms")
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """Calls of one account, machine and model that were made within one minute."""
+class Sums(msgspec.Struct, frozen=True):
+    """What calls used."""
 
-    first_ms: int
-    last_ms: int
-    machine_id: str
-    model: str
     calls: int
     input_tokens: int
     cache_read_tokens: int
@@ -38,7 +38,30 @@ class Entry(msgspec.Struct, frozen=True):
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens + self.output_tokens
 
 
-class Block(msgspec.Struct, frozen=True):
+SUMMED: Final = Sums.__struct_fields__
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):  # there are many, of texts and numbers alone
+    """Calls of one account, machine and model that were made within one minute."""
+
+    first_ms: int
+    last_ms: int
+    machine_id: str
+    model: str
+    calls: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    cost_nano: int
+
+
+def sums_of(found: Sequence[Entry | Sums]) -> Sums:
+    """Return what entries used, or what sums come to."""
+    return Sums(*(sum(map(attrgetter(name), found)) for name in SUMMED))
+
+
+class Block(msgspec.Struct, frozen=True, dict=True):  # a dict: what follows from its entries is kept
     """A window and the calls in it; of a gap there are none."""
 
     start_ms: int
@@ -52,15 +75,30 @@ class Block(msgspec.Struct, frozen=True):
         """Whether it is the time in which no window was open."""
         return not self.entries and not self.pinned
 
-    @property
+    @cached_property
     def first_ms(self) -> int:
         """When its first call was made; of none, its start."""
-        return min((entry.first_ms for entry in self.entries), default=self.start_ms)
+        return min(map(_FIRST_MS, self.entries), default=self.start_ms)
 
-    @property
+    @cached_property
     def last_ms(self) -> int:
         """When its last call was made; of none, its start."""
-        return max((entry.last_ms for entry in self.entries), default=self.start_ms)
+        return max(map(attrgetter("last_ms"), self.entries), default=self.start_ms)
+
+    @cached_property
+    def machines(self) -> Mapping[str, Sequence[Entry]]:
+        """Its entries by machine."""
+        return by_machine(self.entries)
+
+    @cached_property
+    def machine_sums(self) -> Mapping[str, Sums]:
+        """What each machine used, by its id in order."""
+        return {machine: sums_of(own) for machine, own in sorted(self.machines.items())}
+
+    @cached_property
+    def sums(self) -> Sums:
+        """What was used in it."""
+        return sums_of(list(self.machine_sums.values()))
 
     def is_active(self, now_ms: int) -> bool:
         """Tell whether calls made now would belong to it."""
@@ -75,9 +113,8 @@ def blocks_of(entries: Iterable[Entry], resets_ms: Sequence[int] = ()) -> list[B
     `resets_ms`: when windows end that the provider has told, the newest word first: of two windows that
     cannot both have been, the one that was told first here counts.
     """
-    ordered = sorted(
-        entries, key=lambda entry: (entry.first_ms, entry.last_ms, entry.machine_id, entry.model)
-    )
+    # By that alone: no block begins between two of the same moment, whichever comes first.
+    ordered = sorted(entries, key=_FIRST_MS)
     found: list[Block] = []
     rest, told_to_ms = ordered, 0
     for reset_ms in _apart(resets_ms):
@@ -138,9 +175,22 @@ def _with_gaps(blocks: Sequence[Block]) -> list[Block]:
     return found
 
 
-def overlap_minutes(entries: Iterable[Entry]) -> int:
-    """Return in how many minutes more than one machine made calls."""
-    machines: dict[int, set[str]] = {}
+def by_machine(entries: Iterable[Entry]) -> Mapping[str, Sequence[Entry]]:
+    """Return entries by machine."""
+    machines: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        machines.setdefault(entry.first_ms // 60_000, set()).add(entry.machine_id)
-    return sum(len(at_once) > 1 for at_once in machines.values())
+        machines[entry.machine_id].append(entry)
+    return machines
+
+
+def overlap_minutes(machines: Mapping[str, Sequence[Entry]]) -> int:
+    """Return in how many minutes more than one machine made calls."""
+    if len(machines) < 2:
+        return 0
+    seen: set[int] = set()
+    at_once: set[int] = set()
+    for entries in machines.values():
+        minutes = {entry.first_ms // 60_000 for entry in entries}
+        at_once |= seen & minutes
+        seen |= minutes
+    return len(at_once)
