@@ -55,6 +55,8 @@ READ: Final[Mapping[str, Setting]] = {
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_decimals": 1,
     "use_query_condition_cache": 0,
+    # To look into a copy by person for parts of the ledger finds none, and takes longer than half of a plan.
+    "optimize_use_projection_filtering": 0,
     # Compiling pays for itself in no question of ours, and the third of its kind would wait for it: 100 ms.
     "compile_expressions": 0,
     "compile_aggregate_expressions": 0,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import DIMENSIONS, LEDGER, SESSION_DAYS, SESSION_KEY, SESSIONS
+from tokentide_query_api.dimensions import DAY_MS, DIMENSIONS, LEDGER, SESSION_DAYS, SESSION_KEY, SESSIONS
 from tokentide_query_api.formats import Column, Kind, columns
 from tokentide_query_api.measures import cache_hit_ratio, usd
 from tokentide_query_api.money.prefixes import Loss, losses
@@ -52,10 +52,13 @@ async def _who_sent_most(ask: Asking, scope: Scope) -> dict[int, dict[str, Any]]
 
 
 async def _whose(ask: Asking, scope: Scope, sessions: Collection[int]) -> list[str]:
-    """Return whose these sessions are; of whom they are no more may be among them."""
+    """Return whose these sessions are; of whom they are no more, or not yet, may be among them."""
     statement = Statement(scope)
+    days = (scope.start_ms // DAY_MS * DAY_MS, -(-scope.end_ms // DAY_MS) * DAY_MS)
+    known = SESSION_DAYS.covers(frozenset(scope.dimensions), latency=False)
     where = f"x.session_key IN {statement.bind(list(sessions), 'Array(UInt64)')}"
-    each = [statement.of(part, "x.user_id AS user_id", where=where) for part in _parts(scope)]
+    from_parts = (Part(SESSION_DAYS, (days,)),) if known else _parts(scope)
+    each = [statement.of(part, "x.user_id AS user_id", where=where) for part in from_parts]
     found = await ask.rows(statement, over(" UNION ALL ".join(each), "DISTINCT user_id", "ORDER BY user_id"))
     return [row["user_id"] for row in found]
 
@@ -73,13 +76,13 @@ async def _calls(ask: Asking, scope: Scope, sessions: Collection[int]) -> list[M
     """
     statement = Statement(narrowed(scope, _USER, await _whose(ask, scope, sessions)))
     named = (*_TEXTS, *_INPUT, "is_sidechain")
-    columns = ["x.session_key AS d0", "toUnixTimestamp64Milli(x.occurred_at) AS at_ms"]
+    columns = ["any(x.session_key) AS d0", "toUnixTimestamp64Milli(x.occurred_at) AS at_ms"]
     columns += [*(f"x.{name} AS {name}" for name in named), "sum(toInt64(x.sign)) AS calls"]
     where = f"x.status = 'ok' AND x.session_key IN {statement.bind(list(sessions), 'Array(UInt64)')}"
-    keys = ", ".join(["d0", "at_ms", *named])
+    keys = ", ".join(["at_ms", *named])
     live = f"{statement.ledger(', '.join(columns), where=where)} GROUP BY {keys} HAVING calls > 0"
     newest = f"ORDER BY at_ms DESC, {', '.join(_INPUT)} LIMIT {MOST_CALLS}"
-    found = await ask.rows(statement, over(live, keys, newest))
+    found = await ask.rows(statement, over(live, f"d0, {keys}", newest))
     return sorted(found, key=_place)
 
 
