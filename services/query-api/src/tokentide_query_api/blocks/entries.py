@@ -127,7 +127,9 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Account
     keys = sorted({owner.key_id for owner in theirs if not owner.user_id})
     either = (Filter(_USER, tuple(users)), Filter(_KEY, tuple(keys)))
     # Without the one that has no values, so that its column is not read.
-    return accounts, chosen, scope.narrowed(AnyOf(tuple(each for each in either if each.values)))
+    narrow = scope.narrowed(AnyOf(tuple(each for each in either if each.values)))
+    # The store has calls by user, and under them by key: by either it would look at all of them.
+    return accounts, chosen, narrow.narrowed(Filter(_USER, ("", *users))) if keys else narrow
 
 
 async def _last_days(ask: Asking, scope: Scope) -> list[Owner]:
