@@ -75,7 +75,11 @@ def error_codes() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["settings.md", "metrics.md", "topics.md", "routes.md", "reports.md", "cli.md"]
+    "name",
+    [
+        *("settings.md", "metrics.md", "topics.md", "routes.md", "reports.md", "cli.md"),
+        *("asyncapi-ingest.json", "asyncapi-aggregator.json", "asyncapi-ranker.json"),
+    ],
 )
 def test_generated_pages_are_what_the_code_says(name: str) -> None:
     assert (REFERENCE / name).read_text("utf-8") == generator().PAGES[name](), "run `make docs`"
