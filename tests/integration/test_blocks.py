@@ -54,6 +54,17 @@ async def test_the_calls_of_an_account_make_one_block_on_all_its_machines(store,
     assert theirs["accounts"] == []
 
 
+async def test_a_day_whose_calls_were_all_taken_back_is_nobodys_last(store, tmp_path):
+    moved = call(user_id="ann", occurred_at=NOW)
+    await insert_calls(store, [moved, call(user_id="bob", occurred_at=NOW - timedelta(days=1))])
+    await upgrade(store, moved, {**moved, "occurred_at": NOW - timedelta(days=3)})
+    async with query_api(store, tmp_path, now=NOW) as api:
+        one = await api.json("/blocks?from=7d&limit=1")
+        both = await api.json("/blocks?from=7d")
+    assert [account["account"] for account in one["accounts"]] == ["bob"]
+    assert [account["account"] for account in both["accounts"]] == ["bob", "ann"]
+
+
 async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, tmp_path):
     # A window ends where the provider says, within a minute as well.
     reset = NOW + timedelta(hours=2, minutes=20, seconds=12)
