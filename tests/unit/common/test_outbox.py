@@ -15,8 +15,10 @@ class Brokers:
         self.unled: set[Destination] = set()
         self.refused: set[Destination] = set()
         self.failing: set[Destination] = set()
+        self.failure: BaseException = OSError("nobody leads it")
         self.at_once: list[tuple[int, dict[Destination, list[Record]]]] = []
         self.with_care: list[tuple[Destination, list[Record]]] = []
+        self.mistake: Exception | None = None
         self.opened = asyncio.Event()
         self.opened.set()
 
@@ -28,13 +30,15 @@ class Brokers:
 
     async def send_at_once(self, leader: int, cargo: Cargo) -> Collection[Destination]:
         self.at_once.append((leader, {to: list(records) for to, records in cargo.items()}))
+        if self.mistake is not None:
+            raise self.mistake
         await self.opened.wait()
         return {destination for destination in cargo if destination in self.refused}
 
     async def send_with_care(self, destination: Destination, records: Sequence[Record]) -> None:
         self.with_care.append((destination, list(records)))
         if destination in self.failing:
-            raise OSError("nobody leads it")
+            raise self.failure
 
 
 _BY_PARTITION = {
@@ -44,6 +48,15 @@ _BY_PARTITION = {
     for partition in range(4)
 }
 _ALL = [*_BY_PARTITION.values()]
+
+
+async def under_way(outbox: Outbox, brokers: Brokers) -> asyncio.Task[None]:
+    """Send a record, and return when its request is at a broker that does not answer until it is opened."""
+    brokers.opened.clear()
+    sent = asyncio.create_task(outbox.send("t", [_BY_PARTITION[0]]))
+    while not brokers.at_once:
+        await asyncio.sleep(0)
+    return sent
 
 
 async def test_each_broker_gets_one_request_with_what_it_leads() -> None:
@@ -84,11 +97,8 @@ async def test_a_partition_that_fails_is_told_to_those_alone_who_sent_to_it() ->
 
 async def test_what_is_sent_meanwhile_goes_together_and_of_who_gave_up_nothing() -> None:
     brokers = Brokers()
-    brokers.opened.clear()
     outbox = Outbox(brokers)
-    first = asyncio.create_task(outbox.send("t", [_BY_PARTITION[0]]))
-    while not brokers.at_once:
-        await asyncio.sleep(0)
+    first = await under_way(outbox, brokers)
     more = [Record(_BY_PARTITION[0].key, b"%d" % n) for n in range(3)]
     waiting = [asyncio.create_task(outbox.send("t", [record])) for record in more]
     await asyncio.sleep(0)
@@ -105,11 +115,8 @@ async def test_what_is_sent_meanwhile_goes_together_and_of_who_gave_up_nothing()
 async def test_what_nobody_waits_for_any_more_is_not_sent_again() -> None:
     brokers = Brokers()
     brokers.refused = {("t", 0)}
-    brokers.opened.clear()
     outbox = Outbox(brokers)
-    sent = asyncio.create_task(outbox.send("t", [_BY_PARTITION[0]]))
-    while not brokers.at_once:
-        await asyncio.sleep(0)
+    sent = await under_way(outbox, brokers)
     sent.cancel()
     await asyncio.wait([sent])
     brokers.opened.set()
@@ -119,13 +126,31 @@ async def test_what_nobody_waits_for_any_more_is_not_sent_again() -> None:
 
 async def test_who_waits_when_all_is_broken_off_is_told() -> None:
     brokers = Brokers()
-    brokers.opened.clear()
     outbox = Outbox(brokers)
-    sent = asyncio.create_task(outbox.send("t", [_BY_PARTITION[0]]))
-    while not brokers.at_once:
-        await asyncio.sleep(0)
+    sent = await under_way(outbox, brokers)
     flush = asyncio.create_task(outbox.flush())
     await asyncio.sleep(0)
     flush.cancel()
     with pytest.raises(ConnectionError):
         await sent
+
+
+async def test_what_the_driver_breaks_off_cancels_nobody() -> None:
+    brokers = Brokers()
+    brokers.refused = brokers.failing = {("t", 0)}
+    brokers.failure = asyncio.CancelledError()
+    with pytest.raises(ConnectionError):
+        await Outbox(brokers).send("t", [_BY_PARTITION[0]])
+
+
+async def test_a_mistake_in_one_round_is_told_and_does_not_end_the_rounds() -> None:
+    brokers = Brokers()
+    brokers.mistake = ValueError("a mistake of ours")
+    outbox = Outbox(brokers)
+    record = [_BY_PARTITION[0]]
+    first = asyncio.create_task(outbox.send("t", record))
+    await asyncio.sleep(0)
+    results = await asyncio.gather(first, outbox.send("t", record), return_exceptions=True)
+    assert [type(result) for result in results] == [ValueError, ValueError]
+    brokers.mistake = None
+    await outbox.send("t", record)

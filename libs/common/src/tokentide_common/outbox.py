@@ -119,14 +119,16 @@ class _Lane:
     async def _run(self) -> None:
         while self._waiting:
             taken, self._waiting = self._waiting, {}
-            failures: Mapping[Destination, BaseException] | None = None
+            failures: Mapping[Destination, Exception] | None = None
             try:
                 failures = await self._send(taken)
+            except Exception as exc:  # whoever waits is told, and the next round begins
+                failures = {destination: exc for cargo in taken.values() for destination in cargo}
             finally:
                 _settle(taken, failures)
                 del failures  # a traceback holds frames: the records must not live until that is found
 
-    async def _send(self, taken: Mapping[asyncio.Future[None], Cargo]) -> Mapping[Destination, BaseException]:
+    async def _send(self, taken: Mapping[asyncio.Future[None], Cargo]) -> dict[Destination, Exception]:
         """Return what went wrong, by destination."""
         # The guarantee: acks=all for each record, by the short way or the long one, or an error.
         # Nothing is acknowledged on hope.
@@ -142,7 +144,8 @@ class _Lane:
             *(self._driver.send_with_care(*item) for item in cargo.items()), return_exceptions=True
         )
         return {
-            destination: result
+            # What the driver broke off is no cancellation of whoever waits here.
+            destination: result if isinstance(result, Exception) else _stopped()
             for destination, result in zip(cargo, results, strict=True)
             if result is not None
         }
@@ -157,15 +160,19 @@ def _joined(cargoes: Iterable[Cargo]) -> dict[Destination, list[Record]]:
 
 
 def _settle(
-    taken: Mapping[asyncio.Future[None], Cargo], failures: Mapping[Destination, BaseException] | None
+    taken: Mapping[asyncio.Future[None], Cargo], failures: Mapping[Destination, Exception] | None
 ) -> None:
     """Tell everybody how it went; None: it was broken off."""
     for future, cargo in taken.items():
         if future.done():
             continue
         if failures is None:
-            future.set_exception(ConnectionError("the publisher has stopped"))
+            future.set_exception(_stopped())
         elif failure := next((failures[each] for each in cargo if each in failures), None):
             future.set_exception(failure)
         else:
             future.set_result(None)
+
+
+def _stopped() -> ConnectionError:
+    return ConnectionError("the publisher has stopped")

@@ -82,8 +82,8 @@ async def _calls(ask: Asking, scope: Scope, sessions: Collection[int]) -> list[M
     keys = ", ".join(["at_ms", *named])
     live = f"{statement.ledger(', '.join(columns), where=where)} GROUP BY {keys} HAVING calls > 0"
     newest = f"ORDER BY at_ms DESC, {', '.join(_INPUT)} LIMIT {MOST_CALLS}"
-    found = await ask.rows(statement, over(live, f"d0, {keys}", newest))
-    return sorted(found, key=_place)
+    found = await ask.rows(statement, over(live, f"d0, calls, {keys}", newest))
+    return sorted((call for call in found for _ in range(call["calls"])), key=_place)
 
 
 def _place(call: Mapping[str, Any]) -> tuple[Any, ...]:
