@@ -33,6 +33,7 @@ from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.database import open_database
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store
+from tokentide_query_api.__main__ import tune_garbage_collection
 from tokentide_query_api.app import create_app
 from tokentide_query_api.reports.catalogue import REPORTS
 from tokentide_query_api.settings import QuerySettings
@@ -100,6 +101,7 @@ async def _api(store: Store, path: Path, **settings: int) -> AsyncIterator[httpx
             transport=through, base_url="http://bench", headers={"x-tokentide-key": secret}, timeout=60
         ) as client,
     ):
+        tune_garbage_collection()
         yield client
     engine.dispose()
 

@@ -166,7 +166,14 @@ class Embedded:
         for name in ("ingest", "otlp-grpc", "proxy", "query"):
             port = self.command.index(f"--{name}-port") + 1
             self.command[port] = self.ready[name.replace("-", "_")].rpartition(":")[2]
-        self.start(**settings)
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                return self.start(**settings)
+            except AssertionError as error:
+                # Nobody listens there, but a connection of another test may begin there for a moment.
+                if "Address already in use" not in str(error) or time.monotonic() > deadline:
+                    raise
 
     def kill(self) -> None:
         """Let it die at once, in the middle of whatever it does."""

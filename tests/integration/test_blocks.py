@@ -34,7 +34,9 @@ async def test_the_calls_of_an_account_make_one_block_on_all_its_machines(store,
     # Its call was thought to be the newest of all, and is the oldest.
     late = call(user_id="cid", machine_id="c", occurred_at=NOW)
     await insert_calls(store, [laptop, tower, other, late, *others])
-    await upgrade(store, late, {**late, "occurred_at": at - timedelta(minutes=2)})
+    older = {**late, "occurred_at": at - timedelta(minutes=2)}
+    await upgrade(store, late, older)
+    await upgrade(store, older, {**late, "occurred_at": at - timedelta(minutes=3)})
     await upgrade(store, laptop, {**laptop, "output_tokens": 50, "occurred_at": at - timedelta(minutes=1)})
     async with query_api(store, tmp_path, now=now) as api:
         answer = await api.json("/blocks?from=7d")
@@ -51,6 +53,7 @@ async def test_the_calls_of_an_account_make_one_block_on_all_its_machines(store,
     ]
     assert active["projection"]["remaining_minutes"] == 210
     assert answer["accounts"][0]["week"]["calls"] == 6
+    assert answer["accounts"][2]["active"]["last_call_at"] == "2026-11-22T09:27:00.000+00:00"
     assert theirs["accounts"] == []
 
 
@@ -89,15 +92,22 @@ async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, 
             for kind, at in resets.items()
         ],
     )
-    # Under a key that other accounts use too: it counts for those alone of which nothing was told.
+    # Under a key that another account uses too: it counts for that alone of which nothing was told.
     under_key = {"provider": "anthropic", "kind": "unified_5h", "org_id": "org_a", "key_id": "key_1"}
-    ends = NOW + timedelta(hours=1)
+    ends = NOW + timedelta(hours=1, seconds=7)
+    bobs = [ends - timedelta(hours=5, milliseconds=ms) for ms in (0, 1)]
+    # Exactly five hours after an estimated block's start, and right after that.
+    start = datetime(2026, 11, 21, 10, tzinfo=UTC)
+    bobs += [start, start + timedelta(hours=5), start + timedelta(hours=5, milliseconds=1)]
+    await insert_calls(store, [call(user_id="bob", key_id="key_1", occurred_at=at) for at in bobs])
     await insert_limits(store, [LimitFact(**under_key, observed_at=NOW, resets_at=ends)])
     async with query_api(store, tmp_path, now=NOW) as api:
-        (account,) = (await api.json("/blocks?from=7d&tz=Asia/Kathmandu"))["accounts"]
+        account, other = (await api.json("/blocks?from=7d&tz=Asia/Kathmandu"))["accounts"]
     active = account["active"]
     assert active["pinned"]
     assert active["end"] == "2026-11-22T18:35:12.000+05:45"
     assert (active["calls"], account["week"]["pinned"], account["week"]["calls"]) == (2, True, 4)
     assert [b["calls"] for b in account["blocks"]] == [2, 2, 0, 1]
     assert [b["is_gap"] for b in account["blocks"]] == [False, False, True, False]
+    assert [b["calls"] for b in other["blocks"]] == [1, 1, 0, 1, 2]
+    assert [b["pinned"] for b in other["blocks"]] == [True, False, False, False, False]

@@ -13,6 +13,7 @@ from infra import query_oracle as oracle
 from infra.activity_rows import activity, insert_activity
 from infra.ledger_rows import call, insert_calls
 from infra.query_client import NOW, query_api
+from tokentide_query_api.money import cache_losses
 
 OPUS = {"provider": "anthropic", "model": "claude-opus-4-5"}
 """At list: 5 USD a million of input, 25 of output, 0.50 read from the cache, 6.25 and 10 written to it."""
@@ -221,7 +222,7 @@ async def test_caches_are_judged_at_list_prices(store, tmp_path):
     assert (whole["calls"], whole["net_saved_usd"], whole["unpriced_input_tokens"]) == (2, "3.75", 12)
 
 
-async def test_sessions_that_lost_their_cache_say_when_why_and_what_it_cost(store, tmp_path):
+async def test_sessions_that_lost_their_cache_say_when_why_and_what_it_cost(store, tmp_path, monkeypatch):
     at = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
     def turn(minutes: int, **tokens: Any) -> dict[str, Any]:
@@ -236,6 +237,9 @@ async def test_sessions_that_lost_their_cache_say_when_why_and_what_it_cost(stor
     ])  # fmt: skip
     async with query_api(store, tmp_path) as api:
         (row,) = await rows(api, "cache-losses")
+        for most, expected in ((3, [row]), (2, [])):  # of the newest three one lost its cache, of two none
+            monkeypatch.setattr(cache_losses, "MOST_CALLS", most)
+            assert await rows(api, "cache-losses", limit=most) == expected
     assert row == {
         "session_id": "s", "calls": 4, "cache_hit_ratio": round(100 / 210, 6), "losses": 1,
         "losses_expired": 1, "losses_model_changed": 0, "losses_prompt_changed": 0, "lost_tokens": 50_000,

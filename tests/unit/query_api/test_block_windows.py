@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import reduce
 from itertools import pairwise
+from operator import or_
 
 import pytest
 from hypothesis import example, given
@@ -14,6 +16,7 @@ from tokentide_query_api.blocks.windows import (
     HOUR_MS,
     WINDOW_MS,
     Entry,
+    Sums,
     blocks_of,
     by_machine,
     overlap_minutes,
@@ -30,7 +33,9 @@ def entry(ms: int, machine: str = "m", **sums: int) -> Entry:
     zeros = dict.fromkeys(
         ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "cost_nano"), 0
     )
-    return Entry(first_ms=ms, last_ms=ms, machine_id=machine, model="opus", calls=1, **(zeros | sums))
+    minutes = 1 << ms % HOUR_MS // MINUTE_MS
+    told = {"first_ms": ms, "last_ms": ms, "machine_id": machine, "model": "opus", "minutes": minutes}
+    return Entry(**told, calls=1, **(zeros | sums))
 
 
 def naive(times: list[int]) -> list[tuple[int, list[int]]]:
@@ -41,6 +46,26 @@ def naive(times: list[int]) -> list[tuple[int, list[int]]]:
             blocks.append((ms - ms % HOUR_MS, []))
         blocks[-1][1].append(ms)
     return blocks
+
+
+def by_hour(found: list[Entry], cuts: set[int]) -> list[Entry]:
+    """Entries of each machine and hour, none of which spans one of these milliseconds, nor the next one."""
+    apart: dict[tuple[str, int, int], list[Entry]] = {}
+    for each in found:
+        hour, into = divmod(each.first_ms, HOUR_MS)
+        cut = sum(into >= at + after for at in cuts for after in (0, 1))
+        apart.setdefault((each.machine_id, hour, cut), []).append(each)
+    return [
+        Entry(
+            min(e.first_ms for e in own),
+            max(e.last_ms for e in own),
+            machine,
+            "opus",
+            *(sum(getattr(e, name) for e in own) for name in Sums.__struct_fields__),
+            minutes=reduce(or_, (e.minutes for e in own)),
+        )
+        for (machine, _, _), own in apart.items()
+    ]
 
 
 times = st.lists(st.integers(0, 60 * HOUR_MS) | st.integers(0, 60).map(lambda h: h * HOUR_MS), max_size=30)
@@ -69,6 +94,25 @@ def test_every_call_is_in_one_block_whatever_windows_were_told(moments, resets):
 def test_no_two_blocks_overlap_whatever_windows_were_told(moments, resets):
     blocks = [b for b in blocks_of(map(entry, moments), resets) if not b.is_gap]
     assert all(b.end_ms <= after.start_ms for b, after in pairwise(blocks))
+
+
+@given(
+    st.lists(st.tuples(times.map(sorted), st.sampled_from("mn")), max_size=4),
+    st.lists(st.integers(0, 60 * HOUR_MS), max_size=3),
+)
+@example([([0, 5 * HOUR_MS, 5 * HOUR_MS + 1], "m")], [])
+@example([([90 * MINUTE_MS - 1, 90 * MINUTE_MS], "m"), ([90 * MINUTE_MS], "n")], [390 * MINUTE_MS])
+def test_calls_by_hour_come_to_the_same_as_call_by_call(calls, resets):
+    each = [entry(ms, machine, output_tokens=1 + ms % 7) for found, machine in calls for ms in found]
+    hours = by_hour(each, {0, *(reset % HOUR_MS for reset in resets)})
+
+    def told(entries: list[Entry]) -> list[tuple[object, ...]]:
+        return [
+            (b.start_ms, b.end_ms, b.first_ms, b.last_ms, b.machine_sums, b.sums, overlap_minutes(b.machines))
+            for b in blocks_of(entries, resets)
+        ]
+
+    assert told(hours) == told(each)
 
 
 def test_a_gap_lies_between_the_end_of_what_the_last_call_kept_open_and_the_next_call():

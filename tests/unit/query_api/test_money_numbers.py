@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokentide_query_api.money.against import before, year_before
 from tokentide_query_api.money.daily import amount
 from tokentide_query_api.money.outliers import judged, robust
-from tokentide_query_api.money.prefixes import losses
+from tokentide_query_api.money.prefixes import Call, losses
 from tokentide_query_api.money.trend import Expectation, trend_of
 from tokentide_query_api.periods import Period, resolve
 
@@ -102,12 +102,13 @@ def test_days_are_judged_by_their_own_weekdays_from_the_first_day_of_a_group():
     assert list(judged(values, known, [known[28]], 4)) == [], "three Mondays are known"
 
 
-def turn(minute: float, read: int = 0, written: int = 0, **more: Any) -> dict[str, Any]:
-    return {
-        "session_id": "s", "agent": "", "is_sidechain": False, "model": "m", "at_ms": int(minute * 60_000),
+def turn(minute: float, read: int = 0, written: int = 0, **more: Any) -> Call:
+    return Call(**{
+        "session": 1, "calls": 1, "session_id": "s", "agent": "", "is_sidechain": False, "model": "m",
+        "provider": "p", "service_tier": "", "speed": "", "inference_geo": "", "at_ms": int(minute * 60_000),
         "input_tokens": 10, "cache_read_tokens": read, "cache_write_5m_tokens": written,
         "cache_write_1h_tokens": 0, **more,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def test_a_cache_is_lost_where_a_call_reads_far_less_than_was_cached():
@@ -125,12 +126,12 @@ def test_a_cache_is_lost_where_a_call_reads_far_less_than_was_cached():
     ],
 )
 def test_a_lost_cache_has_a_cause(after, cause):
-    (loss,) = losses([turn(0, 0, 10_000), {**turn(1, 0, 10_000), **after}])
+    (loss,) = losses([turn(0, 0, 10_000), turn(1, 0, 10_000, **after)])
     assert loss.cause == cause
 
 
 def test_an_hour_long_cache_is_not_expired_after_six_minutes():
-    first = {**turn(0), "cache_write_1h_tokens": 10_000}
+    first = turn(0, cache_write_1h_tokens=10_000)
     assert [loss.cause for loss in losses([first, turn(6, 0, 10_000)])] == ["prompt_changed"]
     assert [loss.cause for loss in losses([first, turn(61, 0, 10_000)])] == ["expired"]
 

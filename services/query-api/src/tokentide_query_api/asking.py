@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,6 +24,7 @@ from tokentide_query_api.statement import Statement
 from tokentide_query_api.store_wall import WalledStore
 from tokentide_query_api.visibility import sight_of
 
+T = TypeVar("T")
 _MOST_FACTS: Final = 5000
 
 
@@ -91,6 +92,14 @@ class Asking(msgspec.Struct, frozen=True):
     ) -> list[dict[str, Any]]:
         """Return the rows of a finished statement."""
         return await rows(self.store, sql, statement.params, settings=settings)
+
+    async def read(self, statement: Statement, sql: str, line: msgspec.json.Decoder[T]) -> list[T]:
+        """Return the rows of a finished statement, of which there are very many, each decoded from an array.
+
+        Names would be most of what is written and read: the statement selects what `line` holds in its order.
+        """
+        raw = await self.store.read(sql, statement.params, fmt="JSONCompactEachRow")
+        return line.decode_lines(raw)
 
 
 class Page(msgspec.Struct, frozen=True):

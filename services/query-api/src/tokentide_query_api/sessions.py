@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tokentide_query_api.asking import Asking, Page
-from tokentide_query_api.dimensions import SESSION_KEY, SUMS
+from tokentide_query_api.dimensions import HOUR_MS, SESSION_KEY, SUMS
 from tokentide_query_api.formats import MEASURES, Answer, Kind, columns
 from tokentide_query_api.measures import measures
 from tokentide_query_api.resolution import Range, parts, stretches
@@ -20,6 +21,18 @@ _FIRST_SPAN_MS: Final = 900_000
 _LEAST_GROWTH, _MOST_GROWTH = 4, 64
 # More stretches of the ledger than this cost more to tell apart than they save.
 _MAX_RANGES: Final = 64
+# Of so short a time a copy of the ledger by person has nothing nearer: to look into it takes a sixth of the
+# statement. Those of one person in a longer time it has.
+_BY_TIME: Final = {"optimize_use_projections": 0}
+# Of so few hours there are few rows with many columns, which are better read side by side: the store would do
+# so for ten times as many. Of more hours that would only take more CPU, while statistics of the columns,
+# which take a tenth of a plan to look up, pay.
+_FEW_HOURS_MS: Final = 6 * HOUR_MS
+_SIDE_BY_SIDE: Final = {
+    "merge_tree_min_rows_for_concurrent_read": 20_000,
+    "merge_tree_min_bytes_for_concurrent_read": 0,
+    "use_statistics": 0,
+}
 # Who and what took part.
 _PARTAKERS: Final = {
     "users": "x.user_id",
@@ -28,7 +41,6 @@ _PARTAKERS: Final = {
     "clients": "x.client",
     "models": "x.model",
 }
-_SEEN_BY: Final = "arrayStringConcat(x.sources, '+')"
 COLUMNS: Final = (
     *columns(Kind.TEXT, "session_id"),
     *columns(Kind.TIME, "first_call_at", "last_call_at"),
@@ -55,6 +67,14 @@ class SessionPage(msgspec.Struct, frozen=True):
         return self.ranges[-1][1]
 
 
+class _Last(NamedTuple):
+    """The last call of a session: where it stands among the others. The digest is of the session."""
+
+    at_ms: int
+    session: str
+    digest: int
+
+
 async def sessions(ask: Asking) -> Answer:
     """Answer a page of sessions; calls without a session belong to none."""
     page = await session_page(ask)
@@ -69,16 +89,15 @@ async def sessions(ask: Asking) -> Answer:
 async def session_page(ask: Asking) -> SessionPage:
     """Find the sessions of a page by their last calls, and where in the period their other calls are."""
     page = ask.page()
-    order = sorted(((at, session) for session, at in (await _newest(ask, page)).items()), reverse=True)
+    order = sorted(await _newest(ask, page), reverse=True)
     listed = order[: page.limit]
-    ids = [session for _, session in listed]
-    ranges = await _ranges(ask, page, ids)
-    cursor = page.next_cursor(*listed[-1]) if len(order) > page.limit else None
-    return SessionPage(ids, ranges, cursor)
+    ranges = await _ranges(ask, page, [last.digest for last in listed])
+    cursor = page.next_cursor(listed[-1].at_ms, listed[-1].session) if len(order) > page.limit else None
+    return SessionPage([last.session for last in listed], ranges, cursor)
 
 
-async def _newest(ask: Asking, page: Page) -> dict[str, int]:
-    """Return sessions that come next with the time of their last call: more than a page, or all there are.
+async def _newest(ask: Asking, page: Page) -> list[_Last]:
+    """Return the last calls of the sessions that come next: more than a page, or all there are.
 
     Whatever has its last call within the time that was looked at comes before whatever has it earlier.
     """
@@ -93,8 +112,8 @@ async def _newest(ask: Asking, page: Page) -> dict[str, int]:
         span *= min(max(growth, _LEAST_GROWTH), _MOST_GROWTH)
 
 
-async def _last_calls(ask: Asking, page: Page, start_ms: int, end_ms: int) -> dict[str, int]:
-    """Return when sessions had their last live call: those that had it in this time, after the cursor."""
+async def _last_calls(ask: Asking, page: Page, start_ms: int, end_ms: int) -> list[_Last]:
+    """Return the last live calls of sessions: of those that had it in this time, after the cursor."""
     statement = Statement(ask.scope(start_ms, end_ms))
     select = "x.session_id AS d0, toUnixTimestamp64Milli(x.occurred_at) AS at_ms"
     live = "GROUP BY x.session_id, x.occurred_at HAVING sum(toInt64(x.sign)) > 0"
@@ -102,11 +121,13 @@ async def _last_calls(ask: Asking, page: Page, start_ms: int, end_ms: int) -> di
     sql = over(moments, "d0, max(at_ms) AS last_ms, sipHash64(d0) AS digest", "GROUP BY d0")
     if page.after is None:
         sql += f" ORDER BY last_ms DESC, d0 DESC LIMIT {page.limit + 1}"
-        return {row["d0"]: row["last_ms"] for row in await ask.rows(statement, sql)}
-    cursor = (page.after.at, page.after.id)
-    found = [row for row in await ask.rows(statement, sql) if (row["last_ms"], row["d0"]) < cursor]
-    gone_on = await _live_digests(ask, [row["d0"] for row in found], end_ms, page.end_ms)
-    return {row["d0"]: row["last_ms"] for row in found if row["digest"] not in gone_on}
+    rows = await ask.rows(statement, sql, _BY_TIME if end_ms - start_ms <= _FIRST_SPAN_MS else None)
+    found = [_Last(row["last_ms"], row["d0"], row["digest"]) for row in rows]
+    if page.after is None:
+        return found
+    found = [last for last in found if (last.at_ms, last.session) < (page.after.at, page.after.id)]
+    gone_on = await _live_digests(ask, [last.session for last in found], end_ms, page.end_ms)
+    return [last for last in found if last.digest not in gone_on]
 
 
 async def _live_digests(ask: Asking, ids: Sequence[str], start_ms: int, end_ms: int) -> set[int]:
@@ -119,13 +140,15 @@ async def _live_digests(ask: Asking, ids: Sequence[str], start_ms: int, end_ms: 
     return {row["d0"] for row in await ask.rows(statement, sql)}
 
 
-async def _ranges(ask: Asking, page: Page, ids: Sequence[str]) -> tuple[Range, ...]:
+async def _ranges(ask: Asking, page: Page, digests: Sequence[int]) -> tuple[Range, ...]:
     """Return stretches of the period outside of which these sessions have no calls, at least one."""
-    if not ids:
+    if not digests:
         return ((page.start_ms, page.end_ms),)
-    scope = ask.scope(page.start_ms, page.end_ms).narrowed(Filter(SESSION_KEY, tuple(ids)))
+    scope = ask.scope(page.start_ms, page.end_ms)
     statement = Statement(scope)
-    sql = statement.spans(parts((page.start_ms, page.end_ms), scope.dimensions))
+    where = f"x.{SESSION_KEY.column} IN {statement.bind(list(digests), 'Array(UInt64)')}"
+    from_parts = parts((page.start_ms, page.end_ms), (SESSION_KEY, *scope.dimensions))
+    sql = statement.spans(from_parts, where=where)
     found = map(_span, await ask.rows(statement, sql))
     inside = [(max(start, page.start_ms), min(end, page.end_ms)) for start, end in found]
     return stretches(inside, _MAX_RANGES) or ((page.start_ms, page.end_ms),)
@@ -144,29 +167,29 @@ async def _facts(ask: Asking, page: SessionPage) -> dict[str, Mapping[str, Any]]
     An upgrade takes a row back in the same moment and with the same partakers: what is left of these is live.
     """
     statement = Statement(ask.scope(page.start_ms, page.end_ms))
-    sums = [f"sum({LEDGER_SUMS.get(name, f'x.sign * x.{name}')}) AS {name}" for name in SUMS]
-    who = {**_PARTAKERS, "seen_by": _SEEN_BY}
-    named = [f"{column} AS {name}" for name, column in who.items()]
-    keys = ", ".join(["x.session_id", "x.occurred_at", *who.values()])
+    # One list of sums and one of partakers: each expression more is planned anew in every question.
+    sums = ", ".join(LEDGER_SUMS.get(name, f"x.sign * x.{name}") for name in SUMS)
+    who = ", ".join([*_PARTAKERS.values(), "x.sources"])
     moments = statement.ledger(
-        ", ".join(["x.session_id AS d0", "x.occurred_at AS at", *named, *sums]),
+        f"x.session_id AS d0, x.occurred_at AS at, ({who}) AS who, sumForEach([{sums}]) AS sums",
         page.ranges,
         where=f"x.session_id IN {statement.texts(page.ids)}",
     )
-    totals = [f"sum(y.{name}) AS {name}" for name in SUMS]
-    partakers = [f"groupUniqArray(y.{name}) AS {name}" for name in who]
-    times = ["min(y.at) AS first_call_at", "max(y.at) AS last_call_at"]
-    live = f"{moments} GROUP BY {keys} HAVING sum(toInt64(x.sign)) > 0"
-    sql = over(live, ", ".join(["d0", *totals, *partakers, *times]), "AS y GROUP BY d0")
-    return {row["d0"]: row for row in await ask.rows(statement, sql)}
+    live = f"{moments} GROUP BY d0, at, who HAVING sum(toInt64(x.sign)) > 0"
+    times = "min(y.at) AS first, max(y.at) AS last"
+    facts = f"d0, sumForEach(y.sums) AS sums, groupUniqArray(y.who) AS who, {times}"
+    sql = over(live, facts, "AS y GROUP BY d0")
+    few = sum(end - start for start, end in page.ranges) <= _FEW_HOURS_MS
+    return {row["d0"]: row for row in await ask.rows(statement, sql, _SIDE_BY_SIDE if few else None)}
 
 
 def _item(session_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    *partakers, sources = zip(*facts["who"], strict=True)
     return {
         "session_id": session_id,
-        "first_call_at": facts["first_call_at"],
-        "last_call_at": facts["last_call_at"],
-        **{name: sorted(filter(None, facts[name])) for name in _PARTAKERS},
-        "sources": sorted({source for text in facts["seen_by"] for source in text.split("+")}),
-        **measures(facts),
+        "first_call_at": facts["first"],
+        "last_call_at": facts["last"],
+        **{name: sorted({*who} - {""}) for name, who in zip(_PARTAKERS, partakers, strict=True)},
+        "sources": sorted({*chain.from_iterable(sources)}),
+        **measures(dict(zip(SUMS, facts["sums"], strict=True))),
     }

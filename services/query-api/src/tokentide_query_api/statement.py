@@ -139,7 +139,7 @@ class Statement:
         totals = "told.1 AS what, uniqExactIfMerge(told.2) AS n, sum(told.3) AS taken_back"
         return over(" UNION ALL ".join(found), totals, "GROUP BY what")
 
-    def spans(self, parts: Sequence[Part]) -> str:
+    def spans(self, parts: Sequence[Part], *, where: str = "") -> str:
         """Return a SELECT of the hours, or days where hours are not known, of live calls by session.
 
         Columns: `t`, the start in seconds, `length` in seconds, `calls`, and `into_ms`: how far into the hour
@@ -151,7 +151,7 @@ class Statement:
             time = f"intDiv({_SECONDS[part.table.grain_ms]}, {length}) * {length} AS t, {length} AS length"
             into = "x.into_ms" if part.table is SESSION_HOURS else "toInt64(0)"
             counted = f"x.session_key AS d0, {measure(part.table, 'calls')}, {into} AS into_ms"
-            rows.append(f"SELECT {time}, {counted} {self._scoped(part)}")
+            rows.append(self.of(part, f"{time}, {counted}", where=where))
         sums = "t, length, sum(y.calls) AS calls, sum(y.into_ms) AS into_ms"
         return over(" UNION ALL ".join(rows), sums, "AS y GROUP BY d0, t, length HAVING sum(y.calls) > 0")
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.blocks.entries import Account, calls_by_account, latest_accounts, windows_told
+from tokentide_query_api.blocks.entries import calls_by_account, latest_accounts, windows_told
 from tokentide_query_api.blocks.forecast import burn, projection
 from tokentide_query_api.blocks.windows import (
+    HOUR_MS,
     WEEK_MS,
     Block,
     Entry,
@@ -23,7 +23,6 @@ from tokentide_query_api.blocks.windows import (
     overlap_minutes,
     sums_of,
 )
-from tokentide_query_api.dimensions import MINUTE_MS
 from tokentide_query_api.formats import Answer, Kind, columns
 from tokentide_query_api.measures import usd
 from tokentide_query_api.reports.report import TOP
@@ -47,48 +46,43 @@ async def blocks(ask: Asking) -> Answer:
     Where a block begins depends on the calls before it: they are read from a week earlier.
     """
     period = ask.period()
-    now_ms = _millis(ask.now)
-    since_ms = min(period.start_ms, now_ms) - WEEK_MS
-    scope = ask.scope(since_ms, max(period.end_ms, now_ms))
-    (accounts, names, theirs), told = await asyncio.gather(
+    start_ms, end_ms, now_ms = period.start_ms, period.end_ms, _millis(ask.now)
+    scope = ask.scope(min(start_ms, now_ms) - WEEK_MS, max(end_ms, now_ms))
+    latest, told = await asyncio.gather(
         latest_accounts(ask, scope, ask.arguments.number(TOP)), windows_told(ask)
     )
-    calls = await calls_by_account(ask, theirs, accounts, _cuts(told), (now_ms - WEEK_MS, now_ms + 1))
+    calls = await calls_by_account(ask, latest, _cuts(told, latest.key_ids), (now_ms - WEEK_MS, now_ms + 1))
+    text = _texts(period.zone)
     items, table = [], []
-    for name in names:
-        account = calls.get(name, Account())
-        resets = {kind: _resets(name, account.key_ids, told, kind) for kind in ("unified_5h", "unified_7d")}
-        found = [
-            b
-            for b in blocks_of(account.entries, resets["unified_5h"])
-            if b.end_ms > period.start_ms and b.start_ms < period.end_ms
+    for name, key_ids in latest.key_ids.items():
+        entries = calls.get(name, ())
+        resets = {kind: _resets(name, key_ids, told, kind) for kind in ("unified_5h", "unified_7d")}
+        found = blocks_of(entries, resets["unified_5h"])
+        rows = [
+            _row(name, block, now_ms, text)
+            for block in reversed(found)
+            if block.end_ms > start_ms and block.start_ms < end_ms
         ]
-        rows = [_row(name, block, now_ms, period.zone) for block in reversed(found)]
         active = next((row for row in rows if row["is_active"]), None)
-        items.append(
-            {
-                "account": name,
-                "active": active,
-                "week": _week(account.entries, resets["unified_7d"], now_ms, period.zone),
-                "blocks": rows,
-            }
-        )
+        week = _week(entries, resets["unified_7d"], now_ms, text)
+        items.append({"account": name, "active": active, "week": week, "blocks": rows})
         table += rows
     body = {
-        "as_of": _text(now_ms, period.zone),
+        "as_of": text(now_ms),
         "tz": period.zone.key,
         "accounts": items,
     }
     return Answer(body, COLUMNS, table)
 
 
-def _cuts(told: Mapping[str, Sequence[LimitFact]]) -> list[int]:
-    """Return at which milliseconds of a minute 5-hour windows may begin or end.
+def _cuts(told: Mapping[str, Sequence[LimitFact]], key_ids: Mapping[str, Collection[str]]) -> Sequence[int]:
+    """Return at which milliseconds of an hour windows of these accounts may begin or end.
 
-    They are whole minutes long, and begin on a full hour or where one that was told ends.
+    They are whole hours long, and begin on a full hour or where one that was told ends.
     """
-    resets = (fact.resets_at for facts in told.values() for fact in facts)
-    return sorted({0, *(_millis(reset) % MINUTE_MS for reset in resets if reset is not None)})
+    whose = {*key_ids, *(key for keys in key_ids.values() for key in keys)}
+    resets = (fact.resets_at for each in whose for fact in told.get(each, ()))
+    return sorted({0, *(_millis(reset) % HOUR_MS for reset in resets if reset is not None)})
 
 
 def _resets(
@@ -107,14 +101,13 @@ def _resets(
     return []
 
 
-def _row(account: str, block: Block, now_ms: int, zone: ZoneInfo) -> Mapping[str, Any]:
-    rate, ahead = burn(block), projection(block, now_ms)
+def _row(account: str, block: Block, now_ms: int, text: Callable[[int], str]) -> Mapping[str, Any]:
     return {
         "account": account,
-        "start": _text(block.start_ms, zone),
-        "end": _text(block.end_ms, zone),
-        "first_call_at": _text(block.first_ms, zone) if block.entries else None,
-        "last_call_at": _text(block.last_ms, zone) if block.entries else None,
+        "start": text(block.start_ms),
+        "end": text(block.end_ms),
+        "first_call_at": text(block.first_ms) if block.entries else None,
+        "last_call_at": text(block.last_ms) if block.entries else None,
         "is_active": block.is_active(now_ms),
         "is_gap": block.is_gap,
         "pinned": block.pinned,
@@ -122,31 +115,46 @@ def _row(account: str, block: Block, now_ms: int, zone: ZoneInfo) -> Mapping[str
         "overlap_minutes": overlap_minutes(block.machines),
         "models": sorted({entry.model for entry in block.entries}),
         "machines": [{"machine_id": id_, **_told(own)} for id_, own in block.machine_sums.items()],
-        "burn_rate": None if rate is None else msgspec.to_builtins(rate),
-        "projection": None if ahead is None else msgspec.to_builtins(ahead),
+        "burn_rate": burn(block),
+        "projection": projection(block, now_ms),
     }
 
 
-def _week(entries: Sequence[Entry], resets: Sequence[int], now_ms: int, zone: ZoneInfo) -> Mapping[str, Any]:
+def _week(
+    entries: Sequence[Entry], resets: Sequence[int], now_ms: int, text: Callable[[int], str]
+) -> Mapping[str, Any]:
     """Return the weekly window: the provider's own where it is told and lasts, else the last seven days."""
     end_ms = next((reset for reset in resets if reset > now_ms), None)
     start_ms = now_ms - WEEK_MS if end_ms is None else end_ms - WEEK_MS
     return {
-        "start": _text(start_ms, zone),
-        "end": _text(now_ms if end_ms is None else end_ms, zone),
+        "start": text(start_ms),
+        "end": text(now_ms if end_ms is None else end_ms),
         "pinned": end_ms is not None,
-        **_told(sums_of([entry for entry in entries if start_ms <= entry.first_ms <= now_ms])),
+        **_told(sums_of(entry for entry in entries if start_ms <= entry.first_ms <= now_ms)),
     }
 
 
 def _told(used: Sums) -> dict[str, Any]:
-    counts = {name: getattr(used, name) for name in ("calls", *_TOKENS)}
-    return {**counts, "cost_usd": usd(used.cost_nano)}
+    return {
+        "calls": used.calls,
+        "input_tokens": used.input_tokens,
+        "cache_read_tokens": used.cache_read_tokens,
+        "cache_write_tokens": used.cache_write_tokens,
+        "output_tokens": used.output_tokens,
+        "total_tokens": used.total_tokens,
+        "cost_usd": usd(used.cost_nano),
+    }
 
 
 def _millis(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _text(millis: int, zone: ZoneInfo) -> str:
-    return (_EPOCH + timedelta(milliseconds=millis)).astimezone(zone).isoformat(timespec="milliseconds")
+def _texts(zone: ZoneInfo) -> Callable[[int], str]:
+    """Return what writes milliseconds as a time in a zone: each once, for accounts share full hours."""
+
+    @cache
+    def text(millis: int) -> str:
+        return (_EPOCH + timedelta(milliseconds=millis)).astimezone(zone).isoformat(timespec="milliseconds")
+
+    return text

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import msgspec
 
 from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.blocks.windows import Entry
+from tokentide_query_api.blocks.windows import HOUR_MS, Entry
 from tokentide_query_api.dimensions import ACCOUNT, DAY_MS, DIMENSIONS, MINUTE_MS
-from tokentide_query_api.resolution import parts
+from tokentide_query_api.resolution import Range, parts
 from tokentide_query_api.row_bounds import MOST_READ, few
 from tokentide_query_api.scope import AnyOf, Filter, Scope
 from tokentide_query_api.statement import Statement, measure, over
 
+_AT: Final = "toUnixTimestamp64Milli(x.occurred_at)"
 _SUMS: Final = {
     "calls": "toInt64(x.sign)",
     "input_tokens": "x.sign * x.input_tokens",
@@ -26,9 +27,15 @@ _SUMS: Final = {
     "cost_nano": "x.sign * x.cost_nano",
 }
 _WHO: Final = ("account_id", "user_id", "key_id", "machine_id", "model")
+_OF_ENTRY: Final = {
+    **{name: f"x.{name}" for name in _WHO},
+    "first_ms": f"min({_AT})",
+    "last_ms": f"max({_AT})",
+    **{name: f"sum({what})" for name, what in _SUMS.items()},
+    "minutes": f"groupBitOr(bitShiftLeft(toUInt64(1), intDiv({_AT} % {HOUR_MS}, {MINUTE_MS})))",
+}
 _USER: Final = DIMENSIONS["user_id"]
 _KEY: Final = DIMENSIONS["key_id"]
-_T = TypeVar("_T")
 _OWNERS: Final = (ACCOUNT, _USER, _KEY)
 _OWNER: Final = tuple(dimension.column for dimension in _OWNERS)
 
@@ -49,7 +56,7 @@ class Owned(Protocol):
         """The key."""
 
 
-class Owner(msgspec.Struct, frozen=True, gc=False):
+class Owner(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An account, user and key, and the last UTC day with a live call, in seconds."""
 
     account_id: str
@@ -58,7 +65,7 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
     last_day: int
 
 
-class Caller(msgspec.Struct, frozen=True, gc=False):
+class Caller(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An account, user and key, and when its last live call was made."""
 
     account_id: str
@@ -67,7 +74,7 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
     last: str
 
 
-class OwnedEntry(Entry, frozen=True, gc=False):
+class OwnedEntry(Entry, frozen=True, gc=False, array_like=True):
     """An entry that says whose it is."""
 
     account_id: str
@@ -77,14 +84,7 @@ class OwnedEntry(Entry, frozen=True, gc=False):
 
 _DAYS: Final = msgspec.json.Decoder(Owner)
 _MOMENTS: Final = msgspec.json.Decoder(Caller)
-_MINUTES: Final = msgspec.json.Decoder(OwnedEntry)
-
-
-class Account(msgspec.Struct):
-    """The calls of one account, and the keys under which they were made."""
-
-    entries: list[Entry] = []
-    key_ids: set[str] = set()
+_ENTRIES: Final = msgspec.json.Decoder(OwnedEntry)
 
 
 class Accounts(msgspec.Struct, frozen=True):
@@ -102,8 +102,18 @@ class Accounts(msgspec.Struct, frozen=True):
         return row.account_id or self.of_users.get(row.user_id) or row.user_id or row.key_id
 
 
-async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Accounts, list[str], Scope]:
-    """Return which calls are whose, the accounts that called last, and a scope that has all their calls."""
+class Latest(msgspec.Struct, frozen=True):
+    """The accounts that called last."""
+
+    accounts: Accounts
+    key_ids: Mapping[str, set[str]]
+    """The keys under which each made calls, by its name; who called last is the first."""
+    scope: Scope
+    """One that has all their calls."""
+
+
+async def latest_accounts(ask: Asking, scope: Scope, most: int) -> Latest:
+    """Return which calls are whose, and the accounts that called last."""
     found = await _last_days(ask, scope)
     told: dict[str, set[str]] = defaultdict(set)
     for owner in found:
@@ -111,8 +121,10 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Account
             told[owner.user_id].add(owner.account_id)
     accounts = Accounts({user: next(iter(own)) for user, own in told.items() if len(own) == 1})
     last_day: dict[str, int] = {}
+    owners: dict[str, list[Owner]] = defaultdict(list)
     for owner in found:
         name = accounts.account_of(owner)
+        owners[name].append(owner)
         last_day[name] = max(last_day.get(name, 0), owner.last_day)
     # By the day first: only where the last days of so many accounts lie is looked at the moments themselves.
     since_s = min(sorted(last_day.values(), reverse=True)[:most], default=0)
@@ -121,15 +133,18 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> tuple[Account
         name = accounts.account_of(row)
         last[name] = max(last.get(name, ""), row.last)
     chosen = sorted(sorted(last), key=last.__getitem__, reverse=True)[:most]
-    wanted = set(chosen)
-    theirs = [owner for owner in found if accounts.account_of(owner) in wanted]
+    theirs = [owner for name in chosen for owner in owners[name]]
     users = sorted({owner.user_id for owner in theirs} - {""})
     keys = sorted({owner.key_id for owner in theirs if not owner.user_id})
     either = (Filter(_USER, tuple(users)), Filter(_KEY, tuple(keys)))
     # Without the one that has no values, so that its column is not read.
     narrow = scope.narrowed(AnyOf(tuple(each for each in either if each.values)))
-    # The store has calls by user, and under them by key: by either it would look at all of them.
-    return accounts, chosen, narrow.narrowed(Filter(_USER, ("", *users))) if keys else narrow
+    return Latest(
+        accounts,
+        {name: {owner.key_id for owner in owners[name]} for name in chosen},
+        # The store has calls by user, and under them by key: by either it would look at all of them.
+        narrow.narrowed(Filter(_USER, ("", *users))) if keys else narrow,
+    )
 
 
 async def _last_days(ask: Asking, scope: Scope) -> list[Owner]:
@@ -154,7 +169,7 @@ async def _last_days(ask: Asking, scope: Scope) -> list[Owner]:
         f"WHERE calls != 0 GROUP BY {keys}, {apart} HAVING sum(calls) > 0",
     )
     sql = over(live, f"{keys}, max(day) AS last_day", f"GROUP BY {keys}")
-    return few(await _decoded(ask, statement, f"{sql} LIMIT {MOST_READ + 1}", _DAYS), MOST_READ)
+    return few(await ask.read(statement, f"{sql} LIMIT {MOST_READ + 1}", _DAYS), MOST_READ)
 
 
 async def _last_moments(ask: Asking, scope: Scope, since_s: int) -> list[Caller]:
@@ -163,64 +178,54 @@ async def _last_moments(ask: Asking, scope: Scope, since_s: int) -> list[Caller]
     ranges = ((max(scope.start_ms, since_s * 1000), scope.end_ms),)
     names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
     keys = ", ".join(_OWNER)
-    # By moment where anything was taken back: what an upgrade took back must not set the time of what
-    # stands. All other rows stand, and need not be told apart by moment, which takes most of the time.
-    taken_back = statement.ledger("x.user_id, x.occurred_at", ranges, where="x.sign < 0")
-    moment = f"if((x.user_id, x.occurred_at) IN ({taken_back}), toUnixTimestamp64Milli(x.occurred_at), NULL)"
+    moment = _taken_back(statement, ranges)
     live = statement.ledger(f"{names}, {moment} AS moment, max(x.occurred_at) AS at", ranges)
     moments = f"{live} GROUP BY {keys}, moment HAVING sum(toInt64(x.sign)) > 0"
     sql = over(moments, f"{keys}, max(at) AS last", f"GROUP BY {keys}")
-    return await _decoded(ask, statement, sql, _MOMENTS)
+    return await ask.read(statement, sql, _MOMENTS)
 
 
 async def calls_by_account(
-    ask: Asking, scope: Scope, accounts: Accounts, cuts_ms: Sequence[int], edges_ms: Sequence[int]
-) -> Mapping[str, Account]:
-    """Return the calls of each account by minute.
+    ask: Asking, latest: Latest, cuts_ms: Sequence[int], edges_ms: Sequence[int]
+) -> Mapping[str, Sequence[Entry]]:
+    """Return the calls of each account by hour.
 
-    No entry spans one of the moments in `edges_ms`, nor in any minute the milliseconds in `cuts_ms`.
+    No entry spans one of the moments in `edges_ms`, nor in any hour the milliseconds in `cuts_ms`.
     """
-    grouped: dict[str, Account] = defaultdict(Account)
-    for row in await _minutes(ask, scope, cuts_ms, edges_ms):
-        account = grouped[accounts.account_of(row)]
-        account.entries.append(row)
-        account.key_ids.add(row.key_id)
+    grouped: dict[str, list[Entry]] = defaultdict(list)
+    for row in await _entries(ask, latest.scope, cuts_ms, edges_ms):
+        grouped[latest.accounts.account_of(row)].append(row)
     return grouped
 
 
-async def _minutes(
+async def _entries(
     ask: Asking, scope: Scope, cuts_ms: Sequence[int], edges_ms: Sequence[int]
 ) -> list[OwnedEntry]:
     statement = Statement(scope)
     # What comes at a cut stands alone: a call exactly five hours after a block's start belongs to that block,
     # but the first of a window that was told not to the one before.
-    cuts = statement.bind(sorted({cut + after for cut in cuts_ms for after in (0, 1)}), "Array(Int64)")
-    minute = f"intDiv(at_ms, {MINUTE_MS}), arrayCount(cut -> cut <= at_ms % {MINUTE_MS}, {cuts})"
-    edges = "".join(f", at_ms >= {statement.bind(edge, 'Int64')}" for edge in edges_ms)
-    who = ", ".join(f"x.{name} AS {name}" for name in _WHO)
-    sums = ", ".join(f"sum({what}) AS {name}" for name, what in _SUMS.items())
-    # First by moment: what an upgrade took back must not set the time of what stands.
-    moments = statement.ledger(f"{who}, toUnixTimestamp64Milli(x.occurred_at) AS at_ms, {sums}")
-    live = f"{moments} GROUP BY {', '.join(_WHO)}, at_ms HAVING calls > 0"
-    totals = ", ".join(f"sum(z.{name}) AS {name}" for name in _SUMS)
-    sql = over(
-        live,
-        f"{', '.join(f'z.{n} AS {n}' for n in _WHO)}, min(z.at_ms) AS first_ms, max(z.at_ms) AS last_ms,"
-        f" {totals}",
-        f"AS z GROUP BY {', '.join(_WHO)}, {minute}{edges} LIMIT {MOST_READ + 1}",
-    )
+    cuts = statement.bind(sorted({0, *(cut + after for cut in cuts_ms for after in (0, 1))}), "Array(Int64)")
+    apart = [f"intDiv({_AT}, {HOUR_MS})", f"roundDown({_AT} % {HOUR_MS}, {cuts})"]
+    apart += [f"{_AT} >= {statement.bind(edge, 'Int64')}" for edge in edges_ms]
+    # And by moment where anything was taken back, as with the last moments.
+    apart.append(_taken_back(statement))
+    columns = ", ".join(f"{_OF_ENTRY[name]} AS {name}" for name in OwnedEntry.__struct_fields__)
+    live = f"{statement.ledger(columns)} GROUP BY {', '.join((*_WHO, *apart))} HAVING calls > 0"
     return few(
-        await _decoded(ask, statement, sql, _MINUTES),
+        await ask.read(statement, f"{live} LIMIT {MOST_READ + 1}", _ENTRIES),
         MOST_READ,
         "shorten the period, filter, or ask for fewer accounts (limit)",
     )
 
 
-async def _decoded(
-    ask: Asking, statement: Statement, sql: str, decoder: msgspec.json.Decoder[_T]
-) -> list[_T]:
-    """Return the rows of a finished statement, of which there may be many, as what they are."""
-    return decoder.decode_lines(await ask.store.read(sql, statement.params))
+def _taken_back(statement: Statement, ranges: Sequence[Range] | None = None) -> str:
+    """Return the moment of a row, in milliseconds, where anything was taken back; else NULL.
+
+    What an upgrade took back must not set the time of what stands. All other rows stand, and need not be told
+    apart by moment, which takes most of the time.
+    """
+    found = statement.ledger("x.user_id, x.occurred_at", ranges, where="x.sign < 0")
+    return f"if((x.user_id, x.occurred_at) IN ({found}), {_AT}, NULL)"
 
 
 async def windows_told(ask: Asking) -> Mapping[str, Sequence[LimitFact]]:

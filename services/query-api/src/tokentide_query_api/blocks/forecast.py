@@ -43,8 +43,8 @@ def burn(block: Block) -> Burn | None:
 
 def projection(block: Block, now_ms: int) -> Projection | None:
     """Return what an active block will hold at its end; None for another, or where no rate is known."""
-    rate = burn(block)
-    if rate is None or not block.is_active(now_ms):
+    rate = burn(block) if block.is_active(now_ms) else None
+    if rate is None:
         return None
     remaining = max(0.0, (block.end_ms - now_ms) / _MINUTE_MS)
     cost = block.sums.cost_nano / 1e9

@@ -8,9 +8,7 @@ taken as it is (`pinned`), and the calls before and after it make blocks among t
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from operator import attrgetter
 from typing import Final
 
@@ -22,15 +20,15 @@ WEEK_MS: Final = 7 * 24 * HOUR_MS
 _FIRST_MS: Final = attrgetter("first_ms")
 
 
-class Sums(msgspec.Struct, frozen=True):
+class Sums(msgspec.Struct, frozen=True, gc=False):
     """What calls used."""
 
-    calls: int
-    input_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-    cost_nano: int
+    calls: int = 0
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    cost_nano: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -38,11 +36,9 @@ class Sums(msgspec.Struct, frozen=True):
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens + self.output_tokens
 
 
-SUMMED: Final = Sums.__struct_fields__
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):  # there are many, of texts and numbers alone
-    """Calls of one account, machine and model that were made within one minute."""
+# There are many, of texts and numbers alone. An array: a question's columns, in this order.
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Calls of one account, machine and model that were made within one UTC hour."""
 
     first_ms: int
     last_ms: int
@@ -54,51 +50,50 @@ class Entry(msgspec.Struct, frozen=True, gc=False):  # there are many, of texts 
     cache_write_tokens: int
     output_tokens: int
     cost_nano: int
+    minutes: int
+    """In which minutes of the hour: a bit for each, the lowest for the first."""
 
 
-def sums_of(found: Sequence[Entry | Sums]) -> Sums:
+def sums_of(found: Iterable[Entry | Sums]) -> Sums:
     """Return what entries used, or what sums come to."""
-    return Sums(*(sum(map(attrgetter(name), found)) for name in SUMMED))
+    calls = fresh = read = written = output = cost = 0
+    for each in found:  # once over them: there are many, of few each
+        calls += each.calls
+        fresh += each.input_tokens
+        read += each.cache_read_tokens
+        written += each.cache_write_tokens
+        output += each.output_tokens
+        cost += each.cost_nano
+    return Sums(calls, fresh, read, written, output, cost)
 
 
-class Block(msgspec.Struct, frozen=True, dict=True):  # a dict: what follows from its entries is kept
+class Block(msgspec.Struct, frozen=True):
     """A window and the calls in it; of a gap there are none."""
 
     start_ms: int
     end_ms: int
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] = ()
+    """In the order of their first calls."""
     pinned: bool = False
     """The provider has told when it ends."""
+    machines: Mapping[str, Sequence[Entry]] = {}
+    """Its entries by machine, in the order of their ids."""
+    machine_sums: Mapping[str, Sums] = {}
+    """What each machine used."""
+    sums: Sums = Sums()
+    """What was used in it."""
+    last_ms: int = 0
+    """When its last call was made; of none, its start."""
 
     @property
     def is_gap(self) -> bool:
         """Whether it is the time in which no window was open."""
         return not self.entries and not self.pinned
 
-    @cached_property
+    @property
     def first_ms(self) -> int:
         """When its first call was made; of none, its start."""
-        return min(map(_FIRST_MS, self.entries), default=self.start_ms)
-
-    @cached_property
-    def last_ms(self) -> int:
-        """When its last call was made; of none, its start."""
-        return max(map(attrgetter("last_ms"), self.entries), default=self.start_ms)
-
-    @cached_property
-    def machines(self) -> Mapping[str, Sequence[Entry]]:
-        """Its entries by machine."""
-        return by_machine(self.entries)
-
-    @cached_property
-    def machine_sums(self) -> Mapping[str, Sums]:
-        """What each machine used, by its id in order."""
-        return {machine: sums_of(own) for machine, own in sorted(self.machines.items())}
-
-    @cached_property
-    def sums(self) -> Sums:
-        """What was used in it."""
-        return sums_of(list(self.machine_sums.values()))
+        return self.entries[0].first_ms if self.entries else self.start_ms
 
     def is_active(self, now_ms: int) -> bool:
         """Tell whether calls made now would belong to it."""
@@ -123,7 +118,7 @@ def blocks_of(entries: Iterable[Entry], resets_ms: Sequence[int] = ()) -> list[B
         inside = [entry for entry in rest if start_ms <= entry.first_ms < reset_ms]
         rest = [entry for entry in rest if entry.first_ms >= reset_ms]
         found += _estimated(before, told_to_ms, start_ms)
-        found.append(Block(start_ms, reset_ms, tuple(inside), pinned=True))
+        found.append(_block(start_ms, reset_ms, inside, pinned=True))
         told_to_ms = reset_ms
     return _with_gaps([*found, *_estimated(rest, told_to_ms)])
 
@@ -145,7 +140,7 @@ def _estimated(entries: Sequence[Entry], from_ms: int = 0, ends_by_ms: int | Non
     for entry in entries:
         if current and (entry.first_ms - start_ms > WINDOW_MS or entry.first_ms - last_ms > WINDOW_MS):
             from_ms = start_ms + WINDOW_MS  # where the next may begin: after a told window no hour is full
-            blocks.append(Block(start_ms, from_ms, tuple(current)))
+            blocks.append(_block(start_ms, from_ms, current))
             current = []
         if not current:
             start_ms = max(from_ms, entry.first_ms // HOUR_MS * HOUR_MS)
@@ -153,10 +148,20 @@ def _estimated(entries: Sequence[Entry], from_ms: int = 0, ends_by_ms: int | Non
         last_ms = max(last_ms, entry.last_ms)
     if current:
         end_ms = start_ms + WINDOW_MS
-        blocks.append(
-            Block(start_ms, end_ms if ends_by_ms is None else min(end_ms, ends_by_ms), tuple(current))
-        )
+        blocks.append(_block(start_ms, end_ms if ends_by_ms is None else min(end_ms, ends_by_ms), current))
     return blocks
+
+
+def _block(start_ms: int, end_ms: int, entries: Sequence[Entry], *, pinned: bool = False) -> Block:
+    """Return a window with what its entries, which are in order, come to."""
+    machines = by_machine(entries)
+    used = {machine: sums_of(own) for machine, own in machines.items()}
+    last_ms = max((entry.last_ms for entry in entries), default=start_ms)
+    return Block(start_ms, end_ms, tuple(entries), pinned, machines, used, sums_of(used.values()), last_ms)
+
+
+def _gap(start_ms: int, end_ms: int) -> Block:
+    return Block(start_ms, end_ms, last_ms=start_ms)
 
 
 def _with_gaps(blocks: Sequence[Block]) -> list[Block]:
@@ -168,29 +173,34 @@ def _with_gaps(blocks: Sequence[Block]) -> list[Block]:
     for block in blocks:
         before = found[-1] if found else block
         if before.pinned and before.end_ms < block.start_ms:
-            found.append(Block(before.end_ms, block.start_ms, ()))
+            found.append(_gap(before.end_ms, block.start_ms))
         elif not before.pinned and not block.pinned and block.first_ms - before.last_ms > WINDOW_MS:
-            found.append(Block(before.last_ms + WINDOW_MS, block.first_ms, ()))
+            found.append(_gap(before.last_ms + WINDOW_MS, block.first_ms))
         found.append(block)
     return found
 
 
 def by_machine(entries: Iterable[Entry]) -> Mapping[str, Sequence[Entry]]:
-    """Return entries by machine."""
-    machines: dict[str, list[Entry]] = defaultdict(list)
+    """Return entries by machine, in the order of their ids."""
+    machines: dict[str, list[Entry]] = {}
     for entry in entries:
-        machines[entry.machine_id].append(entry)
-    return machines
+        machines.setdefault(entry.machine_id, []).append(entry)
+    return dict(sorted(machines.items())) if len(machines) > 1 else machines
 
 
 def overlap_minutes(machines: Mapping[str, Sequence[Entry]]) -> int:
     """Return in how many minutes more than one machine made calls."""
     if len(machines) < 2:
         return 0
-    seen: set[int] = set()
-    at_once: set[int] = set()
+    seen: dict[int, int] = {}
+    at_once: dict[int, int] = {}
     for entries in machines.values():
-        minutes = {entry.first_ms // 60_000 for entry in entries}
-        at_once |= seen & minutes
-        seen |= minutes
-    return len(at_once)
+        own: dict[int, int] = {}
+        for entry in entries:
+            hour = entry.first_ms // HOUR_MS
+            own[hour] = own.get(hour, 0) | entry.minutes
+        for hour, minutes in own.items():
+            before = seen.get(hour, 0)
+            at_once[hour] = at_once.get(hour, 0) | before & minutes
+            seen[hour] = before | minutes
+    return sum(minutes.bit_count() for minutes in at_once.values())

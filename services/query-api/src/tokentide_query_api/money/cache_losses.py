@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
+
+import msgspec
 
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.dimensions import DAY_MS, DIMENSIONS, LEDGER, SESSION_DAYS, SESSION_KEY, SESSIONS
 from tokentide_query_api.formats import Column, Kind, columns
 from tokentide_query_api.measures import cache_hit_ratio, usd
-from tokentide_query_api.money.prefixes import Loss, losses
+from tokentide_query_api.money.prefixes import Call, Loss, losses
 from tokentide_query_api.periods import Period
 from tokentide_query_api.reports.grouped import narrowed
 from tokentide_query_api.reports.report import TOP, Report, Row
@@ -25,7 +28,14 @@ MOST_CALLS: Final = 50_000
 _USER: Final = DIMENSIONS["user_id"]
 _INPUT: Final = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 _SENT: Final = ("cache_write_5m_tokens", "cache_write_1h_tokens", "input_tokens")
-_TEXTS: Final = ("session_id", "agent", "provider", "model", "service_tier", "speed", "inference_geo")
+# What tells rows apart that do not take each other back, but for their moment.
+_ALIKE: Final = tuple(name for name in Call.__struct_fields__ if name not in ("session", "calls", "at_ms"))
+_CALL: Final = msgspec.json.Decoder(Call)
+# Where a call stands in its thread; of one moment, the one that filled the cache is first.
+_PLACE: Final = attrgetter(
+    "session_id", "agent", "is_sidechain", "at_ms", "cache_read_tokens", "model",
+    "input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
+)  # fmt: skip
 
 
 async def _cache_losses(ask: Asking, period: Period) -> Sequence[Row]:
@@ -35,9 +45,9 @@ async def _cache_losses(ask: Asking, period: Period) -> Sequence[Row]:
     if not sent:
         return []
     by_session: dict[str, list[Loss]] = defaultdict(list)
-    for loss in losses(await _calls(ask, scope, sent.keys())):
-        by_session[loss.after["session_id"]].append(loss)
-    judged = [(_row(ask, sent[own[0].after["d0"]], own, period), own) for own in by_session.values()]
+    for loss in losses(await _calls(ask, scope, sent)):
+        by_session[loss.after.session_id].append(loss)
+    judged = [(_row(ask, sent[own[0].after.session], own, period), own) for own in by_session.values()]
     judged.sort(key=lambda one: (-sum(loss.lost_tokens for loss in one[1]), one[0]["session_id"]))
     return [row for row, _ in judged[: ask.arguments.number(TOP)]]
 
@@ -58,8 +68,10 @@ async def _whose(ask: Asking, scope: Scope, sessions: Collection[int]) -> list[s
     known = SESSION_DAYS.covers(frozenset(scope.dimensions), latency=False)
     where = f"x.session_key IN {statement.bind(list(sessions), 'Array(UInt64)')}"
     from_parts = (Part(SESSION_DAYS, (days,)),) if known else _parts(scope)
-    each = [statement.of(part, "x.user_id AS user_id", where=where) for part in from_parts]
-    found = await ask.rows(statement, over(" UNION ALL ".join(each), "DISTINCT user_id", "ORDER BY user_id"))
+    # Grouped as plain texts: distinct ones of a column of ten thousand numbered ones take half as long again.
+    each = [statement.of(part, "toString(x.user_id) AS user_id", where=where) for part in from_parts]
+    by_user = "GROUP BY user_id ORDER BY user_id"
+    found = await ask.rows(statement, over(" UNION ALL ".join(each), "user_id", by_user))
     return [row["user_id"] for row in found]
 
 
@@ -68,28 +80,24 @@ def _parts(scope: Scope) -> tuple[Part, ...]:
     return parts((scope.start_ms, scope.end_ms), (SESSION_KEY, _USER, *scope.dimensions), tables=tables)
 
 
-async def _calls(ask: Asking, scope: Scope, sessions: Collection[int]) -> list[Mapping[str, Any]]:
+async def _calls(ask: Asking, scope: Scope, sent: Mapping[int, Mapping[str, Any]]) -> list[Call]:
     """Return the live calls of the sessions, thread by thread, of the newest as many as are looked at.
 
     The store is told whose they are: it has the calls of each person together. Rows that are alike but for
     their sign take each other back.
     """
-    statement = Statement(narrowed(scope, _USER, await _whose(ask, scope, sessions)))
-    named = (*_TEXTS, *_INPUT, "is_sidechain")
-    columns = ["any(x.session_key) AS d0", "toUnixTimestamp64Milli(x.occurred_at) AS at_ms"]
-    columns += [*(f"x.{name} AS {name}" for name in named), "sum(toInt64(x.sign)) AS calls"]
-    where = f"x.status = 'ok' AND x.session_key IN {statement.bind(list(sessions), 'Array(UInt64)')}"
-    keys = ", ".join(["at_ms", *named])
-    live = f"{statement.ledger(', '.join(columns), where=where)} GROUP BY {keys} HAVING calls > 0"
-    newest = f"ORDER BY at_ms DESC, {', '.join(_INPUT)} LIMIT {MOST_CALLS}"
-    found = await ask.rows(statement, over(live, f"d0, calls, {keys}", newest))
-    return sorted((call for call in found for _ in range(call["calls"])), key=_place)
-
-
-def _place(call: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return where a call stands in its thread; of one moment, the one that filled the cache is first."""
-    thread = (call["session_id"], call["agent"], call["is_sidechain"])
-    return (*thread, call["at_ms"], call["cache_read_tokens"], call["model"])
+    statement = Statement(narrowed(scope, _USER, await _whose(ask, scope, sent.keys())))
+    where = f"x.status = 'ok' AND x.session_key IN {statement.bind(list(sent), 'Array(UInt64)')}"
+    named = ", ".join(f"x.{name} AS {name}" for name in _ALIKE)
+    columns = f"toUnixTimestamp64Milli(x.occurred_at) AS at_ms, {named}, sum(toInt64(x.sign)) AS calls"
+    keys = ", ".join(("at_ms", *_ALIKE))
+    live = f"{statement.ledger(columns, where=where)} GROUP BY {keys} HAVING calls > 0"
+    # Newest first only where not all of them are looked at: to order them takes a sixth of the time.
+    few = sum(sums["calls"] for sums in sent.values()) <= MOST_CALLS
+    newest = "" if few else f"ORDER BY at_ms DESC, {', '.join(_INPUT)} LIMIT {MOST_CALLS}"
+    sql = over(live, f"sipHash64(session_id) AS d0, calls, {keys}", newest)
+    found = await ask.read(statement, sql, _CALL)
+    return sorted((call for call in found for _ in range(call.calls)), key=_PLACE)
 
 
 def _row(ask: Asking, sums: Mapping[str, Any], own: Sequence[Loss], period: Period) -> Row:
@@ -97,7 +105,7 @@ def _row(ask: Asking, sums: Mapping[str, Any], own: Sequence[Loss], period: Peri
     causes = Counter(loss.cause for loss in own)
     worst = max(own, key=lambda loss: loss.lost_tokens)
     return {
-        "session_id": own[0].after["session_id"],
+        "session_id": own[0].after.session_id,
         "calls": sums["calls"],
         "cache_hit_ratio": cache_hit_ratio(sums),
         "losses": len(own),
@@ -114,21 +122,19 @@ def _row(ask: Asking, sums: Mapping[str, Any], own: Sequence[Loss], period: Peri
 def _cost(ask: Asking, loss: Loss) -> int | None:
     """Return what the lost tokens cost beyond reading them from the cache, at the list prices of the call."""
     call = loss.after
-    rates = ask.prices.rates(
-        call["provider"], call["model"], _moment(loss), sum(call[name] for name in _INPUT),
-        *(call[name] for name in ("service_tier", "speed", "inference_geo")),
-    )  # fmt: skip
+    variant = (call.service_tier, call.speed, call.inference_geo)
+    rates = ask.prices.rates(call.provider, call.model, _moment(loss), call.prompt, *variant)
     if rates is None:
         return None
-    if call["cache_write_1h_tokens"]:
+    if call.cache_write_1h_tokens:
         again = rates.cache_write_1h
     else:
-        again = rates.cache_write_5m if call["cache_write_5m_tokens"] else rates.input
+        again = rates.cache_write_5m if call.cache_write_5m_tokens else rates.input
     return round_half_even(loss.lost_tokens * (again - rates.cache_read), rates.nano)
 
 
 def _moment(loss: Loss) -> datetime:
-    return datetime.fromtimestamp(loss.after["at_ms"] / 1000, UTC)
+    return datetime.fromtimestamp(loss.after.at_ms / 1000, UTC)
 
 
 _COLUMNS: Final[tuple[Column, ...]] = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal
 
 import msgspec
 
@@ -15,53 +15,80 @@ _SHORT_MS: Final = 300_000
 _LONG_MS: Final = 3_600_000
 
 
+class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Calls of a moment that are alike, in the order of the columns of which they are read.
+
+    Tens of thousands are looked at for one question: columns are not named in each, nor cycles looked for.
+    """
+
+    session: int
+    calls: int
+    at_ms: int
+    session_id: str
+    agent: str
+    is_sidechain: bool
+    provider: str
+    model: str
+    service_tier: str
+    speed: str
+    inference_geo: str
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+
+    @property
+    def written(self) -> int:
+        """How many tokens it put into the cache."""
+        return self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+    @property
+    def prompt(self) -> int:
+        """How many tokens were sent and read."""
+        return self.input_tokens + self.cache_read_tokens + self.written
+
+
 class Loss(msgspec.Struct, frozen=True):
     """A call that had to send, and pay for, what was cached before."""
 
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
+    before: Call
+    after: Call
     lost_tokens: int
     cause: Cause
 
     @property
     def gap_ms(self) -> int:
         """Time since the call before."""
-        return int(self.after["at_ms"] - self.before["at_ms"])
+        return self.after.at_ms - self.before.at_ms
 
 
-def losses(calls: Iterable[Mapping[str, Any]]) -> Iterator[Loss]:
+def losses(calls: Iterable[Call]) -> Iterator[Loss]:
     """Yield the losses in calls that are ordered by thread and, inside it, by time.
 
     A thread is a session's main line or one of its agents: each has a prompt, and so a cache, of its own.
     A prompt that has become much shorter was summed up, and lost nothing.
     """
-    before: Mapping[str, Any] | None = None
+    before: Call | None = None
     for call in calls:
         if before is not None and _thread(before) == _thread(call):
-            cached = before["cache_read_tokens"] + written(before)
-            prompt = call["input_tokens"] + call["cache_read_tokens"] + written(call)
+            cached = before.cache_read_tokens + before.written
             # Of what was cached only that is lost which the prompt still holds.
-            lost = min(cached, prompt) - call["cache_read_tokens"]
+            held = min(cached, call.prompt)
             if (
                 cached >= LEAST_TOKENS
-                and prompt >= KEPT_SHARE * cached
-                and call["cache_read_tokens"] < KEPT_SHARE * min(cached, prompt)
+                and call.prompt >= KEPT_SHARE * cached
+                and call.cache_read_tokens < KEPT_SHARE * held
             ):
-                yield Loss(before, call, lost, _cause(before, call))
+                yield Loss(before, call, held - call.cache_read_tokens, _cause(before, call))
         before = call
 
 
-def written(call: Mapping[str, Any]) -> int:
-    """Return how many tokens a call put into the cache."""
-    return int(call["cache_write_5m_tokens"] + call["cache_write_1h_tokens"])
+def _thread(call: Call) -> tuple[str, str, bool]:
+    return call.session_id, call.agent, call.is_sidechain
 
 
-def _thread(call: Mapping[str, Any]) -> tuple[str, str, bool]:
-    return call["session_id"], call["agent"], call["is_sidechain"]
-
-
-def _cause(before: Mapping[str, Any], after: Mapping[str, Any]) -> Cause:
-    if before["model"] != after["model"]:
+def _cause(before: Call, after: Call) -> Cause:
+    if before.model != after.model:
         return "model_changed"
-    lasts = _LONG_MS if before["cache_write_1h_tokens"] else _SHORT_MS
-    return "expired" if after["at_ms"] - before["at_ms"] > lasts else "prompt_changed"
+    lasts = _LONG_MS if before.cache_write_1h_tokens else _SHORT_MS
+    return "expired" if after.at_ms - before.at_ms > lasts else "prompt_changed"

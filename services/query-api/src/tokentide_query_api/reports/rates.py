@@ -31,8 +31,10 @@ _BY: Final = Parameter(
 _DIMENSIONS: Final[Mapping[str, tuple[Dimension, ...]]] = {
     "user_model": USER_MODEL, "user": (_USER,), "model": (_MODEL,), "all": (),
 }  # fmt: skip
-_FURTHER: Final = (2, 8)
+_FURTHER: Final = 40
 """How many times as many groups as are asked for are looked at, before all of them are."""
+_MOST_NAMED: Final = 2000
+"""So many at most: their names go with the question, of which a server takes a megabyte."""
 _FACTS: Final = (
     "length(calls) AS minutes",
     *(
@@ -59,13 +61,18 @@ async def _rates(ask: Asking, period: Period) -> Sequence[Row]:
 async def _foremost(ask: Asking, scope: Scope, limit: int) -> Sequence[Row]:
     """Return the first users and models: minutes are told apart of those alone that can be among them."""
     statement = Statement(scope)
-    ranked = await ask.rows(statement, bounds(statement, limit * _FURTHER[-1] + 1))
-    for times in _FURTHER:
-        few, rest = ranked[: limit * times], ranked[limit * times :]
-        groups = [(row["d0"], row["d1"]) for row in few]
-        found = await _facts(ask, scope, USER_MODEL, limit, groups) if groups else []
-        # Whose bound is below the last peak has none that is higher.
-        if not rest or (len(found) == limit and found[-1]["tokens_per_minute_peak"] > rest[0]["bound"]):
+    most = min(limit * _FURTHER, _MOST_NAMED)
+    ranked = await ask.rows(statement, bounds(statement, most + 1))
+    likely = sorted((row["likely"] for row in ranked), reverse=True)[:limit]
+    # A guess at the last one's peak. Whoever is not among `groups` has no minute that comes up to it.
+    least = likely[-1] if len(likely) == limit else 0
+    groups = [(row["d0"], row["d1"]) for row in ranked if row["bound"] >= least]
+    if not groups:
+        return []
+    if len(groups) <= most:
+        found = await _facts(ask, scope, USER_MODEL, limit, groups)
+        # It was too high where corrections took so much back, or where groups are fewer than are asked for.
+        if least == 0 or (len(found) == limit and found[-1]["tokens_per_minute_peak"] >= least):
             return found
     return await _facts(ask, scope, USER_MODEL, limit)
 
