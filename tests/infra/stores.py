@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,9 +42,15 @@ class ClickHouseProcess:
         self.port = free_port()
         self.url = f"clickhouse://127.0.0.1:{self.port}"
         self._turn = 0
+        self.folder = folder / "clickhouse"
         program = Path(__file__).parent / "clickhouse_process.py"
+        # As compose.yaml starts a server.
+        started_by = files("tokentide_common") / "forget_lost_tokens.sh"
         self._process = Process(
-            [sys.executable, str(program), str(folder / "clickhouse"), str(self.port)],
+            [
+                *("sh", str(started_by), str(self.folder)),
+                *(sys.executable, str(program), str(self.folder), str(self.port)),
+            ],
             log=folder / "clickhouse.log",
             ready=lambda: listens(self.port),
             # A kill leaves temporary files of inserts behind: they belong to the test's folder.

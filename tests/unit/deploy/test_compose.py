@@ -7,6 +7,7 @@ import re
 import subprocess
 import sysconfig
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_a_service_has_the_least_rights(name: str) -> None:
 def test_what_must_survive_is_on_named_volumes() -> None:
     config = composed()
     mounted = {
-        name: [(volume["type"], volume["source"]) for volume in part.get("volumes", [])]
+        name: [(v["type"], v["source"]) for v in part.get("volumes", []) if v["type"] == "volume"]
         for name, part in config["services"].items()
     }
     assert {name: found for name, found in mounted.items() if found} == {
@@ -128,6 +129,15 @@ def test_what_must_survive_is_on_named_volumes() -> None:
         "proxy": [("volume", "proxied")],
     }
     assert set(config["volumes"]) == {"broker", "calls", "accounts", "telemetry", "proxied"}
+
+
+def test_the_store_is_started_by_what_makes_its_inserts_sure() -> None:
+    store = composed()["services"]["clickhouse"]
+    (script,) = [volume for volume in store["volumes"] if volume["type"] == "bind"]
+    assert Path(script["source"]) == Path(str(files("tokentide_common") / "forget_lost_tokens.sh"))
+    assert script["read_only"] is True
+    data = [volume["target"] for volume in store["volumes"] if volume["type"] == "volume"]
+    assert store["entrypoint"] == ["/bin/sh", script["target"], *data, "/entrypoint.sh"]
 
 
 def test_ports_are_published_to_this_machine_only() -> None:

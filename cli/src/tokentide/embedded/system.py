@@ -19,6 +19,7 @@ from tokentide_aggregator.app import running as aggregator_running
 from tokentide_aggregator.settings import AggregatorSettings
 from tokentide_common.accounts import KeyDirectory
 from tokentide_common.database import open_database
+from tokentide_common.lost_tokens import forget_lost_tokens
 from tokentide_common.metrics import Metrics
 from tokentide_common.serving import listening, serving
 from tokentide_common.settings import SharedSettings, load
@@ -68,6 +69,8 @@ async def embedded_system(
         stack.callback(query_door.close)
         environ = _environment(folder, broker_url, ports, credentials)
         environ = {**environ, "TOKENTIDE_QUERY_PORT": str(query_door.getsockname()[1])}
+        # Nothing acknowledged is lost: a block that a kill left half done is repeated, and then not refused.
+        await forget_lost_tokens(folder.engine)
         store = Store(environ["TOKENTIDE_CLICKHOUSE_URL"], connections=8)
         stack.push_async_callback(store.close)
         consumer, aggregator_ended = await stack.enter_async_context(

@@ -1,0 +1,33 @@
+"""What a killed engine leaves half done, and what is done about it before the folder is opened again.
+
+A store that is a server starts by the same script: `compose.yaml` shows how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+
+async def forget_lost_tokens(folder: Path) -> None:
+    """Forget the tokens of inserts whose rows the engine of this folder never had, so that a repeat brings them.
+
+    Nobody may have the folder open. Raises `RuntimeError` where the engine's files cannot be read or written.
+    """
+    with as_file(files("tokentide_common") / "forget_lost_tokens.sh") as script:
+        process = await asyncio.create_subprocess_exec(
+            *("sh", str(script), str(folder)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await process.communicate()
+    lines = said.decode(errors="replace").splitlines()
+    if process.returncode:
+        raise RuntimeError(f"cannot make the inserts of {folder} sure: {' '.join(lines)}")
+    for line in lines:
+        _log.warning("insert_was_half_done", said=line)
