@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def forget_lost_tokens(folder: Path) -> None:
-    """Forget the tokens of inserts whose rows the engine of this folder never had, so that a repeat brings them.
+    """Forget the tokens of inserts whose rows this folder's engine never had: a repeat then brings them.
 
     Nobody may have the folder open. Raises `RuntimeError` where the engine's files cannot be read or written.
     """
