@@ -29,6 +29,7 @@ ROLLUPS = (
     *("usage_15m", "usage_15m_model", "usage_day_model", "usage_session", "usage_day"),
     *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
     *("usage_day_minutes", "usage_day_session", "usage_hour_session"),
+    *("usage_day_digest", "usage_hour_digest"),
 )
 SUMS = (
     *(
@@ -164,7 +165,6 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
     """Return what each rollup, and the signed ledger, sums to for an organisation."""
     columns = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
     in_org = "WHERE org_id = {org:String}"
-    questions = [f"SELECT '{table}' AS place, {columns} FROM {table} {in_org}" for table in ROLLUPS[:-3]]
     # They count calls and all tokens, or calls alone: the other sums are those of days.
     lists = "SELECT sum(arraySum(minutesMap.calls)) AS n, sum(arraySum(minutesMap.tokens)) AS k"
     minutes = f"({lists} FROM usage_day_minutes {in_org})"
@@ -176,6 +176,10 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
         "usage_day_session": {"calls": f"(SELECT sum(calls) FROM usage_day_session {in_org})"},
         "usage_hour_session": {"calls": f"(SELECT sum(calls) FROM usage_hour_session {in_org})"},
     }
+    for table in ("usage_day_digest", "usage_hour_digest"):  # each call three times
+        told[table] = {"calls": f"(SELECT sumIf(calls, what = 1) FROM {table} {in_org})"}
+    alike = [table for table in ROLLUPS if table not in told]
+    questions = [f"SELECT '{table}' AS place, {columns} FROM {table} {in_org}" for table in alike]
     for table, own in told.items():
         named = ", ".join(f"{own.get(name, f'sum(d.{name})')} AS {name}" for name in SUMS)
         questions.append(f"SELECT '{table}' AS place, {named} FROM usage_day AS d {in_org}")

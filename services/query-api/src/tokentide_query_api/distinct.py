@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import DIMENSIONS, SESSION_DAYS, SESSION_KEY, TABLES
+from tokentide_query_api.dimensions import (
+    DIGEST_DAYS,
+    DIGEST_HOURS,
+    DIMENSIONS,
+    LEDGER,
+    QUARTERS,
+    SESSION_DAYS,
+    SESSION_KEY,
+    TABLES,
+)
 from tokentide_query_api.resolution import Part, parts
 from tokentide_query_api.scope import Scope
 from tokentide_query_api.statement import Statement, nobody, over
@@ -18,9 +27,15 @@ DISTINCT: Final = {
     "machines": DIMENSIONS["machine_id"],
     "projects": DIMENSIONS["project"],
 }
+# Whose digests are in tables of their own, in the order of `what` there.
+_DIGESTS: Final = ("users", "machines", "projects")
 # There are as many sessions as all of the others have rows: asked at the same time as these, by one thread.
 # Two would each tell sessions apart, and then again what both found: half as much CPU more.
-_AT_ONCE: Final[Mapping[tuple[str, ...], int]] = {("sessions",): 1, ("users", "machines", "projects"): 2}
+_AT_ONCE: Final[Mapping[tuple[str, ...], int]] = {("sessions",): 1, _DIGESTS: 2}
+
+
+_OF_DIGESTS: Final = (DIGEST_DAYS, DIGEST_HOURS, QUARTERS, LEDGER)
+_NONE: Final = {"n": 0, "taken_back": 0}
 
 
 async def distinct(ask: Asking, scope: Scope) -> dict[str, int]:
@@ -33,11 +48,15 @@ async def distinct(ask: Asking, scope: Scope) -> dict[str, int]:
 
 async def _counts(ask: Asking, scope: Scope, names: tuple[str, ...], threads: int) -> dict[str, int]:
     statement = Statement(scope)
-    sql = statement.distinct({DISTINCT[name]: _parts(scope, name) for name in names})
+    if names == _DIGESTS and not scope.dimensions:
+        from_parts = parts((scope.start_ms, scope.end_ms), (), tables=_OF_DIGESTS)
+        sql = statement.digests(from_parts, [DISTINCT[name] for name in names])
+    else:
+        sql = statement.distinct({DISTINCT[name]: _parts(scope, name) for name in names})
     told = {row["what"]: row for row in await ask.rows(statement, sql, {"max_threads": threads})}
     found: dict[str, int] = {}
     for place, name in enumerate(names):
-        row = told[place]
+        row = told.get(place, _NONE)
         found[name] = await _net(ask, scope, name) if row["taken_back"] else row["n"]
     return found
 

@@ -139,6 +139,25 @@ class Statement:
         totals = "told.1 AS what, uniqExactIfMerge(told.2) AS n, sum(told.3) AS taken_back"
         return over(" UNION ALL ".join(found), totals, "GROUP BY what")
 
+    def digests(self, parts: Sequence[Part], dimensions: Sequence[Dimension]) -> str:
+        """Return a SELECT of how many values of text dimensions have live calls, as `distinct` does.
+
+        In less than half the time, from parts of tables that have digests of just these dimensions, and of
+        others where these have none. A dimension without any row is not told.
+        """
+        places = f"arrayJoin({list(range(len(dimensions)))}) AS what"
+        values = ", ".join(_digest(self.column(dimension)) for dimension in dimensions)
+        rows = []
+        for part in parts:
+            known = "digest" in part.table.columns
+            told = (
+                "x.what AS what, x.digest AS digest" if known else f"{places}, [{values}][what + 1] AS digest"
+            )
+            rows.append(self.of(part, f"{told}, {measure(part.table, 'calls')}"))
+        n, taken_back = (f"y.calls {sign} 0 AND y.digest != 0" for sign in "><")
+        counts = f"uniqExactIf(y.digest, {n}) AS n, countIf({taken_back}) AS taken_back"
+        return over(" UNION ALL ".join(rows), f"y.what AS what, {counts}", "AS y GROUP BY what")
+
     def spans(self, parts: Sequence[Part], *, where: str = "") -> str:
         """Return a SELECT of the hours, or days where hours are not known, of live calls by session.
 
@@ -259,6 +278,11 @@ def _distinct(place: int, dimension: Dimension, *, state: str) -> str:
     value = column if dimension.digest else f"xxh3({column})"
     count = f"uniqExactIf{state}({value}, y.calls > 0 AND {somebody}) AS n"
     return f"{place} AS what, {count}, countIf(y.calls < 0 AND {somebody}) AS taken_back"
+
+
+def _digest(column: str) -> str:
+    """Return the digest of a text, as `usage_day_digest` and `usage_hour_digest` have it."""
+    return f"if({column} = '', 0, xxh3({column}))"
 
 
 def nobody(dimension: Dimension) -> str:
