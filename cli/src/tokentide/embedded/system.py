@@ -69,9 +69,7 @@ async def embedded_system(
         stack.callback(query_door.close)
         environ = _environment(folder, broker_url, ports, credentials)
         environ = {**environ, "TOKENTIDE_QUERY_PORT": str(query_door.getsockname()[1])}
-        # Nothing acknowledged is lost: a block that a kill left half done is repeated, and then not refused.
-        await forget_lost_tokens(folder.engine)
-        store = Store(environ["TOKENTIDE_CLICKHOUSE_URL"], connections=8)
+        store = await _store(folder, environ)
         stack.push_async_callback(store.close)
         consumer, aggregator_ended = await stack.enter_async_context(
             aggregator_running(
@@ -116,6 +114,12 @@ async def embedded_system(
             ),
             asyncio.ensure_future(_first_end(broker_ended, aggregator_ended)),
         )
+
+
+async def _store(folder: DataFolder, environ: Mapping[str, str]) -> Store:
+    # Nothing acknowledged is lost: a block that a kill left half done is repeated, and then not refused.
+    await forget_lost_tokens(folder.engine)
+    return Store(environ["TOKENTIDE_CLICKHOUSE_URL"], connections=8)
 
 
 async def _first_end(broker: asyncio.Task[int], aggregator: asyncio.Task[None]) -> None:
