@@ -15,6 +15,7 @@ import pytest
 
 from infra.ledger import MEASURES, ROLLUPS, block_of_calls, totals
 from infra.stores import ClickHouseProcess
+from tokentide_common.errors import Unavailable
 from tokentide_common.lost_tokens import forget_lost_tokens
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store
@@ -106,6 +107,16 @@ async def test_the_log_before_is_meant_where_the_newest_is_empty(tmp_path: Path)
     assert log.read_text() == _lines(["202611_6_6_0"])
 
 
+async def test_a_line_that_was_not_written_to_its_end_goes_and_the_one_before_stays_whole(
+    tmp_path: Path,
+) -> None:
+    log = _table(tmp_path, ["202611_6_6_0"], "202611_6_6_0")
+    whole = log.read_text()
+    log.write_text(f"{whole}1\t{PART}\t2026")
+    await forget_lost_tokens(tmp_path)
+    assert log.read_text() == whole
+
+
 async def test_a_part_that_was_dropped_is_no_lost_one(tmp_path: Path) -> None:
     log = _table(tmp_path, [PART], "detached")
     dropped = log.read_text() + f"2\t{PART}\t202611_t\n"
@@ -123,7 +134,7 @@ async def test_what_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
     log.rename(log.with_name("moved"))
     log.mkdir()
     (log / "file").touch()
-    with pytest.raises(RuntimeError, match="deduplication_log_9"):
+    with pytest.raises(Unavailable, match="deduplication_log_9"):
         await forget_lost_tokens(tmp_path)
 
 

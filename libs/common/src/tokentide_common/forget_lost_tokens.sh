@@ -14,8 +14,10 @@ shift
 for logs in "$folder"/store/*/*/deduplication_logs; do
   [ -d "$logs" ] || continue
   # The newest that is not empty: a log is begun when the one before is full, which its last line may have done.
+  # Lists are read before they are used: what cannot be read stops everything, and is not taken for missing.
+  names=$(ls "$logs")
   log=
-  for name in $(ls "$logs" | sort -t _ -k 3 -n -r); do
+  for name in $(printf '%s\n' "$names" | sort -t _ -k 3 -n -r); do
     [ -s "$logs/$name" ] && log=$logs/$name && break
   done
   [ -n "$log" ] || continue
@@ -24,14 +26,16 @@ for logs in "$folder"/store/*/*/deduplication_logs; do
   part=$(printf '%s\n' "$last" | awk -F '\t' '$1 == 1 { print $2 }')
   [ -n "$part" ] || continue
   # The part itself, or one that it was merged into.
-  ls "${logs%/*}" | awk -F _ -v part="$part" '
+  parts=$(ls "${logs%/*}")
+  found=$(printf '%s\n' "$parts" | awk -F _ -v part="$part" '
     BEGIN { split(part, lost) }
     $1 == lost[1] && $2 + 0 <= lost[2] + 0 && $3 + 0 >= lost[3] + 0 && NF > 3 { found = 1 }
-    END { exit !found }
-  ' && continue
+    END { print found + 0 }
+  ')
+  [ "$found" -eq 0 ] || continue
   echo "forgot the token of a part that was never finished: ${logs%/*}/$part" >&2
   # One step that keeps the owner: whoever is killed here leaves the line, or no line.
-  kept=$(($(wc -c <"$log") - ${#last} - 1))
-  dd if=/dev/null of="$log" bs=1 seek="$kept" 2>/dev/null
+  kept=$(($(wc -c <"$log") - $(tail -n 1 "$log" | wc -c)))
+  dd if=/dev/null of="$log" bs=1 seek="$kept" 2>/dev/null || { echo "cannot write $log" >&2 && exit 1; }
 done
 [ $# -eq 0 ] || exec "$@"

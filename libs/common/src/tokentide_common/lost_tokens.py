@@ -11,13 +11,15 @@ from pathlib import Path
 
 import structlog
 
+from tokentide_common.errors import Unavailable
+
 _log = structlog.get_logger(__name__)
 
 
 async def forget_lost_tokens(folder: Path) -> None:
     """Forget the tokens of inserts whose rows this folder's engine never had: a repeat then brings them.
 
-    Nobody may have the folder open. Raises `RuntimeError` where the engine's files cannot be read or written.
+    Nobody may have the folder open. Raises `Unavailable` where the engine's files cannot be read or written.
     """
     with as_file(files("tokentide_common") / "forget_lost_tokens.sh") as script:
         process = await asyncio.create_subprocess_exec(
@@ -28,6 +30,9 @@ async def forget_lost_tokens(folder: Path) -> None:
         _, said = await process.communicate()
     lines = said.decode(errors="replace").splitlines()
     if process.returncode:
-        raise RuntimeError(f"cannot make the inserts of {folder} sure: {' '.join(lines)}")
+        raise Unavailable(
+            f"the store's files in {folder} must be ours to read and write: {' '.join(lines)}",
+            code="store_unavailable",
+        )
     for line in lines:
         _log.warning("insert_was_half_done", said=line)
