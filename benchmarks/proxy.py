@@ -94,6 +94,10 @@ def documents(load: Load, targets: Sequence[Target]) -> Iterator[report.Line]:
         if "nginx" in runs:
             ratio = spent["nginx"] / spent["ours"]
             yield report.Line("proxy", f"JSON, {what}: CPU efficiency over nginx", ratio, goal=0.3, note=note)
+        said = f"JSON, {what}: CPU of the least that Python takes, over ours"
+        yield report.Line(
+            "proxy", said, spent["floor"] / spent["ours"], note="llhttp on both sides, no checks"
+        )
         tap, said = spent["ours"] / spent["plain"] - 1, f"JSON, {what}: cost of the tap over plain forwarding"
         yield report.Line("proxy", said, tap, goal=0.25, at_most=True, note=note)
 
@@ -198,7 +202,8 @@ def lines(options: argparse.Namespace) -> Iterator[report.Line]:
         load = Load(cores[0], options.rounds, options.seconds)
         if "json" in options.only:
             plain = stack.enter_context(proxy_targets.plain(upstream, folder, cores[1]))
-            yield from documents(load, [*beside, plain])
+            floor = stack.enter_context(proxy_targets.floor(upstream, folder, cores[1]))
+            yield from documents(load, [*beside, plain, floor])
         if "streams" in options.only:
             yield from streams(load, beside)
         if "peers" in options.only:

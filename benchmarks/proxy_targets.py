@@ -134,6 +134,15 @@ def plain(upstream: int, folder: Path, core: int) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
+def floor(upstream: int, folder: Path, core: int) -> Iterator[Target]:
+    """The least that a proxy in Python takes."""
+    port = _free_port()
+    command = [sys.executable, str(parts.ROOT / "benchmarks" / "proxy_floor.py"), str(port), str(upstream)]
+    with _serving(command, port, folder / "floor.log", core) as pid:
+        yield Target("floor", port, pid)
+
+
+@contextlib.contextmanager
 def litellm(upstream: int, folder: Path, core: int) -> Iterator[Target]:
     """LiteLLM as it comes, one worker, no database, its master key checked."""
     port = _free_port()
