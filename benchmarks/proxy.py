@@ -5,6 +5,8 @@ the key checked, the provider's key put in its place, the usage read, an event t
 the events are counted at the end. Proxies are measured in turns (nginx, ours, ours, nginx), since other load
 comes and goes, and medians are compared. CPU is what the system has booked on a proxy's processes.
 
+JSON is measured beside two more: forwarding without the tap, and the least that a proxy in Python takes.
+
 nginx is looked for on PATH, LiteLLM there or at BENCH_LITELLM, Portkey below BENCH_PORTKEY; what is missing
 is said.
 
