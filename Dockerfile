@@ -16,6 +16,16 @@ COPY cli cli
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --locked --no-dev --no-editable \
       --package "tokentide-${SERVICE}" --package tokentide-common --extra postgres
+# The proxy's hot modules are compiled. The compiler stays in this stage.
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+# hadolint ignore=DL3008
+RUN --mount=type=cache,target=/root/.cache/uv if [ "${SERVICE}" = proxy ]; then \
+      apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
+      && rm -rf /var/lib/apt/lists/* \
+      && uv export --locked --only-group compile --quiet > /tmp/compile.txt \
+      && uv pip install --quiet --target /tmp/compile --requirement /tmp/compile.txt \
+      && PYTHONPATH=/tmp/compile /app/bin/python services/proxy/compile.py; \
+    fi
 
 FROM python:3.13.16-slim-trixie AS runtime
 RUN python -m pip uninstall --yes --quiet pip \

@@ -34,7 +34,7 @@ _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 class ClientConnection(HttpToolsProtocol):
     """Made by the server for each connection."""
 
-    cycle: Cycle
+    cycle: Cycle | None  # type: ignore[assignment]  # before the first request uvicorn has none, too
 
     def __init__(self, limits: ClientLimits, **of_server: Any) -> None:  # noqa: ANN401 -- uvicorn's own
         super().__init__(**of_server)
@@ -59,6 +59,8 @@ class ClientConnection(HttpToolsProtocol):
         """Called when a client that did not take its answer takes more of it."""
         self._rests_since: float | None = None
         """Since when nothing is asked of us."""
+        self._unsent = b""
+        """The end of an answer, on its way out."""
 
     def watch(self, cycle: Cycle, gone: Callable[[], object] | None) -> None:
         """Call `gone` when the client leaves before the cycle has ended, at once if it has left."""
@@ -66,6 +68,25 @@ class ClientConnection(HttpToolsProtocol):
             gone()
         elif self._running is cycle:
             self._gone = gone
+
+    def write_soon(self, end: bytes) -> None:
+        """Send the end of an answer as soon as all that has come by now is read.
+
+        To write wakes whoever waits at the other end: between two reads that costs more than after the last.
+        """
+        self._unsent += end
+        self.loop.call_soon(self._write_now)
+
+    def _write_now(self) -> None:
+        # The guarantee: called before anything else is read, written or closed here, so that order is kept.
+        unsent, self._unsent = self._unsent, b""
+        if unsent and not self.transport.is_closing():
+            self.transport.write(unsent)
+
+    def shutdown(self) -> None:
+        """Close as soon as what is under way is answered: the server ends."""
+        self._write_now()
+        super().shutdown()
 
     # What follows is called by the event loop.
 
@@ -91,6 +112,8 @@ class ClientConnection(HttpToolsProtocol):
         """Read on; refuse what cannot be trusted."""
         if self._refused is not None:
             return
+        if self._unsent:
+            self._write_now()
         self._rests_since = None
         self._heard_at = now = self.loop.time()
         is_new = not (self._in_body or self._head_bytes) and (
@@ -165,7 +188,7 @@ class ClientConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Hold a part of the body until it is asked for; one that comes after its answer is dropped."""
         cycle = self.cycle
-        if not cycle.response_complete:
+        if cycle is not None and not cycle.response_complete:
             held = cycle.body
             if not held:
                 cycle.body = body  # most often it is all there is, and is not copied
@@ -181,11 +204,13 @@ class ClientConnection(HttpToolsProtocol):
         """The request is complete."""
         self._in_body = False
         # A body that comes after its answer has used up the server's patience for the next request.
-        self._head_since = self.loop.time() if self.cycle.response_complete else None
-        if not self.cycle.response_complete:
-            self.cycle.more_body = False
-            self.cycle.stir()
-            if self.cycle is self._running:
+        cycle = self.cycle
+        assert cycle is not None, "its head came before it"
+        self._head_since = self.loop.time() if cycle.response_complete else None
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.stir()
+            if cycle is self._running:
                 # The guarantee: who leaves is noticed, also where a long last part had stopped the reading.
                 self.flow.resume_reading()
 
@@ -270,6 +295,7 @@ class ClientConnection(HttpToolsProtocol):
                 since = min(since, self._blocked_at)
             late = now - since > limits.idle_s
         elif self._rests_since is not None and now - self._rests_since > self.timeout_keep_alive:
+            self._write_now()
             self.transport.close()
             return
         else:

@@ -10,7 +10,7 @@ import httptools
 
 from tokentide_common.problem import problem
 from tokentide_proxy.exchange import Headers
-from tokentide_proxy.headers import HeadBounds
+from tokentide_proxy.head_bounds import HeadBounds
 
 _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 

@@ -108,7 +108,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(request.head)
             self._sender = self._loop.create_task(send_body(self, request))
         elif len(body) < _ONE_WRITE_BYTES:
-            self._transport.write(request.head + body)  # one packet, one system call
+            # One packet, one system call, when all that has come by now is read: it wakes the other end.
+            self._loop.call_soon(self.write, request.head + body)
             self.request_sent()
         else:
             self._transport.write(request.head)
@@ -251,8 +252,8 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
-        """Send a part of the body."""
-        if self._transport is not None:
+        """Send a request, or a part of its body."""
+        if self._transport is not None and not self._transport.is_closing():
             self._since = monotonic()
             self._transport.write(data)
 

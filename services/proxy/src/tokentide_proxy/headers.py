@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-import msgspec
-
 from tokentide_proxy.attribution import TRACKING_PREFIXES
 from tokentide_proxy.exchange import Headers, Upstream
 
@@ -45,23 +43,6 @@ def response_headers(headers: Headers, status: int) -> Headers:
         # It is the length of what is not sent, and the server would wait for that.
         dropped = dropped | {b"content-length"}
     return [header for header in headers if header[0] not in dropped]
-
-
-class HeadBounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a head is taken, from clients and from providers."""
-
-    max_head_bytes: int = 1 << 16
-    max_headers: int = 256
-
-    def exceeded(self, headers: Headers, *, at_most: int, besides: int = 0) -> bool:
-        """Tell whether headers, with so many bytes `besides`, are too much.
-
-        They came in `at_most` so many bytes: mostly that is little enough, and nothing has to be added up.
-        """
-        return len(headers) > self.max_headers or (
-            at_most > self.max_head_bytes
-            and besides + sum(len(name) + len(value) + 4 for name, value in headers) > self.max_head_bytes
-        )
 
 
 def first(headers: Headers, name: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokentide_proxy.headers import HeadBounds
+from tokentide_proxy.head_bounds import HeadBounds
 
 
 class UpstreamLimits(HeadBounds, frozen=True, kw_only=True):

@@ -6,8 +6,6 @@ import re
 from collections.abc import AsyncIterator
 from typing import Final
 
-import msgspec
-
 from tokentide_common.errors import InvalidRequest
 from tokentide_proxy.exchange import Headers
 from tokentide_proxy.familiar_head import FamiliarHead
@@ -17,25 +15,40 @@ _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 _TARGET: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+")
 
 
-class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
+class UpstreamRequest:
     """The head in one piece, and how the body follows it."""
 
-    head: bytes
-    whole: bytes | None
-    """The body, when it is known as a whole: it can be sent once more. Empty when there is none."""
-    stream: AsyncIterator[bytes] | None
-    length: int | None
-    """Of a streamed body; None: it goes in chunks."""
-    answered_by_head: bool
-    """HEAD: the answer has no body, whatever it says of its length."""
-    idempotent: bool = False
-    """To send it twice does no more than to send it once."""
+    __slots__ = ("answered_by_head", "head", "idempotent", "length", "stream", "whole")
+
+    def __init__(
+        self,
+        head: bytes,
+        whole: bytes | None,
+        stream: AsyncIterator[bytes] | None,
+        length: int | None,
+        *,
+        answered_by_head: bool = False,
+        idempotent: bool = False,
+    ) -> None:
+        self.head = head
+        self.whole = whole
+        """The body, when it is known as a whole: it can be sent once more. Empty when there is none."""
+        self.stream = stream
+        self.length = length
+        """Of a streamed body; None: it goes in chunks."""
+        self.answered_by_head = answered_by_head
+        """HEAD: the answer has no body, whatever it says of its length."""
+        self.idempotent = idempotent
+        """To send it twice does no more than to send it once."""
 
 
-class RequestPlan(msgspec.Struct, frozen=True):
+class RequestPlan:
     """A request that is sent again and again, with other bodies."""
 
-    head: FamiliarHead
+    __slots__ = ("_head",)
+
+    def __init__(self, head: FamiliarHead) -> None:
+        self._head = head
 
     @classmethod
     def of(cls, request: UpstreamRequest) -> RequestPlan | None:
@@ -46,7 +59,7 @@ class RequestPlan(msgspec.Struct, frozen=True):
 
     def with_body(self, body: bytes) -> UpstreamRequest:
         """Return the request with another body."""
-        return UpstreamRequest(self.head.with_length(len(body)), body, None, len(body), False)
+        return UpstreamRequest(self._head.with_length(len(body)), body, None, len(body))
 
 
 def wire_request(

@@ -1,0 +1,87 @@
+"""Compile what each request of the proxy goes through: the same sources, by mypyc, for less CPU (ADR 44).
+
+    python services/proxy/compile.py --into FOLDER    # for trying: FOLDER goes on PYTHONPATH
+    python services/proxy/compile.py                  # beside the sources of the installed package
+
+It needs a C compiler and what the group `compile` of the workspace names. Python takes a compiled module
+before its source, so that nothing else changes; to go back, delete the `.so` files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+# What is left out: what no request waits for, what mypyc cannot compile (async generators), and whatever
+# defines a `msgspec.Struct`, since mypyc drops the options of a class (`frozen`, `gc`) without a word.
+COMPILED = (
+    *("answer_delivery", "answer_parser", "client_connection", "client_cycle", "connection", "drops"),
+    *("exchanges", "familiar_head", "forwarding", "headers", "observation", "passage", "pool"),
+    *("recorder", "request_plan", "response", "stream_usage", "upstream_client", "upstream_request"),
+    *("usage/answer", "usage/json_body", "usage/reader", "usage/sse"),
+)
+_PACKAGE = "tokentide_proxy"
+
+
+def main() -> None:
+    """Compile, and say where the result is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--into", type=Path, help="a folder for a compiled copy of the package")
+    into: Path | None = parser.parse_args().into
+    sources = _sources()
+    if into is None and not _is_installed(sources):
+        sys.exit("these are sources that may be edited, and would be no more what is run: use --into")
+    with tempfile.TemporaryDirectory() as scratch:
+        # A copy: what lies among a system's packages is none of the sources that mypy reads.
+        copy = Path(scratch) / "copy"
+        shutil.copytree(sources, copy / _PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        compile_package(copy, Path(scratch))
+        wanted = "*" if into else "*.so"
+        for made in copy.rglob(wanted):
+            if made.is_file():
+                kept = (into or sources.parent) / made.relative_to(copy)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(made, kept)
+    print(f"{len(COMPILED)} modules of {_PACKAGE} are compiled")  # noqa: T201 -- it is a command
+
+
+def compile_package(root: Path, scratch: Path) -> None:
+    """Compile the package in the folder `root`, with whatever is made on the way in `scratch`."""
+    # Here, since only whoever compiles has them.
+    import setuptools  # noqa: PLC0415
+    from mypyc.build import mypycify  # noqa: PLC0415
+
+    os.chdir(root)
+    modules = [f"{_PACKAGE}/{name}.py" for name in COMPILED]
+    # Types are judged elsewhere, with all that this needs; whoever compiles need not have it.
+    options = ["--ignore-missing-imports", "--cache-dir", str(scratch / "types")]
+    extensions = mypycify(
+        [*options, *modules], opt_level="3", debug_level="0", target_dir=str(scratch), group_name=_PACKAGE
+    )
+    folders = ["--build-temp", str(scratch / "temp"), "--build-lib", str(scratch / "lib")]
+    setuptools.setup(
+        name=_PACKAGE,
+        packages=[],
+        ext_modules=extensions,
+        script_args=["--quiet", "build_ext", "--inplace", *folders],
+    )
+
+
+def _sources() -> Path:
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or found.origin is None:
+        sys.exit(f"{_PACKAGE} is not installed in this environment")
+    return Path(found.origin).parent
+
+
+def _is_installed(folder: Path) -> bool:
+    return "site-packages" in folder.parts
+
+
+if __name__ == "__main__":
+    main()
