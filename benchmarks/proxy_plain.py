@@ -13,10 +13,9 @@ from tokentide_common.metrics import Metrics
 from tokentide_common.probes import nothing_needed
 from tokentide_common.serving import serving, stop_requested
 from tokentide_proxy.__main__ import run, tune_garbage_collection
-from tokentide_proxy.admission import Admission
 from tokentide_proxy.app import ProxyApp, serving_options
 from tokentide_proxy.control import Control
-from tokentide_proxy.exchange import Headers, Upstream
+from tokentide_proxy.exchange import Admission, Headers, Upstream
 from tokentide_proxy.exchanges import Exchange
 from tokentide_proxy.forwarding import Forwarder
 from tokentide_proxy.recorder import Recorder

@@ -21,14 +21,13 @@ from tokentide_common.limit_facts import LimitFact
 from tokentide_common.metrics import Metrics
 from tokentide_common.probes import nothing_needed
 from tokentide_common.serving import serving
-from tokentide_proxy.admission import Admission
 from tokentide_proxy.app import ProxyApp
 from tokentide_proxy.client_connection import client_connections
 from tokentide_proxy.client_heads import ClientLimits
 from tokentide_proxy.control import Control
-from tokentide_proxy.exchange import Headers, Upstream
+from tokentide_proxy.exchange import Admission, Headers, Observer, Upstream
 from tokentide_proxy.forwarding import Forwarder
-from tokentide_proxy.limit_headers import Observer, limit_facts
+from tokentide_proxy.limit_headers import limit_facts
 from tokentide_proxy.recorder import Recorder
 from tokentide_proxy.routing import Routes
 from tokentide_proxy.upstream_client import UpstreamClient

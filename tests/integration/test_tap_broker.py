@@ -21,7 +21,7 @@ from infra.waiting import until
 from tokentide_common.broker import ensure_topics
 from tokentide_common.limit_facts import decode_limit_fact
 from tokentide_common.topics import LIMITS
-from tokentide_proxy.limit_headers import Observer
+from tokentide_proxy.exchange import Observer
 
 
 @pytest.fixture

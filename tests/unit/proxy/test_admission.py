@@ -13,8 +13,8 @@ from tokentide_common.accounts import KeyDirectory, create_organization, issue_k
 from tokentide_common.database import Engine, open_database
 from tokentide_common.errors import Unauthorized
 from tokentide_common.provider_credentials import CredentialDirectory, Vault, keep_credential
-from tokentide_proxy.admission import Admission, Gate
-from tokentide_proxy.exchange import Dialect, Headers, Upstream
+from tokentide_proxy.admission import Gate
+from tokentide_proxy.exchange import Admission, Dialect, Headers, Upstream
 
 SECRET = "s" * 40
 PROVIDER = b"sk-ant-provider"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokentide_common.events import MAX_RETRIES
-from tokentide_proxy.attribution import RequestFacts, attribution_of, request_facts
-from tokentide_proxy.exchange import Attribution
+from tokentide_proxy.attribution import attribution_of, request_facts
+from tokentide_proxy.exchange import Attribution, RequestFacts
 
 DEVICE = "7d0cb34f71cc02a97e44727d782cccfeeceb974b629ad527708513650da32fc1"
 SESSION = "1516c279-7baa-48fe-9f2f-201c75ad666a"

@@ -8,10 +8,9 @@ import pytest
 
 from tokentide_common.key_directory import KeyRecord
 from tokentide_common.stop_directory import LiveStops
-from tokentide_proxy.admission import Admission
-from tokentide_proxy.attribution import RequestFacts, attribution_of
+from tokentide_proxy.attribution import attribution_of
 from tokentide_proxy.budget_wall import over_budget, parts_of
-from tokentide_proxy.exchange import Headers, Observed, Outcome, Upstream
+from tokentide_proxy.exchange import Admission, Headers, Observed, Outcome, RequestFacts, Upstream
 from tokentide_proxy.observation import usage_event
 
 NOW = 2_000_000_000.0

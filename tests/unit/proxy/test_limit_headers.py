@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokentide_common.limit_facts import LimitFact, decode_limit_fact, encode_limit_fact
-from tokentide_proxy.limit_headers import Observer, limit_facts, tells_limits
+from tokentide_proxy.exchange import Observer
+from tokentide_proxy.limit_headers import limit_facts, tells_limits
 
 NOW = datetime(2026, 11, 22, 1, 18, 48, tzinfo=UTC)
 SEEN = Observer("anthropic", NOW, org_id="org_1", key_id="key_1")

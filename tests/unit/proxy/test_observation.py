@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from tokentide_common.accounts import KeyRecord
 from tokentide_common.events import UsageEvent, decode_wire_event, encode_event
 from tokentide_common.identity import derived_call_id
-from tokentide_proxy.attribution import RequestFacts
-from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
+from tokentide_proxy.exchange import Attribution, Observed, Outcome, RequestFacts, Upstream
 from tokentide_proxy.observation import usage_event
 
 KEY = KeyRecord(key_id="k", org_id="org", kind="p", user_id="dev", user_email="dev@x", project="default")

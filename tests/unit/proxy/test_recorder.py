@@ -11,9 +11,8 @@ from tokentide_common.events import UsageEvent
 from tokentide_common.key_directory import KeyRecord
 from tokentide_common.merge import add, merged
 from tokentide_common.metrics import Metrics
-from tokentide_proxy.exchange import Headers
+from tokentide_proxy.exchange import Headers, Observer
 from tokentide_proxy.exchanges import BrokeOff, Exchange
-from tokentide_proxy.limit_headers import Observer
 from tokentide_proxy.recorder import Recorder
 from tokentide_proxy.routing import Routes
 from tokentide_proxy.upstream_table import upstreams

@@ -114,11 +114,14 @@ class LiveKeys:
         Raises one and the same `Unauthorized` for no key, an unknown, revoked or expired one and one of
         another kind; `Unavailable` when the directory is too old to be trusted.
         """
+        return self.resolve_digest(key_digest(secret_from(credentials)), kinds)
+
+    def resolve_digest(self, digest: str, kinds: Collection[KeyKind]) -> KeyRecord:
+        """Do as `resolve` does for a key whose digest is known already."""
         if self._fresh_at is None or self._clock() - self._fresh_at > self._stale_after_s:
             raise Unavailable(
                 "keys cannot be checked: the accounts database is away", code="keys_unavailable"
             )
-        digest = key_digest(secret_from(credentials))
         known = self._keys.get(digest)
         if known is None or not compare_digest(known.digest, digest):
             raise Unauthorized(_UNAUTHORIZED)

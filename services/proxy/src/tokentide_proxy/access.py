@@ -17,9 +17,9 @@ from tokentide_common.key_directory import LiveKeys
 from tokentide_common.retry import until_it_works
 from tokentide_common.stop_directory import LiveStops
 from tokentide_common.vault import Vault
-from tokentide_proxy.admission import Admission, Gate
+from tokentide_proxy.admission import Gate
 from tokentide_proxy.budget_wall import over_budget
-from tokentide_proxy.exchange import Headers, Upstream
+from tokentide_proxy.exchange import Admission, Headers, Upstream
 from tokentide_proxy.settings import ProxySettings
 
 _PATIENCE_S: Final = 3.0

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Final
 from urllib.parse import unquote_to_bytes
-
-import msgspec
 
 from tokentide_common.credential_directory import LiveCredentials
 from tokentide_common.errors import Unauthorized, Unavailable
 from tokentide_common.key_directory import KeyRecord, LiveKeys
-from tokentide_common.keys import KeyKind
+from tokentide_common.keys import KeyKind, key_digest
 from tokentide_common.local_peer import is_local
-from tokentide_proxy.exchange import Dialect, Headers, Upstream
+from tokentide_proxy.exchange import Admission, Dialect, Headers, Upstream
 
 _KINDS: Final[tuple[KeyKind, ...]] = ("p",)
 _OWN: Final = b"x-tokentide-key"
@@ -32,26 +30,16 @@ _QUERY_KEY: Final = b"key="
 _ANTHROPIC_BEARER: Final = "sk-ant-oat"
 
 
-class Admission(msgspec.Struct, frozen=True):
-    """Whom a request is for, and what goes to the provider in place of what came."""
-
-    key: KeyRecord
-    mode: Literal["managed", "passthrough", "local"]
-    target: bytes
-    headers: Headers
-    presented: str = ""
-    """The Tokentide key that was shown."""
-    secret: str = ""
-    """The provider's key that was put in its place, as it is kept."""
-
-
-class _Said(NamedTuple):
+class _Said:
     """What a request says of who sends it."""
 
-    key: bytes
-    """Ours, b"" if there is none."""
-    beside_another: bool
-    """In a header of its own, with the provider's key in its place."""
+    __slots__ = ("beside_another", "key")
+
+    def __init__(self, key: bytes, *, beside_another: bool) -> None:
+        self.key = key
+        """Ours, b"" if there is none."""
+        self.beside_another = beside_another
+        """In a header of its own, with the provider's key in its place."""
 
 
 class Gate:
@@ -87,7 +75,7 @@ class Gate:
     def still_admits(self, admission: Admission, upstream: Upstream) -> bool:
         """Return whether the same request would be admitted in the same way now, its key looked up anew."""
         try:
-            key = self._keys().resolve(admission.presented, _KINDS)
+            key = self._keys().resolve_digest(admission.digest, _KINDS)
         except (Unauthorized, Unavailable):
             return False
         return key is admission.key and (
@@ -114,10 +102,10 @@ class Gate:
         headers: Headers,
     ) -> Admission:
         if not said.key:
-            return Admission(key, "local", target, headers, self._loopback_key)
-        presented = said.key.decode("latin-1")
+            return Admission(key, "local", target, headers, key_digest(self._loopback_key))
+        digest = key_digest(said.key.decode("latin-1"))
         if said.beside_another:
-            return Admission(key, "passthrough", *_without_ours(target, headers), presented)
+            return Admission(key, "passthrough", *_without_ours(target, headers), digest)
         name = upstream.label
         secret = self._credentials.secret_for(key.org_id, name)
         if secret is None:
@@ -127,7 +115,7 @@ class Gate:
             )
         rest = [header for header in headers if header[0] not in _OF_KEYS]
         given = [*rest, provider_header(upstream.dialect, secret)]
-        return Admission(key, "managed", _without_query_key(target), given, presented, secret)
+        return Admission(key, "managed", _without_query_key(target), given, digest, secret)
 
 
 def provider_header(dialect: Dialect, secret: str) -> tuple[bytes, bytes]:
@@ -143,7 +131,7 @@ def provider_header(dialect: Dialect, secret: str) -> tuple[bytes, bytes]:
 def _said(headers: Headers, target: bytes) -> _Said:
     own, sent = _keys_in(headers, target)
     ours = own or next((text for text in sent if _OURS.match(text)), b"")
-    return _Said(ours, bool(own) and any(not _OURS.match(text) for text in sent))
+    return _Said(ours, beside_another=bool(own) and any(not _OURS.match(text) for text in sent))
 
 
 def _keys_in(headers: Headers, target: bytes) -> tuple[bytes, list[bytes]]:

@@ -15,7 +15,8 @@ from typing import Final
 
 import msgspec
 
-from tokentide_proxy.exchange import Attribution, Headers
+from tokentide_proxy.exchange import Attribution, Headers, RequestFacts
+from tokentide_proxy.request_schema import BODIES, USER_IDS
 
 _MAX_TEXT: Final = 256
 _MAX_PROJECT: Final = 1024
@@ -56,34 +57,6 @@ _PRODUCT: Final = re.compile(r"[a-z0-9._-]{1,64}")
 _OLD_USER_ID: Final = re.compile(r"user_([0-9a-f]{64})_account_([0-9a-f-]*)_session_([0-9a-f-]{1,64})")
 
 
-class RequestFacts(msgspec.Struct, frozen=True):
-    """What a request's body says besides its content."""
-
-    model: str = ""
-    device_id: str = ""
-    account_id: str = ""
-    session_id: str = ""
-
-
-class _Metadata(msgspec.Struct):
-    user_id: str = ""
-
-
-class _Body(msgspec.Struct):
-    model: str = ""
-    metadata: _Metadata | None = None
-
-
-class _UserId(msgspec.Struct):
-    device_id: str = ""
-    account_uuid: str = ""
-    session_id: str = ""
-
-
-_bodies: Final = msgspec.json.Decoder(_Body)
-_user_ids: Final = msgspec.json.Decoder(_UserId)
-
-
 def attribution_of(headers: Headers) -> Attribution:
     """Return what the headers of a request say of whom it is for."""
     return _attribution(tuple([header for header in headers if header[0] in _NAMES]))
@@ -111,7 +84,7 @@ def _attribution(headers: tuple[tuple[bytes, bytes], ...]) -> Attribution:
 def request_facts(body: bytes | bytearray) -> RequestFacts:
     """Return model and ids of a request's JSON body; nothing of anything else, and never an error."""
     try:
-        read = _bodies.decode(body)
+        read = BODIES.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return RequestFacts()
     device, account, session = _user_id(read.metadata.user_id) if read.metadata else ("", "", "")
@@ -123,7 +96,7 @@ def _user_id(text: str) -> tuple[str, str, str]:
     if old is not None:
         return old[1], old[2], old[3]
     try:
-        new = _user_ids.decode(text)
+        new = USER_IDS.decode(text)
     except (msgspec.DecodeError, RecursionError):
         # Another program's own idea of a user: it may be anything, an address of mail included.
         return "", "", ""

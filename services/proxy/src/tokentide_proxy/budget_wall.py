@@ -8,9 +8,8 @@ from typing import Final
 from tokentide_common.errors import RateLimited
 from tokentide_common.key_directory import KeyRecord
 from tokentide_common.stop_directory import LiveStops, Stop
-from tokentide_proxy.admission import Admission
 from tokentide_proxy.attribution import attribution_of
-from tokentide_proxy.exchange import Attribution
+from tokentide_proxy.exchange import Admission, Attribution
 
 _SPENDS: Final = b"POST"
 _LONGEST_S: Final = 3600

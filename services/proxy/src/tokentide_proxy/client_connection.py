@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import httptools
 import msgspec
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tokentide_common.problem import MEDIA_TYPE, Problem
@@ -35,6 +35,10 @@ class ClientConnection(HttpToolsProtocol):
     """Made by the server for each connection."""
 
     cycle: Cycle | None  # type: ignore[assignment]  # before the first request uvicorn has none, too
+    # Compiled, what the class itself declares is found without a look into a dictionary.
+    transport: asyncio.Transport
+    flow: FlowControl
+    loop: asyncio.AbstractEventLoop
 
     def __init__(self, limits: ClientLimits, **of_server: Any) -> None:  # noqa: ANN401 -- uvicorn's own
         super().__init__(**of_server)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tokentide_proxy.exchange import Headers
@@ -74,6 +75,13 @@ class Cycle(RequestResponseCycle):
     chunked_encoding: bool | None = None
     expected_content_length = 0
     known: KnownRequest | None = None
+    # Compiled, what the class itself declares is found without a look into a dictionary.
+    transport: asyncio.Transport
+    flow: FlowControl
+    loop: asyncio.AbstractEventLoop
+    keep_alive: bool
+    waiting_for_100_continue: bool
+    on_response: Callable[..., None]
 
     def __init__(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal, Protocol
 
 import msgspec
 
 from tokentide_common.events import Status
+from tokentide_common.key_directory import KeyRecord
 
 Dialect = Literal["anthropic", "openai", "gemini"]
 Headers = list[tuple[bytes, bytes]]
@@ -52,6 +54,28 @@ class Attribution(msgspec.Struct, frozen=True):
     client: str = ""
     retry_attempt: int = 0
     tags: dict[str, str] = {}
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """Whom a request is for, and what goes to the provider in place of what came."""
+
+    key: KeyRecord
+    mode: Literal["managed", "passthrough", "local"]
+    target: bytes
+    headers: Headers
+    digest: str = ""
+    """Of the Tokentide key that was shown."""
+    secret: str = ""
+    """The provider's key that was put in its place, as it is kept."""
+
+
+class RequestFacts(msgspec.Struct, frozen=True):
+    """What a request's body says besides its content."""
+
+    model: str = ""
+    device_id: str = ""
+    account_id: str = ""
+    session_id: str = ""
 
 
 class Observed(msgspec.Struct, gc=False):
@@ -109,3 +133,16 @@ class Outcome(msgspec.Struct, frozen=True):
     """From the request's last byte sent to the first byte of the answer's body."""
     error_type: str = ""
     """A closed word, ours where the provider gave none: client_left, upstream_timeout, …"""
+
+
+class Observer(msgspec.Struct, frozen=True):
+    """Whose limits they are, and when they were seen."""
+
+    provider: str
+    observed_at: datetime
+    org_id: str = ""
+    key_id: str = ""
+    account_id: str = ""
+    """Used where the answer names no account of its own."""
+    model: str = ""
+    """Which model answered: but for a subscription's windows, models have limits of their own."""

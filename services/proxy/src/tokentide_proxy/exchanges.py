@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 from tokentide_common.events import Status
 from tokentide_common.key_directory import KeyRecord
-from tokentide_proxy.attribution import RequestFacts, request_facts
+from tokentide_proxy.attribution import request_facts
 from tokentide_proxy.client_body import ClientBody
-from tokentide_proxy.exchange import Headers, Observed, Outcome, UsageReader
+from tokentide_proxy.exchange import Headers, Observed, Outcome, RequestFacts, UsageReader
 from tokentide_proxy.routing import Route
 from tokentide_proxy.upstream_errors import UpstreamWord
 from tokentide_proxy.usage.reader import lookup_reader_for, reader_for

@@ -11,12 +11,11 @@ from typing import Any, Protocol
 import structlog
 
 from tokentide_common.errors import RateLimited, TokentideError
-from tokentide_proxy.admission import Admission
 from tokentide_proxy.answer_delivery import begin_answer
 from tokentide_proxy.attribution import MAX_READ_BODY
 from tokentide_proxy.client_body import ClientBody
 from tokentide_proxy.client_cycle import EXTENSION, Cycle
-from tokentide_proxy.exchange import Headers, Upstream
+from tokentide_proxy.exchange import Admission, Headers, Upstream
 from tokentide_proxy.exchanges import Exchange
 from tokentide_proxy.headers import request_headers
 from tokentide_proxy.passage import Passage

@@ -18,8 +18,8 @@ from tokentide_common.limit_facts import LimitFact, encode_limit_fact, gauge_of,
 from tokentide_common.outbox import Record
 from tokentide_common.topics import LIMITS
 from tokentide_proxy.delivery import Delivery
-from tokentide_proxy.exchange import Headers
-from tokentide_proxy.limit_headers import Observer, account_of, limit_facts, tells_limits
+from tokentide_proxy.exchange import Headers, Observer
+from tokentide_proxy.limit_headers import account_of, limit_facts, tells_limits
 
 _EVERY_S: Final = 1.0
 _MOST: Final = 2000

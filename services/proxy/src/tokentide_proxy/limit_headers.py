@@ -13,9 +13,8 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 
-import msgspec
-
 from tokentide_common.limit_facts import LimitFact
+from tokentide_proxy.exchange import Observer
 
 _RETRY: Final = {"retry-after": "resets_at", "retry-after-ms": "resets_after_ms"}
 _ANTHROPICS, _OPENAIS = b"anthropic-organization-id", b"openai-organization"
@@ -57,19 +56,6 @@ _DURATION: Final = re.compile(
 # A number this large is a moment, not a duration.
 _EPOCH_FROM: Final = 1_000_000_000
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
-
-
-class Observer(msgspec.Struct, frozen=True):
-    """Whose limits they are, and when they were seen."""
-
-    provider: str
-    observed_at: datetime
-    org_id: str = ""
-    key_id: str = ""
-    account_id: str = ""
-    """Used where the answer names no account of its own."""
-    model: str = ""
-    """Which model answered: but for a subscription's windows, models have limits of their own."""
 
 
 def tells_limits(headers: Iterable[tuple[bytes, bytes]]) -> bool:

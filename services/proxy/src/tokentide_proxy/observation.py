@@ -8,8 +8,7 @@ from typing import Final
 from tokentide_common.events import MAX_COUNT, MAX_SEARCHES, UsageEvent
 from tokentide_common.identity import call_id_for, derived_call_id, fitting, scope_of
 from tokentide_common.key_directory import KeyRecord
-from tokentide_proxy.attribution import RequestFacts
-from tokentide_proxy.exchange import Attribution, Observed, Outcome, Upstream
+from tokentide_proxy.exchange import Attribution, Observed, Outcome, RequestFacts, Upstream
 from tokentide_proxy.usage.answer import model, name, word
 
 _GEMINI: Final = "google"

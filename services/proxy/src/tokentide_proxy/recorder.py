@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import uuid
-from collections.abc import Callable
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -16,10 +16,10 @@ from tokentide_common.events import UsageEvent
 from tokentide_common.key_directory import KeyRecord
 from tokentide_common.metrics import Metrics
 from tokentide_proxy.attribution import attribution_of, request_facts
-from tokentide_proxy.exchange import Headers, Observed, Outcome, Upstream
+from tokentide_proxy.exchange import Headers, Observed, Observer, Outcome, Upstream
 from tokentide_proxy.exchanges import USAGE_UNREAD, Exchange
 from tokentide_proxy.headers import first
-from tokentide_proxy.limit_headers import Observer, tells_limits
+from tokentide_proxy.limit_headers import tells_limits
 from tokentide_proxy.observation import usage_event
 
 _REQUEST_IDS: Final = {"anthropic": b"request-id", "openai": b"x-request-id", "gemini": b""}
@@ -59,7 +59,7 @@ class Recorder:
         self._tells_all = self._log.is_enabled_for(logging.DEBUG)
         self._run = uuid.uuid4().hex
         self._numbers = itertools.count()
-        self._counted: dict[tuple[str, int], Callable[[], None]] = {}
+        self._counted: Counter[tuple[str, int]] = Counter()
 
     def record(self, exchange: Exchange) -> None:
         """Take down an exchange that has ended, now or in a moment. Never raises."""
@@ -84,6 +84,11 @@ class Recorder:
         ended, self._ended, self._ended_bytes = self._ended, [], 0
         for exchange in ended:
             self._safely(exchange)
+        counted, self._counted = self._counted, Counter()
+        for (upstream, status), requests in counted.items():
+            self._metrics.counter(
+                "tokentide_proxy_requests_total", upstream=upstream, status=str(status)
+            ).inc(requests)
 
     def _safely(self, exchange: Exchange) -> None:
         try:
@@ -107,7 +112,7 @@ class Recorder:
             self._tap.offer_limits(exchange.answer_headers, seen)
         if outcome.error_type == USAGE_UNREAD:
             self._metrics.counter("tokentide_proxy_usage_unread_total", upstream=upstream.label).inc()
-        self._count(upstream.label, exchange.status)
+        self._counted[upstream.label, exchange.status] += 1
         if exchange.first_byte_sent_at:
             self._overhead.observe(exchange.overhead_s())
         # A line for each good exchange costs as much as a third of the exchange itself.
@@ -127,15 +132,6 @@ class Recorder:
             duration_ms=outcome.duration_ms,
             ttft_ms=outcome.ttft_ms,
         )
-
-    def _count(self, upstream: str, status: int) -> None:
-        count = self._counted.get((upstream, status))
-        if count is None:
-            count = self._metrics.counter(
-                "tokentide_proxy_requests_total", upstream=upstream, status=str(status)
-            ).inc
-            self._counted[upstream, status] = count
-        count()
 
 
 def _account_id(asked: Headers) -> str:

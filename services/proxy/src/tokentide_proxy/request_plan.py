@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tokentide_proxy.admission import Admission
 from tokentide_proxy.client_cycle import Cycle
+from tokentide_proxy.exchange import Admission
 from tokentide_proxy.headers import request_headers
 from tokentide_proxy.routing import Route
 from tokentide_proxy.stream_usage import asking_for_usage

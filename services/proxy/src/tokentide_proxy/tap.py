@@ -26,9 +26,8 @@ from tokentide_common.tag_bound import TagBound
 from tokentide_common.topics import USAGE
 from tokentide_proxy.delivery import Delivery, Publishes
 from tokentide_proxy.drops import Drops
-from tokentide_proxy.exchange import Headers
+from tokentide_proxy.exchange import Headers, Observer
 from tokentide_proxy.latest_limits import LatestLimits
-from tokentide_proxy.limit_headers import Observer
 from tokentide_proxy.settings import ProxySettings
 from tokentide_proxy.spool import Spool
 

@@ -16,72 +16,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from tokentide_proxy.exchange import Observed
 from tokentide_proxy.usage.answer import count, decoded, name, word
+from tokentide_proxy.usage.anthropic_schema import ANSWERS, Error, Message, Tokens, Usage
 from tokentide_proxy.usage.excerpt import Wanted
 
-
-class _CacheCreation(msgspec.Struct, gc=False):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
-
-
-class _ServerToolUse(msgspec.Struct, gc=False):
-    web_search_requests: int | None = None
-
-
-class _Tokens(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation: _CacheCreation | None = None
-    output_tokens_details: _OutputDetails | None = None
-
-
-class _Iteration(_Tokens, gc=False):
-    type: str | None = None
-
-
-class _Usage(_Tokens, gc=False):
-    server_tool_use: _ServerToolUse | None = None
-    service_tier: str | None = None
-    inference_geo: str | None = None
-    speed: str | None = None
-    iterations: list[_Iteration] | None = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    id: str | None = None
-    model: str | None = None
-    stop_reason: str | None = None
-    usage: _Usage | None = None
-
-
-class _Delta(msgspec.Struct, gc=False):
-    stop_reason: str | None = None
-
-
-class _Error(msgspec.Struct, gc=False):
-    type: str | None = None
-
-
-class _Said(_Message, gc=False):
-    """An event, or a whole body: a message or an error."""
-
-    type: str | None = None
-    message: _Message | None = None
-    delta: _Delta | None = None
-    error: _Error | None = None
-
-
-_decoder: Final = msgspec.json.Decoder(_Said, strict=False)
 _MESSAGE: Final[Wanted] = {b"id": None, b"model": None, b"stop_reason": None, b"usage": None}
 
 _WANTED: Final[Wanted] = {
@@ -92,7 +31,7 @@ _WANTED: Final[Wanted] = {
     b"error": {b"type": None},
 }
 
-_COUNTED: Final = (*_Tokens.__struct_fields__, "iterations")
+_COUNTED: Final = (*Tokens.__struct_fields__, "iterations")
 _BUCKETS: Final = (
     *("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens"),
     *("cache_write_1h_tokens", "output_tokens", "reasoning_tokens"),
@@ -107,11 +46,11 @@ class AnthropicAnswer:
 
     def __init__(self) -> None:
         self.observed = Observed()
-        self._seen = _Usage()
+        self._seen = Usage()
 
     def event(self, data: bytes) -> None:
         """Take the data of one event."""
-        said = decoded(_decoder, data)
+        said = decoded(ANSWERS, data)
         if said is None:
             return
         match said.type:
@@ -130,7 +69,7 @@ class AnthropicAnswer:
 
     def document(self, data: bytes) -> None:
         """Take a whole message, or an error."""
-        said = decoded(_decoder, data)
+        said = decoded(ANSWERS, data)
         if said is None:
             return
         self._message(said)
@@ -140,7 +79,7 @@ class AnthropicAnswer:
     def end(self) -> None:
         """A stream that is complete has said so itself."""
 
-    def _message(self, message: _Message) -> None:
+    def _message(self, message: Message) -> None:
         observed = self.observed
         observed.response_id = name(message.id) or observed.response_id
         observed.model = name(message.model) or observed.model
@@ -150,11 +89,11 @@ class AnthropicAnswer:
     def _stopped(self, reason: str | None) -> None:
         self.observed.stop_reason = word(reason) or self.observed.stop_reason
 
-    def _error(self, error: _Error | None) -> None:
+    def _error(self, error: Error | None) -> None:
         if error is not None:
             self.observed.error_type = word(error.type) or "error"
 
-    def _usage(self, usage: _Usage | None) -> None:
+    def _usage(self, usage: Usage | None) -> None:
         if usage is None:
             return
         observed = self.observed
@@ -198,7 +137,7 @@ class AnthropicAnswer:
                     setattr(observed, field, count(getattr(observed, field) + value))
 
 
-def _buckets(tokens: _Tokens) -> tuple[int, ...]:
+def _buckets(tokens: Tokens) -> tuple[int, ...]:
     split, details = tokens.cache_creation, tokens.output_tokens_details
     write_5m = count(split.ephemeral_5m_input_tokens) if split else 0
     write_1h = count(split.ephemeral_1h_input_tokens) if split else 0
