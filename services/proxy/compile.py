@@ -35,6 +35,7 @@ COMPILED = (
     "headers",
     "limit_headers",
     "observation",
+    "outgoing",
     "passage",
     "pool",
     "recorder",

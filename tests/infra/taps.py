@@ -46,17 +46,18 @@ class Tapped:
         self.tap = Tap(ProxySettings(**chosen), self.publisher, self.metrics)  # type: ignore[arg-type]  # by name
 
     def dropped(self, reason: str) -> int:
-        return self._value(rf'tokentide_proxy_events_dropped_total{{reason="{reason}"}}')
+        return self.value(rf'tokentide_proxy_events_dropped_total{{reason="{reason}"}}')
 
     @property
     def buffered(self) -> int:
-        return self._value("tokentide_proxy_events_buffered")
+        return self.value("tokentide_proxy_events_buffered")
 
     @property
     def spool_bytes(self) -> int:
-        return self._value("tokentide_proxy_spool_bytes")
+        return self.value("tokentide_proxy_spool_bytes")
 
-    def _value(self, series: str) -> int:
+    def value(self, series: str) -> int:
+        """Return what a metric says, 0 where it does not exist yet."""
         found = re.search(rf"^{re.escape(series)} (\S+)$", self.metrics.render().decode(), re.M)
         return int(float(found[1])) if found else 0
 

@@ -4,7 +4,9 @@ A publish that is cut off may have reached the broker, and is repeated: then an 
 and its identity makes the second one count nothing. Where nothing is cut off the tests see every event once.
 """
 
+import asyncio
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -61,6 +63,19 @@ async def test_events_reach_the_topic_once_in_order_and_keyed_by_their_call(tans
         call_id.encode() for call_id in ids(*range(2500))
     }
     assert list((tmp_path / "spool").rglob("*.events")) == []
+
+
+async def test_events_that_follow_each_other_share_requests_to_the_broker(tansu: Broker, tmp_path):
+    began = time.monotonic()
+    async with tapping(tansu.url, tmp_path / "spool") as tapped:
+        for number in range(2000):
+            tapped.tap.offer(seen(number))
+            await asyncio.sleep(0)  # others have their turn, the tap among them
+        await until(lambda: not tapped.buffered)
+    asked = tapped.value('tokentide_broker_publish_duration_seconds_count{topic="tokentide.usage"}')
+    assert sorted(await arrived(tansu.url)) == ids(*range(2000))
+    # One more than there are pauses in that time, and for each piece that was full.
+    assert 1 <= asked <= 1 + (time.monotonic() - began) / 0.05 + 2
 
 
 async def test_a_broker_that_comes_late_gets_everything(tmp_path, tansu: Broker):

@@ -22,6 +22,7 @@ from tokentide_common.problem import MEDIA_TYPE, Problem
 from tokentide_proxy.client_cycle import EXTENSION, Cycle, KnownRequest
 from tokentide_proxy.client_heads import ClientLimits, Refused, head_too_large, judged, malformed
 from tokentide_proxy.familiar_head import FamiliarHead
+from tokentide_proxy.outgoing import Outgoing
 
 AT_ONCE: Final = "tokentide.at_once"
 """Under this name the state of the app's life holds what may answer a request without a task."""
@@ -40,9 +41,10 @@ class ClientConnection(HttpToolsProtocol):
     flow: FlowControl
     loop: asyncio.AbstractEventLoop
 
-    def __init__(self, limits: ClientLimits, **of_server: Any) -> None:  # noqa: ANN401 -- uvicorn's own
+    def __init__(self, limits: ClientLimits, outgoing: Outgoing, **of_server: Any) -> None:  # noqa: ANN401 -- uvicorn's own
         super().__init__(**of_server)
         self._limits = limits
+        self._outgoing = outgoing
         self._check_s = min(min(limits.head_s, limits.idle_s) / _CHECKS_PER_LIMIT, _MAX_CHECK_S)
         self._check: asyncio.TimerHandle | None = None
         self._head_since: float | None = None
@@ -74,14 +76,12 @@ class ClientConnection(HttpToolsProtocol):
             self._gone = gone
 
     def write_soon(self, end: bytes) -> None:
-        """Send the end of an answer as soon as all that has come by now is read.
-
-        To write wakes whoever waits at the other end: between two reads that costs more than after the last.
-        """
+        """Send the end of an answer as soon as all that has come by now is read."""
         self._unsent += end
-        self.loop.call_soon(self._write_now)
+        self._outgoing.soon(self, self.loop)
 
-    def _write_now(self) -> None:
+    def write_now(self) -> None:
+        """Send the end of an answer, if it is not on its way yet."""
         # The guarantee: called before anything else is read, written or closed here, so that order is kept.
         unsent, self._unsent = self._unsent, b""
         if unsent and not self.transport.is_closing():
@@ -89,7 +89,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close as soon as what is under way is answered: the server ends."""
-        self._write_now()
+        self.write_now()
         super().shutdown()
 
     # What follows is called by the event loop.
@@ -117,7 +117,7 @@ class ClientConnection(HttpToolsProtocol):
         if self._refused is not None:
             return
         if self._unsent:
-            self._write_now()
+            self.write_now()
         self._rests_since = None
         self._heard_at = now = self.loop.time()
         is_new = not (self._in_body or self._head_bytes) and (
@@ -228,7 +228,8 @@ class ClientConnection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             # Not at once: what ends its predecessor is under way still.
             self.serve_in_task(cast("Cycle", self.pipeline.pop()[0]))
@@ -299,7 +300,7 @@ class ClientConnection(HttpToolsProtocol):
                 since = min(since, self._blocked_at)
             late = now - since > limits.idle_s
         elif self._rests_since is not None and now - self._rests_since > self.timeout_keep_alive:
-            self._write_now()
+            self.write_now()
             self.transport.close()
             return
         else:
@@ -350,4 +351,4 @@ def _in_a_task(_cycle: Cycle) -> bool:
 
 def client_connections(limits: ClientLimits) -> Callable[..., ClientConnection]:
     """Return what uvicorn takes for its `http` option."""
-    return functools.partial(ClientConnection, limits)
+    return functools.partial(ClientConnection, limits, Outgoing())

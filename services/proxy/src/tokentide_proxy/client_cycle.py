@@ -161,7 +161,8 @@ class Cycle(RequestResponseCycle):
         """Return the request's body where all of it has come; None where it must be waited for."""
         if self.more_body or self.waiting_for_100_continue or self.disconnected:
             return None
-        self.flow.resume_reading()  # a client that leaves is noticed only where it is read
+        if self.flow.read_paused:
+            self.flow.resume_reading()  # a client that leaves is noticed only where it is read
         return bytes(self.body)
 
     def forget_body(self) -> None:
@@ -173,9 +174,12 @@ class Cycle(RequestResponseCycle):
         """Begin an answer; `write` or `flush` send its head. Raises `ValueError` for what is no header."""
         if self.disconnected:
             return
-        lines = [_status_line(status), *map(b": ".join, headers)]
-        fields = dict(headers)
-        length = fields.get(b"content-length")
+        lines = [_status_line(status)]
+        length: bytes | None = None
+        for name, value in headers:
+            lines.append(name + b": " + value)
+            if name == b"content-length":
+                length = value
         if self.method == b"HEAD" or status in _BODILESS:
             self.chunked_encoding = False
         elif length is not None:

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Final, Protocol, cast
 
 from tokentide_proxy.answer_parser import AnswerParser, payload_start
+from tokentide_proxy.outgoing import Outgoing
 from tokentide_proxy.request_body import send_body
 from tokentide_proxy.response import Response
 from tokentide_proxy.upstream_errors import UpstreamBroken, UpstreamError, UpstreamTimeout
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_limits",
         "_loop",
         "_moves",
+        "_outgoing",
         "_parser",
         "_reading_paused",
         "_response",
@@ -58,6 +60,7 @@ class Connection(asyncio.Protocol):
         "_sent_at",
         "_since",
         "_transport",
+        "_unsent",
         "_writing_paused",
         "heard",
         "opened_at",
@@ -66,7 +69,12 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(
-        self, origin: Origin, keeper: Keeper, limits: UpstreamLimits, loop: asyncio.AbstractEventLoop
+        self,
+        origin: Origin,
+        keeper: Keeper,
+        limits: UpstreamLimits,
+        loop: asyncio.AbstractEventLoop,
+        outgoing: Outgoing,
     ) -> None:
         self.origin = origin
         self.opened_at = self._since = monotonic()
@@ -80,6 +88,9 @@ class Connection(asyncio.Protocol):
         self._keeper = keeper
         self._limits = limits
         self._loop = loop  # to ask for the running one costs a system call each time
+        self._outgoing = outgoing
+        self._unsent = b""
+        """A request, on its way out."""
         self._parser = AnswerParser(limits)
         self._transport: asyncio.Transport | None = None
         self._asker: Asker | None = None
@@ -108,8 +119,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(request.head)
             self._sender = self._loop.create_task(send_body(self, request))
         elif len(body) < _ONE_WRITE_BYTES:
-            # One packet, one system call, when all that has come by now is read: it wakes the other end.
-            self._loop.call_soon(self.write, request.head + body)
+            self._unsent = request.head + body  # one packet, one system call
+            self._outgoing.soon(self, self._loop)
             self.request_sent()
         else:
             self._transport.write(request.head)
@@ -160,6 +171,7 @@ class Connection(asyncio.Protocol):
         """End the exchange, if there is one, and the connection with it."""
         asker, response = self._asker, self._response
         self._asker = self._response = None
+        self._unsent = b""
         self._stop_sending()
         if self._transport is not None:
             self._transport.abort()
@@ -251,9 +263,15 @@ class Connection(asyncio.Protocol):
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
 
+    def write_now(self) -> None:
+        """Send a request, if it is not given up yet."""
+        unsent, self._unsent = self._unsent, b""
+        if unsent and self.usable:
+            self.write(unsent)
+
     def write(self, data: bytes) -> None:
-        """Send a request, or a part of its body."""
-        if self._transport is not None and not self._transport.is_closing():
+        """Send a part of the body."""
+        if self._transport is not None:
             self._since = monotonic()
             self._transport.write(data)
 
@@ -291,7 +309,6 @@ class Connection(asyncio.Protocol):
         # A request that is not sent to its end would go on as the beginning of the next one.
         if parser.keep_alive and self._sent and self.usable:
             self.resume()
-            self._since = monotonic()
             self._keeper.keep(self)
         elif self._transport is not None:
             self._transport.abort()

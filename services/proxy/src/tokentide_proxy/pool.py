@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Final
 
 from tokentide_proxy.connection import Connection, Origin
+from tokentide_proxy.outgoing import Outgoing
 from tokentide_proxy.upstream_limits import UpstreamLimits
 
 _SWEEPS_PER_LIMIT: Final = 10
@@ -21,6 +22,7 @@ class Pool:
         self._idle: dict[Origin, list[Connection]] = {}
         self._open: set[Connection] = set()
         self._closed = False
+        self._outgoing = Outgoing()
         self._sweeper: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Future[None] | None = None
         shortest = min(limits.first_byte_s, limits.idle_s, limits.keep_alive_s)
@@ -42,7 +44,7 @@ class Pool:
 
     def made(self, origin: Origin) -> Connection:
         """Return a new connection, for the event loop to connect."""
-        return Connection(origin, self, self._limits, asyncio.get_running_loop())
+        return Connection(origin, self, self._limits, asyncio.get_running_loop(), self._outgoing)
 
     def add(self, connection: Connection) -> None:
         """Look after a connection that the event loop has connected; `OSError`: it is lost already."""

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import logging
 import uuid
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -59,7 +58,7 @@ class Recorder:
         self._tells_all = self._log.is_enabled_for(logging.DEBUG)
         self._run = uuid.uuid4().hex
         self._numbers = itertools.count()
-        self._counted: Counter[tuple[str, int]] = Counter()
+        self._counted: dict[tuple[str, int], int] = {}
 
     def record(self, exchange: Exchange) -> None:
         """Take down an exchange that has ended, now or in a moment. Never raises."""
@@ -84,7 +83,7 @@ class Recorder:
         ended, self._ended, self._ended_bytes = self._ended, [], 0
         for exchange in ended:
             self._safely(exchange)
-        counted, self._counted = self._counted, Counter()
+        counted, self._counted = self._counted, {}
         for (upstream, status), requests in counted.items():
             self._metrics.counter(
                 "tokentide_proxy_requests_total", upstream=upstream, status=str(status)
@@ -112,7 +111,8 @@ class Recorder:
             self._tap.offer_limits(exchange.answer_headers, seen)
         if outcome.error_type == USAGE_UNREAD:
             self._metrics.counter("tokentide_proxy_usage_unread_total", upstream=upstream.label).inc()
-        self._counted[upstream.label, exchange.status] += 1
+        what = upstream.label, exchange.status
+        self._counted[what] = self._counted.get(what, 0) + 1
         if exchange.first_byte_sent_at:
             self._overhead.observe(exchange.overhead_s())
         # A line for each good exchange costs as much as a third of the exchange itself.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -76,7 +75,7 @@ class Response:
         self._loop = loop
         self._sink: Sink | None = None
         self._over: Over | None = None
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
         """What has come and could not be passed on yet."""
         self._last = False
         """The last of them is the last one of the answer."""
@@ -166,12 +165,13 @@ class Response:
     def _go_on(self) -> None:
         was_paused, self._paused = self._paused, False
         if self._pieces:
-            held, self._pieces = self._pieces, deque()
+            held, self._pieces = self._pieces, []
             last, self._last = self._last, False
             self._buffered, error = 0, self._error
-            while held and self._error is error:
-                piece = held.popleft()
-                self.take(piece, last=last and not held)
+            for number, piece in enumerate(held, 1):
+                if self._error is not error:
+                    break
+                self.take(piece, last=last and number == len(held))
         if was_paused and not self._paused and self._source is not None:
             self._source.resume()
         self._settle()

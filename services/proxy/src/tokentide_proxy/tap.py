@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import structlog
@@ -36,6 +37,8 @@ _PIECE: Final = 1000
 # No event of ours is a tenth of it; a larger one the broker would refuse again and again.
 _MAX_EVENT_BYTES: Final = 64 * 1024
 _AFTER_FAILURE_S: Final = 1.0
+# Between two requests to the broker, while less than a piece waits: what one costs is shared by more events.
+_BETWEEN_S: Final = 0.05
 _log = structlog.get_logger(__name__)
 
 
@@ -55,6 +58,9 @@ class Tap:
         self._buffer: list[Record] = []
         self._in_hand: list[Record] = []
         self._some = asyncio.Event()
+        self._many = asyncio.Event()
+        """A piece, or the end."""
+        self._passed_on_at = -_BETWEEN_S
         self._stopping = self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
         metrics.gauge("tokentide_proxy_events_buffered").set_function(lambda: len(self._buffer))
@@ -78,6 +84,8 @@ class Tap:
             return
         buffer.append(record)
         self._some.set()
+        if len(buffer) >= _PIECE:
+            self._many.set()
 
     def offer_limits(self, headers: Headers, seen: Observer) -> None:
         """Take what an answer's headers say of limits. Never raises, never waits; the latest count."""
@@ -97,6 +105,7 @@ class Tap:
         """Deliver what waits; what has not arrived after `drain_s` stays on disk for the next start."""
         self._stopping = True
         self._some.set()
+        self._many.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
                 if self._tasks:
@@ -117,14 +126,25 @@ class Tap:
 
     async def _empty_buffer(self) -> None:
         while not (self._stopping and not self._buffer):
-            # Nobody lingers here: what ends within a moment is offered together, and what comes while this
-            # is on its way goes with the next.
+            # What ends within a moment is offered together, and what comes while this is on its way goes with
+            # the next. Only who has just sent waits for more.
             await self._some.wait()
+            if not self._spool_first:
+                await self._gather()
             if not self._stopping:
                 self._some.clear()
+                self._many.clear()
+            self._passed_on_at = monotonic()
             self._in_hand, self._buffer = self._buffer, []
             await self._pass_on(self._in_hand)
             self._in_hand = []
+
+    async def _gather(self) -> None:
+        left_s = self._passed_on_at + _BETWEEN_S - monotonic()
+        if left_s > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._many.wait()
 
     async def _pass_on(self, records: Sequence[Record]) -> None:
         """Publish records, or put them on the spool, or drop them."""

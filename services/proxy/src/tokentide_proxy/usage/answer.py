@@ -78,9 +78,17 @@ def _known_word(value: str) -> str:
     return lowered if _WORD.fullmatch(lowered) else ""
 
 
+def known_name(value: str | None) -> str:
+    """Return the name of a model, of which there are few; "" if it is none."""
+    return _known_name(value) if value and len(value) < _TOO_LONG else ""
+
+
 def name(value: str | None) -> str:
     """Return an id or the name of a model; "" if it is none."""
     return value if value and _NAME.fullmatch(value) else ""
+
+
+_known_name: Final = lru_cache(_REMEMBERED)(name)
 
 
 def model(answered: str, asked: str) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from tokentide_proxy.exchange import Observed
-from tokentide_proxy.usage.answer import count, decoded, name, word
+from tokentide_proxy.usage.answer import count, decoded, known_name, name, word
 from tokentide_proxy.usage.anthropic_schema import ANSWERS, Error, Message, Tokens, Usage
 from tokentide_proxy.usage.excerpt import Wanted
 
@@ -82,7 +82,7 @@ class AnthropicAnswer:
     def _message(self, message: Message) -> None:
         observed = self.observed
         observed.response_id = name(message.id) or observed.response_id
-        observed.model = name(message.model) or observed.model
+        observed.model = known_name(message.model) or observed.model
         self._stopped(message.stop_reason)
         self._usage(message.usage)
 

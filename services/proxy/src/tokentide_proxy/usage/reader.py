@@ -62,7 +62,8 @@ class AnswerReader:
         self._inflater: Inflater | None = None
         self._body: _Body | None = _EventStream(answer) if streamed else JsonBody(answer)
         try:
-            self._inflater = inflater_for(content_encoding)
+            if content_encoding:
+                self._inflater = inflater_for(content_encoding)
         except ValueError:
             self._body = None
 
