@@ -6,6 +6,7 @@ the events are counted at the end. Proxies are measured in turns (nginx, ours, o
 comes and goes, and medians are compared. CPU is what the system has booked on a proxy's processes.
 
 JSON is measured beside two more: forwarding without the tap, and the least that a proxy in Python takes.
+Our modules are compiled, as in the image; `--uncompiled` measures them as `make up` runs them.
 
 nginx is looked for on PATH, LiteLLM there or at BENCH_LITELLM, Portkey below BENCH_PORTKEY; what is missing
 is said.
@@ -185,6 +186,8 @@ def absent(cores: tuple[int, int]) -> Iterator[report.Line]:
     if "nginx" in (missing := proxy_targets.missing()):
         what = "NGINX IS MISSING: nothing to compare with"
         yield report.Line("proxy", what, 0.0, goal=1.0, note=missing["nginx"])
+    if "compiler" in missing:
+        yield report.Line("proxy", "THE PROXY IS NOT COMPILED", 0.0, goal=1.0, note=missing["compiler"])
     if cores[0] < 0:
         yield report.Line("proxy", "NOTHING IS PINNED", 0.0, goal=1.0, note="it takes Linux and two cores")
 
@@ -197,13 +200,15 @@ def lines(options: argparse.Namespace) -> Iterator[report.Line]:
         folder = stack.enter_context(parts.folder())
         upstream = stack.enter_context(proxy_targets.provider(cores[0]))
         broker_url = stack.enter_context(parts.broker(folder, PARTITIONS))
-        us = stack.enter_context(proxy_targets.ours(upstream, broker_url, folder, cores[1]))
+        uncompiled = options.uncompiled or "compiler" in proxy_targets.missing()
+        sources = None if uncompiled else proxy_targets.compiled(folder / "compiled")
+        us = stack.enter_context(proxy_targets.ours(upstream, broker_url, folder, cores[1], sources))
         beside = [us]
         if "nginx" not in proxy_targets.missing():
             beside.insert(0, stack.enter_context(proxy_targets.nginx(upstream, folder, cores[1])))
         load = Load(cores[0], options.rounds, options.seconds)
         if "json" in options.only:
-            plain = stack.enter_context(proxy_targets.plain(upstream, folder, cores[1]))
+            plain = stack.enter_context(proxy_targets.plain(upstream, folder, cores[1], sources))
             floor = stack.enter_context(proxy_targets.floor(upstream, folder, cores[1]))
             yield from documents(load, [*beside, plain, floor])
         if "streams" in options.only:
@@ -220,6 +225,7 @@ def main() -> None:
     parser.add_argument("--only", default="json,streams,peers", type=lambda text: text.split(","))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--uncompiled", action="store_true", help="our modules as sources")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     report.show(list(lines(options)), as_json=options.json)

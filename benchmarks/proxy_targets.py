@@ -101,8 +101,10 @@ def nginx(upstream: int, folder: Path, core: int) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def ours(upstream: int, broker_url: str, folder: Path, core: int) -> Iterator[Target]:
-    """The service as it runs: managed keys, and every event to the broker."""
+def ours(
+    upstream: int, broker_url: str, folder: Path, core: int, sources: Path | None = None
+) -> Iterator[Target]:
+    """The service as it runs: managed keys, and every event to the broker. Its sources may be compiled ones."""
     database_url = f"sqlite:///{folder}/accounts.db"
     engine = open_database(database_url)
     org_id = create_organization(engine, "Bench")
@@ -117,6 +119,7 @@ def ours(upstream: int, broker_url: str, folder: Path, core: int) -> Iterator[Ta
         "TOKENTIDE_PROXY_PORT": str(port),
         "TOKENTIDE_PROXY_SPOOL_DIR": str(folder / "spool"),
         "TOKENTIDE_PROXY_UPSTREAMS": f"anthropic=anthropic+http://127.0.0.1:{upstream}",
+        **_found_first(sources),
     }
     command = [sys.executable, "-m", "tokentide_proxy"]
     with _serving(command, port, folder / "proxy.log", core, settings) as pid:
@@ -124,11 +127,11 @@ def ours(upstream: int, broker_url: str, folder: Path, core: int) -> Iterator[Ta
 
 
 @contextlib.contextmanager
-def plain(upstream: int, folder: Path, core: int) -> Iterator[Target]:
+def plain(upstream: int, folder: Path, core: int, sources: Path | None = None) -> Iterator[Target]:
     """Our forwarding alone: nobody's key is checked, nothing is read and nothing is noted."""
     port = _free_port()
     command = [sys.executable, str(parts.ROOT / "benchmarks" / "proxy_plain.py"), str(port), str(upstream)]
-    with _serving(command, port, folder / "plain.log", core) as pid:
+    with _serving(command, port, folder / "plain.log", core, _found_first(sources)) as pid:
         # On a path that no call of a model has, no usage is looked for.
         yield Target("plain", port, pid, path="/v1/plain")
 
@@ -175,11 +178,20 @@ def portkey(upstream: int, folder: Path, core: int) -> Iterator[Target]:
         yield Target("Portkey", port, pid, "sk-ant-bench", headers=to)
 
 
+def compiled(folder: Path) -> Path:
+    """Compile the proxy as images have it, and return where it is."""
+    command = [sys.executable, str(parts.ROOT / "services/proxy/compile.py"), "--into", str(folder)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return folder
+
+
 def missing() -> dict[str, str]:
     """Return what cannot be measured beside us, and why."""
     said = {}
     if shutil.which("nginx") is None:
         said["nginx"] = "no `nginx` on PATH (Debian: apt-get install nginx)"
+    if shutil.which(os.environ.get("CC", "cc")) is None:
+        said["compiler"] = "no `cc` on PATH, to compile the proxy as images have it"
     if _litellm() is None:
         said["LiteLLM"] = "no `litellm` on PATH nor at BENCH_LITELLM"
     if _portkey() is None:
@@ -187,6 +199,10 @@ def missing() -> dict[str, str]:
             "BENCH_PORTKEY does not name a folder with @portkey-ai/gateway, or `node` is not on PATH"
         )
     return said
+
+
+def _found_first(sources: Path | None) -> dict[str, str]:
+    return {} if sources is None else {"PYTHONPATH": str(sources)}
 
 
 def _litellm() -> str | None:

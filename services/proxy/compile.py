@@ -62,6 +62,8 @@ def main() -> None:
     sources = _sources()
     if into is None and not _is_installed(sources):
         sys.exit("these are sources that may be edited, and would be no more what is run: use --into")
+    if into is not None:
+        into = into.resolve()  # mypyc wants to be run elsewhere
     with tempfile.TemporaryDirectory() as scratch:
         # A copy: what lies among a system's packages is none of the sources that mypy reads.
         copy = Path(scratch) / "copy"

@@ -13,6 +13,7 @@ from infra.raw_upstream import Early, Hold, Pause, RawUpstream, Stall, ok
 from infra.upstream_exchange import HEADERS, Reader, named, pieces, read, talking, upstream_client
 from infra.waiting import until
 from tokentide_proxy.connection import Connection
+from tokentide_proxy.outgoing import Outgoing
 from tokentide_proxy.pool import Pool
 from tokentide_proxy.response import Response
 from tokentide_proxy.upstream_errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
@@ -154,7 +155,9 @@ class Wire(asyncio.Transport):
 
 async def test_chunks_that_are_not_read_keep_an_answer_alive_and_no_longer_than_others() -> None:
     limits, wire = UpstreamLimits(idle_s=10), Wire()
-    connection = Connection(("http", "a", 1, True), Pool(limits), limits, asyncio.get_running_loop())
+    connection = Connection(
+        ("http", "a", 1, True), Pool(limits), limits, asyncio.get_running_loop(), Outgoing()
+    )
     connection.connection_made(wire)
     connection.exchange(wire_request(b"GET", b"/", HEADERS, b""), wire)
     connection.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n")

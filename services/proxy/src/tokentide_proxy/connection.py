@@ -171,7 +171,6 @@ class Connection(asyncio.Protocol):
         """End the exchange, if there is one, and the connection with it."""
         asker, response = self._asker, self._response
         self._asker = self._response = None
-        self._unsent = b""
         self._stop_sending()
         if self._transport is not None:
             self._transport.abort()
