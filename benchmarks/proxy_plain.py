@@ -18,7 +18,6 @@ from tokentide_proxy.control import Control
 from tokentide_proxy.exchange import Admission, Headers, Upstream
 from tokentide_proxy.exchanges import Exchange
 from tokentide_proxy.forwarding import Forwarder
-from tokentide_proxy.recorder import Recorder
 from tokentide_proxy.routing import Routes
 from tokentide_proxy.settings import ProxySettings
 from tokentide_proxy.upstream_client import UpstreamClient
@@ -46,16 +45,10 @@ class _Open:
         """Check nothing."""
 
 
-class _Silent(Recorder):
+class _Silent:
     """Takes nothing down."""
 
-    def __init__(self) -> None:
-        """Need nothing."""
-
     def record(self, exchange: Exchange) -> None:
-        """Forget it."""
-
-    def repeated(self, upstream: Upstream) -> None:
         """Forget it."""
 
 

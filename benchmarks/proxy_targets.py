@@ -104,7 +104,7 @@ def nginx(upstream: int, folder: Path, core: int) -> Iterator[Target]:
 def ours(
     upstream: int, broker_url: str, folder: Path, core: int, sources: Path | None = None
 ) -> Iterator[Target]:
-    """The service as it runs: managed keys, and every event to the broker. Its sources may be compiled ones."""
+    """The service as it runs: managed keys, and every event to the broker; `sources` may be compiled."""
     database_url = f"sqlite:///{folder}/accounts.db"
     engine = open_database(database_url)
     org_id = create_organization(engine, "Bench")

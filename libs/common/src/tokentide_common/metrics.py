@@ -6,7 +6,10 @@ free text, so that the number of series stays bounded.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import accumulate
 from typing import Final, Literal
 
 import msgspec
@@ -21,6 +24,9 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -259,6 +265,26 @@ METRICS: Final = (
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}
 
 
+class Tally(Collector):
+    """A histogram that one thread alone fills: as the library's own, at a fifth of the cost of a value."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._counts = [0] * (len(metric.buckets) + 1)
+        self._sum = 0.0
+
+    def observe(self, amount: float) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._metric.buckets, amount)] += 1
+        self._sum += amount
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Give what was counted, for the registry."""
+        bounds = [*map(floatToGoString, self._metric.buckets), "+Inf"]
+        buckets = list(zip(bounds, accumulate(map(float, self._counts)), strict=True))
+        yield HistogramMetricFamily(self._metric.name, self._metric.help, buckets, self._sum)
+
+
 class Metrics:
     """The metrics of one app, in a registry of its own: several apps may share a process.
 
@@ -305,6 +331,12 @@ class Metrics:
                 name, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets
             )
         return histogram.labels(**labels) if labels else histogram
+
+    def tally(self, name: HistogramName) -> Tally:
+        """Return a histogram without labels that one thread alone fills; to be asked for once."""
+        tally = Tally(_BY_NAME[name])
+        self._registry.register(tally)
+        return tally
 
     def render(self) -> bytes:
         """Return everything in the Prometheus text format (`CONTENT_TYPE`)."""

@@ -9,7 +9,7 @@ from tokentide_common.events import Status
 from tokentide_common.key_directory import KeyRecord
 from tokentide_proxy.attribution import request_facts
 from tokentide_proxy.client_body import ClientBody
-from tokentide_proxy.exchange import Headers, Observed, Outcome, RequestFacts, UsageReader
+from tokentide_proxy.exchange import Attribution, Headers, Observed, Outcome, RequestFacts, UsageReader
 from tokentide_proxy.routing import Route
 from tokentide_proxy.upstream_errors import UpstreamWord
 from tokentide_proxy.usage.reader import lookup_reader_for, reader_for
@@ -29,6 +29,7 @@ class Exchange:
 
     __slots__ = (
         "answer_headers",
+        "attribution",
         "began_at",
         "body",
         "broke_off",
@@ -58,6 +59,8 @@ class Exchange:
         self.began_at = monotonic()
         self.handed_over_at = self.request_sent_at = self.first_byte_at = self.first_byte_sent_at = 0.0
         self.key: KeyRecord | None = None
+        self.attribution: Attribution | None = None
+        """What its headers say of whom it is for, where that is known already."""
         self.whole = b""
         """What the client has sent, where it came whole and is short enough to be read."""
         self.body: ClientBody | None = None

@@ -12,14 +12,13 @@ import structlog
 
 from tokentide_common.errors import RateLimited, TokentideError
 from tokentide_proxy.answer_delivery import begin_answer
-from tokentide_proxy.attribution import MAX_READ_BODY
+from tokentide_proxy.attribution import MAX_READ_BODY, attribution_of
 from tokentide_proxy.client_body import ClientBody
 from tokentide_proxy.client_cycle import EXTENSION, Cycle
 from tokentide_proxy.exchange import Admission, Headers, Upstream
 from tokentide_proxy.exchanges import Exchange
 from tokentide_proxy.headers import request_headers
 from tokentide_proxy.passage import Passage
-from tokentide_proxy.recorder import Recorder
 from tokentide_proxy.refusals import nowhere, refusal
 from tokentide_proxy.request_plan import Plan
 from tokentide_proxy.response import Response
@@ -52,6 +51,13 @@ class Gatekeeper(Protocol):
         """Return why an admitted request is refused all the same, without waiting for anything."""
 
 
+class Notes(Protocol):
+    """Who takes down what has ended."""
+
+    def record(self, exchange: Exchange) -> None:
+        """Take down an exchange that has ended. Never raises."""
+
+
 class Forwarder:
     """An ASGI application for whatever leads to an upstream; it needs our own `client_connection`."""
 
@@ -60,7 +66,7 @@ class Forwarder:
         routes: Routes,
         gate: Gatekeeper,
         upstreams: UpstreamClient,
-        recorder: Recorder,
+        recorder: Notes,
         *,
         max_body_bytes: int,
         stream_usage: bool,
@@ -87,7 +93,7 @@ class Forwarder:
             request, hides_usage = plan.request(client, whole)
         except Exception:
             return False  # it happens again in the task, where it is told and noted
-        exchange.key = plan.admission.key
+        exchange.key, exchange.attribution = plan.admission.key, plan.attribution
         if len(whole) <= MAX_READ_BODY:
             exchange.whole = whole
         passage = Passage(exchange, client, _broken, self._ended, self._again, hides_usage=hides_usage)
@@ -112,7 +118,7 @@ class Forwarder:
         if admission is None:
             return None
         asks = self._stream_usage and may_ask_for_usage(route, client.method, headers)
-        plan = Plan(route, admission, asks_for_usage=asks)
+        plan = Plan(route, admission, attribution_of(headers), asks_for_usage=asks)
         if known is not None:
             known.plan = plan
         return plan

@@ -53,7 +53,7 @@ class Recorder:
         self._timer: asyncio.TimerHandle | None = None
         self._tap = tap
         self._metrics = metrics
-        self._overhead = metrics.histogram("tokentide_proxy_overhead_seconds")
+        self._overhead = metrics.tally("tokentide_proxy_overhead_seconds")
         self._log = _log.bind()  # to bind it each time would cost more than the line that is not written
         self._tells_all = self._log.is_enabled_for(logging.DEBUG)
         self._run = uuid.uuid4().hex
@@ -147,7 +147,7 @@ def _event(
     return usage_event(
         key=key,
         upstream=exchange.route.upstream,
-        attribution=attribution_of(exchange.headers),
+        attribution=exchange.attribution or attribution_of(exchange.headers),
         facts=exchange.facts or request_facts(exchange.asked),
         request_id=request_id.decode("latin-1") if len(request_id) <= _MAX_ID_BYTES else "",
         observed=observed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tokentide_proxy.client_cycle import Cycle
-from tokentide_proxy.exchange import Admission
+from tokentide_proxy.exchange import Admission, Attribution
 from tokentide_proxy.headers import request_headers
 from tokentide_proxy.routing import Route
 from tokentide_proxy.stream_usage import asking_for_usage
@@ -13,11 +13,14 @@ from tokentide_proxy.upstream_request import RequestPlan, UpstreamRequest, wire_
 class Plan:
     """Where a request goes, for whom, and its head on the way up."""
 
-    __slots__ = ("_asks_for_usage", "_repeated", "admission", "route")
+    __slots__ = ("_asks_for_usage", "_repeated", "admission", "attribution", "route")
 
-    def __init__(self, route: Route, admission: Admission, *, asks_for_usage: bool) -> None:
+    def __init__(
+        self, route: Route, admission: Admission, attribution: Attribution, *, asks_for_usage: bool
+    ) -> None:
         self.route = route
         self.admission = admission
+        self.attribution = attribution
         self._asks_for_usage = asks_for_usage
         self._repeated: RequestPlan | None = None
 
