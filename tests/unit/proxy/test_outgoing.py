@@ -78,6 +78,14 @@ async def test_an_answer_goes_out_before_a_server_that_ends_closes_its_connectio
         assert (await reader.read()).endswith(b"/v1/first")
 
 
+async def test_an_answer_goes_out_to_a_client_that_has_said_that_it_sends_no_more() -> None:
+    async with connected() as (connection, reader):
+        connection.data_received(FIRST)
+        assert connection.eof_received() is None  # the event loop closes then, as asyncio and uvloop do
+        connection.transport.close()
+        assert (await reader.read()).endswith(b"/v1/first")
+
+
 async def test_an_answer_to_a_client_that_has_left_is_sent_to_nobody() -> None:
     async with connected() as (connection, reader):
         connection.data_received(FIRST)
@@ -115,6 +123,16 @@ class _Asker:
         self.error = error
 
 
+class _Taking:
+    status = 0
+
+    def answered(self, response: Response) -> None:
+        self.status = response.status
+
+    def unanswered(self, error: BaseException) -> None:
+        raise AssertionError(error)
+
+
 async def test_a_request_that_is_given_up_before_it_went_out_is_never_sent() -> None:
     upstream = RawUpstream([ok(b"first")], [ok(b"second")])
     async with talking(upstream) as (client, where):
@@ -125,6 +143,20 @@ async def test_a_request_that_is_given_up_before_it_went_out_is_never_sent() -> 
         connection.abort()
         assert asker.error is not None
         assert (await read(await client.send(where, b"GET", b"/3", HEADERS))).body == b"second"
+    assert [request.head.split()[1] for request in upstream.requests] == [b"/1", b"/3"]
+
+
+async def test_an_answer_that_came_before_its_request_went_out_ends_the_connection() -> None:
+    upstream = RawUpstream([ok(b"first")], [ok(b"third")])
+    async with talking(upstream) as (client, where):
+        assert (await read(await client.send(where, b"GET", b"/1", HEADERS))).body == b"first"
+        asker = _Taking()
+        connection = client.at_once(where, wire_request(b"POST", b"/2", HEADERS, b"body"), asker)
+        assert connection is not None
+        connection.data_received(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n")
+        assert asker.status == 408
+        assert client.idle_connections == 0
+        assert (await read(await client.send(where, b"GET", b"/3", HEADERS))).body == b"third"
     assert [request.head.split()[1] for request in upstream.requests] == [b"/1", b"/3"]
 
 

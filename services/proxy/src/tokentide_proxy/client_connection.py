@@ -112,6 +112,10 @@ class ClientConnection(HttpToolsProtocol):
         # llhttp holds on to this object.
         self.parser = None  # type: ignore[assignment]  # as uvicorn
 
+    def eof_received(self) -> None:
+        """The client sends no more: what is answered already goes out before the event loop closes."""
+        self.write_now()
+
     def data_received(self, data: bytes) -> None:
         """Read on; refuse what cannot be trusted."""
         if self._refused is not None:

@@ -306,7 +306,7 @@ class Connection(asyncio.Protocol):
         self._stop_sending()
         response.end()
         # A request that is not sent to its end would go on as the beginning of the next one.
-        if parser.keep_alive and self._sent and self.usable:
+        if parser.keep_alive and self._sent and not self._unsent and self.usable:
             self.resume()
             self._keeper.keep(self)
         elif self._transport is not None:

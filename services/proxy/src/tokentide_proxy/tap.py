@@ -48,6 +48,8 @@ class Tap:
     def __init__(self, settings: ProxySettings, publisher: Publishes, metrics: Metrics) -> None:
         self._spool_first = settings.embedded
         self._room = settings.proxy_buffer_events
+        # A small buffer is emptied while there is room in it for what comes meanwhile.
+        self._enough = min(_PIECE, self._room // 4)
         self._drops = Drops(metrics)
         self._spool = Spool(
             Path(settings.proxy_spool_dir), settings.proxy_spool_bytes, lambda: self._drops.count("damaged")
@@ -59,7 +61,7 @@ class Tap:
         self._in_hand: list[Record] = []
         self._some = asyncio.Event()
         self._many = asyncio.Event()
-        """A piece, or the end."""
+        """Enough for a request, or the end."""
         self._passed_on_at = -_BETWEEN_S
         self._stopping = self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,7 +86,7 @@ class Tap:
             return
         buffer.append(record)
         self._some.set()
-        if len(buffer) >= _PIECE:
+        if len(buffer) >= self._enough:
             self._many.set()
 
     def offer_limits(self, headers: Headers, seen: Observer) -> None:
