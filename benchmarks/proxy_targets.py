@@ -19,6 +19,7 @@ from tokentide_common.accounts import create_organization, issue_key
 from tokentide_common.database import open_database
 from tokentide_common.provider_credentials import Vault, keep_credential
 
+_COMPILE: Final = (sys.executable, str(parts.ROOT / "services/proxy/compile.py"))
 _SECRET_KEY: Final = "of-a-benchmark-0123456789abcdef-0123456789abcdef"
 _NGINX: Final = """
 worker_processes 1;
@@ -180,8 +181,7 @@ def portkey(upstream: int, folder: Path, core: int) -> Iterator[Target]:
 
 def compiled(folder: Path) -> Path:
     """Compile the proxy as images have it, and return where it is."""
-    command = [sys.executable, str(parts.ROOT / "services/proxy/compile.py"), "--into", str(folder)]
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([*_COMPILE, "--into", str(folder)], stdout=subprocess.DEVNULL, check=True)
     return folder
 
 
@@ -190,8 +190,9 @@ def missing() -> dict[str, str]:
     said = {}
     if shutil.which("nginx") is None:
         said["nginx"] = "no `nginx` on PATH (Debian: apt-get install nginx)"
-    if shutil.which(os.environ.get("CC", "cc")) is None:
-        said["compiler"] = "no `cc` on PATH, to compile the proxy as images have it"
+    checked = subprocess.run([*_COMPILE, "--check"], capture_output=True, text=True, check=False)
+    if checked.returncode:
+        said["compiler"] = checked.stderr.strip()
     if _litellm() is None:
         said["LiteLLM"] = "no `litellm` on PATH nor at BENCH_LITELLM"
     if _portkey() is None:

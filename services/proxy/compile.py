@@ -14,6 +14,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -58,24 +59,44 @@ def main() -> None:
     """Compile, and say where the result is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--into", type=Path, help="a folder for a compiled copy of the package")
-    into: Path | None = parser.parse_args().into
+    parser.add_argument("--check", action="store_true", help="say what is missing for it, and do no more")
+    options = parser.parse_args()
+    missing = what_is_missing()
+    if missing or options.check:
+        sys.exit(missing or None)
+    into: Path | None = options.into
     sources = _sources()
     if into is None and not _is_installed(sources):
         sys.exit("these are sources that may be edited, and would be no more what is run: use --into")
     if into is not None:
         into = into.resolve()  # mypyc wants to be run elsewhere
+    print(f"compiling {len(COMPILED)} modules of {_PACKAGE}: about a minute", flush=True)  # noqa: T201 -- it is a command
     with tempfile.TemporaryDirectory() as scratch:
         # A copy: what lies among a system's packages is none of the sources that mypy reads.
         copy = Path(scratch) / "copy"
         shutil.copytree(sources, copy / _PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         compile_package(copy, Path(scratch))
+        if into is None:
+            for stale in [*sources.rglob("*.so"), *sources.parent.glob(f"{_PACKAGE}__mypyc*.so")]:
+                stale.unlink()  # of an earlier version, whose modules may have been others
         wanted = "*" if into else "*.so"
         for made in copy.rglob(wanted):
             if made.is_file():
                 kept = (into or sources.parent) / made.relative_to(copy)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(made, kept)
-    print(f"{len(COMPILED)} modules of {_PACKAGE} are compiled")  # noqa: T201 -- it is a command
+    print("compiled")  # noqa: T201 -- it is a command
+
+
+def what_is_missing() -> str:
+    """Return what compiling needs and is not there, with where it comes from; "" if all is there."""
+    if shutil.which(os.environ.get("CC", "cc")) is None:
+        return "no C compiler: install one (Debian: apt-get install gcc libc6-dev), or name it with CC"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's headers are missing: install them (Debian: apt-get install python3-dev)"
+    if any(importlib.util.find_spec(name) is None for name in ("mypyc", "setuptools")):
+        return "mypyc is missing: see docs/reference/proxy.md#compiled for how to have it on PYTHONPATH"
+    return ""
 
 
 def compile_package(root: Path, scratch: Path) -> None:

@@ -32,7 +32,7 @@ from tokentide_common.store import Store, rows
 from tokentide_ingest.otlp.export import read_export
 
 FEW = settings(
-    max_examples=12,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,

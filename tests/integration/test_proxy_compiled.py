@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+
+from infra.proxy_compiling import SCRIPT, compiling
 
 ROOT = Path(__file__).resolve().parents[2]
 # What passes through what is compiled, from the socket to the event. All else tests it as sources.
@@ -18,18 +18,13 @@ TESTS = (
     *(f"tests/integration/test_proxy_{name}.py" for name in ("events", "exactness", "streams")),
     *(f"tests/unit/proxy/test_{name}.py" for name in ("admission", "outgoing", "recorder", "usage_captures")),
 )
-NEEDED = "compiling the proxy needs a C compiler and Python's headers: its compiled form is not tested"
+MISSING = compiling().what_is_missing()
 
 
-def _can_compile() -> bool:
-    headers = Path(sysconfig.get_path("include"), "Python.h")
-    return shutil.which(os.environ.get("CC", "cc")) is not None and headers.exists()
-
-
-@pytest.mark.skipif(not _can_compile(), reason=NEEDED)
+@pytest.mark.skipif(bool(MISSING), reason=f"the compiled proxy is not tested: {MISSING}")
 @pytest.mark.timeout(600)
 def test_what_is_compiled_passes_the_tests_of_its_sources(tmp_path: Path) -> None:
-    compiling = [sys.executable, str(ROOT / "services/proxy/compile.py"), "--into", str(tmp_path)]
+    compiling = [sys.executable, str(SCRIPT), "--into", str(tmp_path)]
     done = subprocess.run(compiling, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

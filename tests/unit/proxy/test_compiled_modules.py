@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3] / "services/proxy"
+from infra.proxy_compiling import SCRIPT, compiling
 
 
-def _compiled() -> tuple[str, ...]:
-    spec = importlib.util.spec_from_file_location("compile_proxy", ROOT / "compile.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    named: tuple[str, ...] = module.COMPILED
-    return named
-
-
-@pytest.mark.parametrize("name", _compiled())
+@pytest.mark.parametrize("name", compiling().COMPILED)
 def test_a_compiled_module_has_no_class_whose_options_would_be_lost_and_no_async_generator(name: str) -> None:
-    tree = ast.parse((ROOT / f"src/tokentide_proxy/{name}.py").read_text("utf-8"))
+    tree = ast.parse((SCRIPT.parent / f"src/tokentide_proxy/{name}.py").read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             bases = {base.attr if isinstance(base, ast.Attribute) else "" for base in node.bases}
@@ -31,3 +19,8 @@ def test_a_compiled_module_has_no_class_whose_options_would_be_lost_and_no_async
             assert not lost, node.name
         if isinstance(node, ast.AsyncFunctionDef):
             assert not any(isinstance(inside, ast.Yield) for inside in ast.walk(node)), node.name
+
+
+def test_who_cannot_compile_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert "install" in compiling().what_is_missing()

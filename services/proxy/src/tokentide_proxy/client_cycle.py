@@ -215,7 +215,7 @@ class Cycle(RequestResponseCycle):
                 raise ValueError("a body that is not as long as its head says")
         if self._head:
             piece, self._head = self._head + piece, b""
-        if last and self.keep_alive:
+        if piece and last and self.keep_alive:
             self._connection.write_soon(piece)
         elif piece:
             self.transport.write(piece)
