@@ -36,6 +36,8 @@ COMPILED = (
     "headers",
     "limit_headers",
     "observation",
+    "observed",
+    "outcome",
     "outgoing",
     "passage",
     "pool",
@@ -51,6 +53,7 @@ COMPILED = (
     "usage/json_body",
     "usage/reader",
     "usage/sse",
+    "whom",
 )
 _PACKAGE = "tokentide_proxy"
 

@@ -95,5 +95,5 @@ def test_a_tally_says_what_the_librarys_histogram_says():
     histogram, tally = slow.histogram(OVERHEAD), fast.tally(OVERHEAD)
     for amount in (0, 2e-5, 3e-5, 0.7, 1.0, 5):
         histogram.observe(amount)
-        tally.observe(amount)
+        tally.observe_all([amount])
     assert fast.render() == slow.render()

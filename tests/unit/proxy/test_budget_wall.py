@@ -10,8 +10,11 @@ from tokentide_common.key_directory import KeyRecord
 from tokentide_common.stop_directory import LiveStops
 from tokentide_proxy.attribution import attribution_of
 from tokentide_proxy.budget_wall import over_budget, parts_of
-from tokentide_proxy.exchange import Admission, Headers, Observed, Outcome, RequestFacts, Upstream
+from tokentide_proxy.exchange import Admission, Headers, RequestFacts, Upstream
 from tokentide_proxy.observation import usage_event
+from tokentide_proxy.observed import Observed
+from tokentide_proxy.outcome import Outcome
+from tokentide_proxy.whom import Whom
 
 NOW = 2_000_000_000.0
 KEY = KeyRecord(
@@ -35,16 +38,15 @@ async def stops(*rows: tuple[Any, ...], seconds: int = 60) -> LiveStops:
 @pytest.mark.parametrize("headers", [PLAIN, NAMED])
 def test_a_call_falls_under_the_budgets_that_count_it(headers: Headers) -> None:
     event = usage_event(
-        key=KEY,
+        whom=(whom := Whom(KEY, attribution_of(headers))),
         upstream=Upstream("", "anthropic", "anthropic", "https", "h", 443),
-        attribution=attribution_of(headers),
         facts=RequestFacts(),
         request_id="",
         observed=Observed(),
-        outcome=Outcome("ok", 200, NOW, 1),
-        own_id="1",
+        outcome=Outcome("ok", 200, NOW, duration_ms=1),
+        own_id=lambda: "1",
     )
-    assert parts_of(KEY, attribution_of(headers)) == [
+    assert parts_of(whom) == [
         ("organisation", ""),
         ("team", event.team),
         ("project", event.project),

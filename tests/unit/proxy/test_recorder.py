@@ -11,11 +11,12 @@ from tokentide_common.events import UsageEvent
 from tokentide_common.key_directory import KeyRecord
 from tokentide_common.merge import add, merged
 from tokentide_common.metrics import Metrics
-from tokentide_proxy.exchange import Headers, Observer
+from tokentide_proxy.exchange import Attribution, Headers, Observer
 from tokentide_proxy.exchanges import BrokeOff, Exchange
 from tokentide_proxy.recorder import Recorder
 from tokentide_proxy.routing import Routes
 from tokentide_proxy.upstream_table import upstreams
+from tokentide_proxy.whom import Whom
 
 ROUTES = Routes(upstreams(()))
 ANSWER = b'{"id":"msg_01","model":"claude","stop_reason":"end_turn","usage":{"output_tokens":7}}'
@@ -42,7 +43,7 @@ def exchange(
     route = ROUTES.find(target)
     assert route is not None
     made = Exchange(route, method, [])
-    made.key = KeyRecord(key_id="key_1", org_id="org_1", kind="p")
+    made.whom = Whom(KeyRecord(key_id="key_1", org_id="org_1", kind="p"), Attribution())
     made.answered(200, [(b"content-type", content_type), (b"content-encoding", encoding)])
     assert made.reader is not None
     made.reader.feed(answer)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tokentide_proxy.exchange import Observed
+from infra.observing import told
+from tokentide_proxy.observed import Observed
 from tokentide_proxy.usage.reader import reader_for
 
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -60,22 +61,22 @@ def test_of_several_cumulative_deltas_the_last_value_stands_field_by_field() -> 
         delta("end_turn", output_tokens=90, server_tool_use={"web_search_requests": 3}),
         STOP,
     )
-    assert observed == Observed(
-        model="claude-x-1",
-        response_id="msg_1",
-        input_tokens=12,
-        cache_read_tokens=6000,
-        cache_write_tokens=300,
-        cache_write_5m_tokens=100,
-        cache_write_1h_tokens=200,
-        output_tokens=90,
-        web_search_requests=3,
-        stop_reason="end_turn",
-        service_tier="standard",
-        inference_geo="us",
-        has_usage=True,
-        finished=True,
-    )
+    assert told(observed) == {
+        "model": "claude-x-1",
+        "response_id": "msg_1",
+        "input_tokens": 12,
+        "cache_read_tokens": 6000,
+        "cache_write_tokens": 300,
+        "cache_write_5m_tokens": 100,
+        "cache_write_1h_tokens": 200,
+        "output_tokens": 90,
+        "web_search_requests": 3,
+        "stop_reason": "end_turn",
+        "service_tier": "standard",
+        "inference_geo": "us",
+        "has_usage": True,
+        "finished": True,
+    }
 
 
 def test_cache_writes_beyond_the_split_of_the_start_are_kept_in_the_total() -> None:
@@ -150,23 +151,23 @@ def test_a_whole_message_tells_everything() -> None:
         {"id": "msg_9", "type": "message", "model": "claude-x-1", "content": content, "usage": usage}
         | {"stop_reason": "tool_use"}
     )
-    assert observed == Observed(
-        model="claude-x-1",
-        response_id="msg_9",
-        input_tokens=10,
-        cache_read_tokens=5000,
-        cache_write_tokens=300,
-        cache_write_5m_tokens=100,
-        cache_write_1h_tokens=200,
-        output_tokens=70,
-        reasoning_tokens=30,
-        stop_reason="tool_use",
-        service_tier="standard",
-        speed="fast",
-        inference_geo="us",
-        has_usage=True,
-        finished=True,
-    )
+    assert told(observed) == {
+        "model": "claude-x-1",
+        "response_id": "msg_9",
+        "input_tokens": 10,
+        "cache_read_tokens": 5000,
+        "cache_write_tokens": 300,
+        "cache_write_5m_tokens": 100,
+        "cache_write_1h_tokens": 200,
+        "output_tokens": 70,
+        "reasoning_tokens": 30,
+        "stop_reason": "tool_use",
+        "service_tier": "standard",
+        "speed": "fast",
+        "inference_geo": "us",
+        "has_usage": True,
+        "finished": True,
+    }
 
 
 def test_a_message_too_large_to_hold_is_read_all_the_same() -> None:

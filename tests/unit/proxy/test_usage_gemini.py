@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokentide_proxy.exchange import Observed
+from infra.observing import told
+from tokentide_proxy.observed import Observed
 from tokentide_proxy.usage.reader import reader_for
 
 PATH = "/v1beta/models/gemini-x:streamGenerateContent"
@@ -39,17 +40,17 @@ PIECES = [
         "MAX_TOKENS",
     ),
 ]
-EXPECTED = Observed(
-    model="gemini-x-001",
-    response_id="r1",
-    input_tokens=80,
-    cache_read_tokens=50,
-    output_tokens=39,
-    reasoning_tokens=9,
-    stop_reason="max_tokens",
-    has_usage=True,
-    finished=True,
-)
+EXPECTED = {
+    "model": "gemini-x-001",
+    "response_id": "r1",
+    "input_tokens": 80,
+    "cache_read_tokens": 50,
+    "output_tokens": 39,
+    "reasoning_tokens": 9,
+    "stop_reason": "max_tokens",
+    "has_usage": True,
+    "finished": True,
+}
 
 
 def read(path: str, content_type: bytes, *body: bytes, status: int = 200, end: bool = True) -> Observed:
@@ -64,7 +65,7 @@ def read(path: str, content_type: bytes, *body: bytes, status: int = 200, end: b
 
 def test_a_stream_of_events_is_the_last_value_of_each_field() -> None:
     events = [b"data: %b\r\n\r\n" % json.dumps(one).encode() for one in PIECES]
-    assert read(PATH + "?alt=sse", b"text/event-stream", *events) == EXPECTED
+    assert told(read(PATH + "?alt=sse", b"text/event-stream", *events)) == EXPECTED
     begun = read(PATH, b"text/event-stream", *events[:2], end=False)
     assert (begun.input_tokens, begun.output_tokens, begun.finished) == (100, 14, False)
 
@@ -74,7 +75,7 @@ def test_a_stream_of_events_is_the_last_value_of_each_field() -> None:
 def test_a_streamed_array_is_the_same_wherever_it_is_cut(step: int, indent: int | None) -> None:
     body = json.dumps(PIECES, indent=indent).encode()
     parts = [body[at : at + step] for at in range(0, len(body), step)]
-    assert read(PATH, b"application/json; charset=UTF-8", *parts) == EXPECTED
+    assert told(read(PATH, b"application/json; charset=UTF-8", *parts)) == EXPECTED
 
 
 def test_an_array_that_breaks_off_has_told_what_came() -> None:
@@ -93,7 +94,7 @@ def test_an_element_of_an_array_may_be_larger_than_what_is_held() -> None:
 def test_a_whole_answer_tells_everything() -> None:
     usage = {"promptTokenCount": 130, "cachedContentTokenCount": 50, "candidatesTokenCount": 30}
     body = json.dumps(piece(usage | {"thoughtsTokenCount": 9}, "MAX_TOKENS")).encode()
-    assert read("/v1beta/models/gemini-x:generateContent", b"application/json", body) == EXPECTED
+    assert told(read("/v1beta/models/gemini-x:generateContent", b"application/json", body)) == EXPECTED
 
 
 def test_embeddings_are_of_the_model_that_was_asked() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokentide_proxy.exchange import Observed
+from infra.observing import told
+from tokentide_proxy.observed import Observed
 from tokentide_proxy.usage.reader import reader_for
 
 EVENTS = [(b"content-type", b"text/event-stream")]
@@ -58,7 +59,7 @@ def test_a_chat_stream_with_its_usage_chunk_tells_everything() -> None:
     observed = streamed(
         chunk("a"), chunk("b"), chunk(None, "stop"), chunk(choices=[], usage=CHAT_USAGE), "[DONE]"
     )
-    assert observed == Observed(
+    assert told(observed) == dict(
         **CHAT,
         model="gpt-x",
         response_id="chatcmpl-1",

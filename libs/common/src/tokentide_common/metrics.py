@@ -7,7 +7,7 @@ free text, so that the number of series stays bounded.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from itertools import accumulate
 from typing import Final, Literal
@@ -273,10 +273,12 @@ class Tally(Collector):
         self._counts = [0] * (len(metric.buckets) + 1)
         self._sum = 0.0
 
-    def observe(self, amount: float) -> None:
-        """Count a value."""
-        self._counts[bisect_left(self._metric.buckets, amount)] += 1
-        self._sum += amount
+    def observe_all(self, amounts: Iterable[float]) -> None:
+        """Count values."""
+        counts, bounds = self._counts, self._metric.buckets
+        for amount in amounts:
+            counts[bisect_left(bounds, amount)] += 1
+            self._sum += amount
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Give what was counted, for the registry."""

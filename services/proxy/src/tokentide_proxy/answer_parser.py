@@ -167,7 +167,9 @@ class AnswerParser:
             self.keep_alive = self._parser.should_keep_alive()
 
     def _bound_headers(self) -> None:
-        fields = [*self._interim_headers, *self.headers, *self._trailers]
+        fields = self.headers
+        if self._interim_headers or self._trailers:
+            fields = [*self._interim_headers, *fields, *self._trailers]
         # Until a head is whole, `feed` bounds it.
         if self._limits.exceeded(fields, at_most=self._fed_bytes):
             raise _Distrusted("more headers than we take")

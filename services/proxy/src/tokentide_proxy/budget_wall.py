@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tokentide_common.errors import RateLimited
-from tokentide_common.key_directory import KeyRecord
 from tokentide_common.stop_directory import LiveStops, Stop
 from tokentide_proxy.attribution import attribution_of
-from tokentide_proxy.exchange import Admission, Attribution
+from tokentide_proxy.exchange import Admission
+from tokentide_proxy.whom import Whom
 
 _SPENDS: Final = b"POST"
 _LONGEST_S: Final = 3600
@@ -25,20 +25,20 @@ def over_budget(stops: LiveStops | None, admission: Admission, method: bytes) ->
     # The guarantee: where nothing of the organisation is stopped, this look is all that a call costs.
     if stops is None or not stops.stops_any_of(admission.key.org_id) or method != _SPENDS:
         return None
-    parts = parts_of(admission.key, attribution_of(admission.headers))
+    parts = parts_of(Whom(admission.key, attribution_of(admission.headers)))
     stop = stops.stop_of(admission.key.org_id, parts)
     return None if stop is None else _refused(stop, stops.seconds_left(stop))
 
 
-def parts_of(key: KeyRecord, said: Attribution) -> list[tuple[str, str]]:
+def parts_of(whom: Whom) -> list[tuple[str, str]]:
     """Return the scopes of budgets that a call falls under, by the same words that it is counted with."""
     return [
         ("organisation", ""),
-        ("team", said.team or key.team),
-        ("project", said.project or key.project),
-        ("key", key.key_id),
-        ("user", said.user_id or key.user_id),
-        ("user", (said.user_email or key.user_email).lower()),
+        ("team", whom.team),
+        ("project", whom.project),
+        ("key", whom.key_id),
+        ("user", whom.user_id),
+        ("user", whom.user_email.lower()),
     ]
 
 

@@ -174,10 +174,10 @@ class Cycle(RequestResponseCycle):
         """Begin an answer; `write` or `flush` send its head. Raises `ValueError` for what is no header."""
         if self.disconnected:
             return
-        lines = [_status_line(status)]
+        pieces, lines = [_status_line(status)], 2 + len(headers)
         length: bytes | None = None
         for name, value in headers:
-            lines.append(name + b": " + value)
+            pieces += (b"\r\n", name, b": ", value)
             if name == b"content-length":
                 length = value
         if self.method == b"HEAD" or status in _BODILESS:
@@ -186,11 +186,14 @@ class Cycle(RequestResponseCycle):
             self.chunked_encoding, self.expected_content_length = False, int(length)
         else:
             self.chunked_encoding = True
-            lines.append(b"transfer-encoding: chunked")
+            pieces.append(b"\r\ntransfer-encoding: chunked")
+            lines += 1
         if not self.keep_alive:
-            lines.append(b"connection: close")
-        head = b"\r\n".join(lines) + b"\r\n\r\n"
-        if head.count(b"\n") != len(lines) + 1 or len(head.translate(None, _CONTROLS)) != len(head):
+            pieces.append(b"\r\nconnection: close")
+            lines += 1
+        pieces.append(b"\r\n\r\n")
+        head = b"".join(pieces)
+        if head.count(b"\n") != lines or len(head.translate(None, _CONTROLS)) != len(head):
             raise ValueError("a header with a control character")
         self.response_started = True
         self.waiting_for_100_continue = False

@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from tokentide_common.events import Status
 from tokentide_common.key_directory import KeyRecord
+from tokentide_proxy.observed import Observed
 
 Dialect = Literal["anthropic", "openai", "gemini"]
 Headers = list[tuple[bytes, bytes]]
@@ -78,36 +78,6 @@ class RequestFacts(msgspec.Struct, frozen=True):
     session_id: str = ""
 
 
-class Observed(msgspec.Struct, gc=False):
-    """What an answer says of the call: numbers, ids and closed words, never content.
-
-    Tokens are disjoint buckets as in `UsageEvent`. A reader fills in what it has seen so far at any moment.
-    """
-
-    model: str = ""
-    response_id: str = ""
-    """The provider's id of the message or response: `msg_…`, `resp_…`, `chatcmpl-…`, Gemini's responseId."""
-    input_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    web_search_requests: int = 0
-    stop_reason: str = ""
-    service_tier: str = ""
-    speed: str = ""
-    inference_geo: str = ""
-    error_type: str = ""
-    pending: bool = False
-    """The provider works on it yet, in the background: what is asked for later tells the usage."""
-    has_usage: bool = False
-    """The answer has told any usage at all."""
-    finished: bool = False
-    """The answer's own end was seen (`message_stop`, `[DONE]`, `response.completed`, the end of JSON)."""
-
-
 class UsageReader(Protocol):
     """Reads an answer beside the client: it is fed what has already been sent on, and can change nothing."""
 
@@ -120,19 +90,6 @@ class UsageReader(Protocol):
 
     def end(self) -> None:
         """The body is complete. Never raises."""
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How an exchange ended, and when: seconds since the epoch and milliseconds."""
-
-    status: Status
-    http_status: int
-    started_at: float
-    duration_ms: int
-    ttft_ms: int = 0
-    """From the request's last byte sent to the first byte of the answer's body."""
-    error_type: str = ""
-    """A closed word, ours where the provider gave none: client_left, upstream_timeout, …"""
 
 
 class Observer(msgspec.Struct, frozen=True):

@@ -6,13 +6,15 @@ from time import monotonic, time
 from typing import Final, Literal
 
 from tokentide_common.events import Status
-from tokentide_common.key_directory import KeyRecord
 from tokentide_proxy.attribution import request_facts
 from tokentide_proxy.client_body import ClientBody
-from tokentide_proxy.exchange import Attribution, Headers, Observed, Outcome, RequestFacts, UsageReader
+from tokentide_proxy.exchange import Headers, RequestFacts, UsageReader
+from tokentide_proxy.observed import Observed
+from tokentide_proxy.outcome import Outcome
 from tokentide_proxy.routing import Route
 from tokentide_proxy.upstream_errors import UpstreamWord
 from tokentide_proxy.usage.reader import lookup_reader_for, reader_for
+from tokentide_proxy.whom import Whom
 
 BrokeOff = Literal["client_left", "proxy_stopped", "request_broken"] | UpstreamWord
 """Why an answer did not come to its end, where no provider has a word for it."""
@@ -29,7 +31,6 @@ class Exchange:
 
     __slots__ = (
         "answer_headers",
-        "attribution",
         "began_at",
         "body",
         "broke_off",
@@ -40,7 +41,6 @@ class Exchange:
         "first_byte_sent_at",
         "handed_over_at",
         "headers",
-        "key",
         "method",
         "reader",
         "request_sent_at",
@@ -48,6 +48,7 @@ class Exchange:
         "started_at",
         "status",
         "whole",
+        "whom",
     )
 
     def __init__(self, route: Route, method: bytes, headers: Headers) -> None:
@@ -58,9 +59,8 @@ class Exchange:
         self.started_at = time()
         self.began_at = monotonic()
         self.handed_over_at = self.request_sent_at = self.first_byte_at = self.first_byte_sent_at = 0.0
-        self.key: KeyRecord | None = None
-        self.attribution: Attribution | None = None
-        """What its headers say of whom it is for, where that is known already."""
+        self.whom: Whom | None = None
+        """Whom it is for; None before that is known."""
         self.whole = b""
         """What the client has sent, where it came whole and is short enough to be read."""
         self.body: ClientBody | None = None
@@ -138,9 +138,9 @@ class Exchange:
         """Return how it ended. Whatever may have missed tokens is `aborted`: a lower bound."""
         status, word = self._ended(observed)
         return Outcome(
-            status=status,
-            http_status=self.status,
-            started_at=self.started_at,
+            status,
+            self.status,
+            self.started_at,
             duration_ms=round((self.ended_at - self.began_at) * 1000),
             ttft_ms=self.ttft_ms,
             error_type=word,

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -26,10 +26,14 @@ from tokentide_proxy.routing import Routes
 from tokentide_proxy.stream_usage import ask_for_usage, may_ask_for_usage
 from tokentide_proxy.upstream_client import UpstreamClient
 from tokentide_proxy.upstream_errors import UpstreamError
+from tokentide_proxy.whom import Whom
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+# Who was admitted a moment ago is not looked at again. It adds to the time after which keys, providers' keys
+# and budgets that have changed elsewhere are known here, which is seconds.
+_GOOD_S: Final = 0.25
 _log = structlog.get_logger(__name__)
 
 
@@ -87,13 +91,13 @@ class Forwarder:
             return False
         try:
             plan = self._plan(client)
-            if plan is None or self._gate.over_budget(plan.admission, client.method) is not None:
+            if plan is None:
                 return False
             exchange = Exchange(plan.route, client.method, client.headers)
             request, hides_usage = plan.request(client, whole)
         except Exception:
             return False  # it happens again in the task, where it is told and noted
-        exchange.key, exchange.attribution = plan.admission.key, plan.attribution
+        exchange.whom = plan.whom
         if len(whole) <= MAX_READ_BODY:
             exchange.whole = whole
         passage = Passage(exchange, client, _broken, self._ended, self._again, hides_usage=hides_usage)
@@ -106,21 +110,30 @@ class Forwarder:
         return True
 
     def _plan(self, client: Cycle) -> Plan | None:
-        known = client.known
+        known, gate, now = client.known, self._gate, monotonic()
         plan = known.plan if known is not None else None
-        if isinstance(plan, Plan) and self._gate.still_admits(plan.admission, plan.route.upstream):
-            return plan
+        if isinstance(plan, Plan):
+            if now < plan.good_until:
+                return plan
+            if gate.still_admits(plan.admission, plan.route.upstream):
+                return self._affordable(plan, client, now)
         route = self._routes.find(client.target)
         if route is None:
             return None
         upstream, headers = route.upstream, client.headers
-        admission = self._gate.admit_at_once(upstream, route.target, headers, client.peer)
+        admission = gate.admit_at_once(upstream, route.target, headers, client.peer)
         if admission is None:
             return None
         asks = self._stream_usage and may_ask_for_usage(route, client.method, headers)
-        plan = Plan(route, admission, attribution_of(headers), asks_for_usage=asks)
+        plan = Plan(route, admission, Whom(admission.key, attribution_of(headers)), asks_for_usage=asks)
         if known is not None:
             known.plan = plan
+        return self._affordable(plan, client, now)
+
+    def _affordable(self, plan: Plan, client: Cycle, now: float) -> Plan | None:
+        if self._gate.over_budget(plan.admission, client.method) is not None:
+            return None
+        plan.good_until = now + _GOOD_S
         return plan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -160,7 +173,7 @@ class Forwarder:
         route, method = exchange.route, exchange.method
         upstream = route.upstream
         admission = await self._gate.admit(upstream, route.target, exchange.headers, client.peer)
-        exchange.key = admission.key
+        exchange.whom = Whom(admission.key, attribution_of(exchange.headers))
         refused = self._gate.over_budget(admission, method)
         if refused is not None:
             raise refused

@@ -2,62 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from tokentide_common.events import MAX_COUNT, MAX_SEARCHES, UsageEvent
 from tokentide_common.identity import call_id_for, derived_call_id, fitting, scope_of
-from tokentide_common.key_directory import KeyRecord
-from tokentide_proxy.exchange import Attribution, Observed, Outcome, RequestFacts, Upstream
+from tokentide_proxy.exchange import RequestFacts, Upstream
+from tokentide_proxy.observed import Observed
+from tokentide_proxy.outcome import Outcome
 from tokentide_proxy.usage.answer import model, name, word
+from tokentide_proxy.whom import Whom
 
 _GEMINI: Final = "google"
 
 
 def usage_event(
     *,
-    key: KeyRecord,
+    whom: Whom,
     upstream: Upstream,
-    attribution: Attribution,
     facts: RequestFacts,
     request_id: str,
     observed: Observed,
     outcome: Outcome,
-    own_id: str,
+    own_id: Callable[[], str],
 ) -> UsageEvent:
     """Return the event of an exchange with a provider.
 
     `own_id` names the exchange where the provider gave no id at all, as when it was never reached. What a
     finished answer says is final; the tokens of an aborted call are a lower bound.
     """
-    response_id, session_id = name(observed.response_id), attribution.session_id or facts.session_id
-    scope = scope_of(response_id, session_id, key.key_id)
+    response_id, session_id = name(observed.response_id), whom.session_id or facts.session_id
+    scope = scope_of(response_id, session_id, whom.key_id)
     inputs, reads, writes, writes_5m, writes_1h, output, reasoning, searches = _counts(observed)
     # All at once: to set them one after the other takes three times as long.
     return UsageEvent(
         call_id=_call_id(upstream, request_id, response_id, scope)
-        or derived_call_id("proxy", key.key_id, own_id),
+        or derived_call_id("proxy", whom.key_id, own_id()),
         source="proxy",
         occurred_at=(started := datetime.fromtimestamp(outcome.started_at, UTC)),
         observed_at=started,
         message_id=response_id,
         request_id=request_id,
-        client=attribution.client,
-        # Whom it is for: the request's own word first, but never for the organisation.
-        org_id=key.org_id,
-        user_id=attribution.user_id or key.user_id,
-        user_email=attribution.user_email or key.user_email,
-        account_id=attribution.account_id or facts.account_id,
-        device_id=attribution.device_id or facts.device_id,
-        machine_id=key.machine_id,
-        key_id=key.key_id,
+        client=whom.client,
+        org_id=whom.org_id,
+        user_id=whom.user_id,
+        user_email=whom.user_email,
+        account_id=whom.account_id or facts.account_id,
+        device_id=whom.device_id or facts.device_id,
+        machine_id=whom.machine_id,
+        key_id=whom.key_id,
         session_id=session_id,
-        project=attribution.project or key.project,
-        team=attribution.team or key.team,
-        department=attribution.department or key.department,
-        agent=attribution.agent,
-        tags=attribution.tags,
-        # And what the answer said.
+        project=whom.project,
+        team=whom.team,
+        department=whom.department,
+        agent=whom.agent,
+        tags=whom.tags,
         provider=upstream.provider,
         model=model(observed.model, facts.model),
         status=outcome.status,
@@ -69,7 +69,7 @@ def usage_event(
         inference_geo=word(observed.inference_geo),
         duration_ms=outcome.duration_ms,
         ttft_ms=outcome.ttft_ms,
-        retry_attempt=attribution.retry_attempt,
+        retry_attempt=whom.retry_attempt,
         input_tokens=inputs,
         cache_read_tokens=reads,
         cache_write_tokens=writes,

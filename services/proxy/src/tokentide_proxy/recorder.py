@@ -12,14 +12,16 @@ from typing import Final, Protocol
 import structlog
 
 from tokentide_common.events import UsageEvent
-from tokentide_common.key_directory import KeyRecord
 from tokentide_common.metrics import Metrics
-from tokentide_proxy.attribution import attribution_of, request_facts
-from tokentide_proxy.exchange import Headers, Observed, Observer, Outcome, Upstream
+from tokentide_proxy.attribution import request_facts
+from tokentide_proxy.exchange import Headers, Observer, Upstream
 from tokentide_proxy.exchanges import USAGE_UNREAD, Exchange
 from tokentide_proxy.headers import first
 from tokentide_proxy.limit_headers import tells_limits
 from tokentide_proxy.observation import usage_event
+from tokentide_proxy.observed import Observed
+from tokentide_proxy.outcome import Outcome
+from tokentide_proxy.whom import Whom
 
 _REQUEST_IDS: Final = {"anthropic": b"request-id", "openai": b"x-request-id", "gemini": b""}
 _ACCOUNT: Final = b"chatgpt-account-id"
@@ -59,6 +61,7 @@ class Recorder:
         self._run = uuid.uuid4().hex
         self._numbers = itertools.count()
         self._counted: dict[tuple[str, int], int] = {}
+        self._overheads: list[float] = []
 
     def record(self, exchange: Exchange) -> None:
         """Take down an exchange that has ended, now or in a moment. Never raises."""
@@ -88,6 +91,8 @@ class Recorder:
             self._metrics.counter(
                 "tokentide_proxy_requests_total", upstream=upstream, status=str(status)
             ).inc(requests)
+        overheads, self._overheads = self._overheads, []
+        self._overhead.observe_all(overheads)
 
     def _safely(self, exchange: Exchange) -> None:
         try:
@@ -96,28 +101,43 @@ class Recorder:
             _log.exception("exchange_not_recorded", upstream=exchange.route.upstream.label)
 
     def _record(self, exchange: Exchange) -> None:
-        upstream, key, reader = exchange.route.upstream, exchange.key, exchange.reader
+        upstream, whom, reader = exchange.route.upstream, exchange.whom, exchange.reader
         if exchange.complete and reader is not None:
             reader.end()
         observed = Observed() if reader is None else reader.observed
         outcome = exchange.outcome(observed)
-        if key is not None and reader is not None and exchange.counts(observed):
-            own_id = f"{self._run}-{next(self._numbers)}"
-            self._tap.offer(_event(exchange, key, observed, outcome, own_id))
-        if key is not None and tells_limits(exchange.answer_headers):
+        if whom is not None and reader is not None and exchange.counts(observed):
+            self._tap.offer(self._event(exchange, whom, observed, outcome))
+        if whom is not None and tells_limits(exchange.answer_headers):
             now = datetime.now(UTC)
             account_id = _account_id(exchange.headers)
-            seen = Observer(upstream.provider, now, key.org_id, key.key_id, account_id, observed.model)
+            seen = Observer(upstream.provider, now, whom.org_id, whom.key_id, account_id, observed.model)
             self._tap.offer_limits(exchange.answer_headers, seen)
         if outcome.error_type == USAGE_UNREAD:
             self._metrics.counter("tokentide_proxy_usage_unread_total", upstream=upstream.label).inc()
         what = upstream.label, exchange.status
         self._counted[what] = self._counted.get(what, 0) + 1
         if exchange.first_byte_sent_at:
-            self._overhead.observe(exchange.overhead_s())
+            self._overheads.append(exchange.overhead_s())
         # A line for each good exchange costs as much as a third of the exchange itself.
         if outcome.status != "ok" or self._tells_all:
             self._tell(exchange, outcome, observed)
+
+    def _event(self, exchange: Exchange, whom: Whom, observed: Observed, outcome: Outcome) -> UsageEvent:
+        upstream = exchange.route.upstream
+        request_id = first(exchange.answer_headers, _REQUEST_IDS[upstream.dialect])
+        return usage_event(
+            whom=whom,
+            upstream=upstream,
+            facts=exchange.facts or request_facts(exchange.asked),
+            request_id=request_id.decode("latin-1") if len(request_id) <= _MAX_ID_BYTES else "",
+            observed=observed,
+            outcome=outcome,
+            own_id=self._own_id,
+        )
+
+    def _own_id(self) -> str:
+        return f"{self._run}-{next(self._numbers)}"
 
     def _tell(self, exchange: Exchange, outcome: Outcome, observed: Observed) -> None:
         write = self._log.debug if outcome.status == "ok" else self._log.info
@@ -138,19 +158,3 @@ def _account_id(asked: Headers) -> str:
     """Return the account that a request names: Codex does, and the answers to it do not."""
     named = first(asked, _ACCOUNT)
     return named.decode("latin-1") if len(named) <= _MAX_ID_BYTES else ""
-
-
-def _event(
-    exchange: Exchange, key: KeyRecord, observed: Observed, outcome: Outcome, own_id: str
-) -> UsageEvent:
-    request_id = first(exchange.answer_headers, _REQUEST_IDS[exchange.route.upstream.dialect])
-    return usage_event(
-        key=key,
-        upstream=exchange.route.upstream,
-        attribution=exchange.attribution or attribution_of(exchange.headers),
-        facts=exchange.facts or request_facts(exchange.asked),
-        request_id=request_id.decode("latin-1") if len(request_id) <= _MAX_ID_BYTES else "",
-        observed=observed,
-        outcome=outcome,
-        own_id=own_id,
-    )

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from tokentide_proxy.client_cycle import Cycle
-from tokentide_proxy.exchange import Admission, Attribution
+from tokentide_proxy.exchange import Admission
 from tokentide_proxy.headers import request_headers
 from tokentide_proxy.routing import Route
 from tokentide_proxy.stream_usage import asking_for_usage
 from tokentide_proxy.upstream_request import RequestPlan, UpstreamRequest, wire_request
+from tokentide_proxy.whom import Whom
 
 
 class Plan:
     """Where a request goes, for whom, and its head on the way up."""
 
-    __slots__ = ("_asks_for_usage", "_repeated", "admission", "attribution", "route")
+    __slots__ = ("_asks_for_usage", "_repeated", "admission", "good_until", "route", "whom")
 
-    def __init__(
-        self, route: Route, admission: Admission, attribution: Attribution, *, asks_for_usage: bool
-    ) -> None:
+    def __init__(self, route: Route, admission: Admission, whom: Whom, *, asks_for_usage: bool) -> None:
         self.route = route
         self.admission = admission
-        self.attribution = attribution
+        self.whom = whom
         self._asks_for_usage = asks_for_usage
+        self.good_until = 0.0
+        """Until when, by `time.monotonic`, nobody looks whether it still holds."""
         self._repeated: RequestPlan | None = None
 
     def request(self, client: Cycle, body: bytes) -> tuple[UpstreamRequest, bool]:

@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from tokentide_common.events import MAX_COUNT
-from tokentide_proxy.exchange import Observed
+from tokentide_proxy.observed import Observed
 from tokentide_proxy.usage.excerpt import Wanted
 from tokentide_proxy.usage.what_fits import what_fits
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tokentide_proxy.exchange import Observed
+from tokentide_proxy.observed import Observed
 from tokentide_proxy.usage.answer import count, decoded, known_name, name, word
 from tokentide_proxy.usage.anthropic_schema import ANSWERS, Error, Message, Tokens, Usage
 from tokentide_proxy.usage.excerpt import Wanted
@@ -46,7 +46,7 @@ class AnthropicAnswer:
 
     def __init__(self) -> None:
         self.observed = Observed()
-        self._seen = Usage()
+        self._seen: Usage | None = None
 
     def event(self, data: bytes) -> None:
         """Take the data of one event."""
@@ -97,16 +97,17 @@ class AnthropicAnswer:
         if usage is None:
             return
         observed = self.observed
-        if not observed.has_usage:
-            self._seen = usage
         seen = self._seen
-        for field in () if seen is usage else _COUNTED:
-            # Gateways fill what they do not know with zeros, which never beat a known value.
-            if value := getattr(usage, field):
-                setattr(seen, field, value)
-        if usage.output_tokens is not None:
-            # Except for output, whose first value is known to be none.
-            seen.output_tokens = usage.output_tokens
+        if seen is None:
+            self._seen = seen = usage
+        else:
+            for field in _COUNTED:
+                # Gateways fill what they do not know with zeros, which never beat a known value.
+                if value := getattr(usage, field):
+                    setattr(seen, field, value)
+            if usage.output_tokens is not None:
+                # Except for output, whose first value is known to be none.
+                seen.output_tokens = usage.output_tokens
         observed.has_usage = True
         if usage.service_tier:
             observed.service_tier = word(usage.service_tier)
@@ -118,10 +119,10 @@ class AnthropicAnswer:
             searches := count(usage.server_tool_use.web_search_requests)
         ):
             observed.web_search_requests = searches
-        self._tokens()
+        self._tokens(seen)
 
-    def _tokens(self) -> None:
-        seen, observed = self._seen, self.observed
+    def _tokens(self, seen: Usage) -> None:
+        observed = self.observed
         (
             observed.input_tokens,
             observed.cache_read_tokens,

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from tokentide_proxy.exchange import Observed
+from tokentide_proxy.observed import Observed
 from tokentide_proxy.usage.answer import count, decoded, name, word
 from tokentide_proxy.usage.excerpt import Wanted
 
@@ -62,7 +62,8 @@ class GeminiAnswer:
     wanted: Wanted = _WANTED
 
     def __init__(self, model: str = "") -> None:
-        self.observed = Observed(model=name(model))
+        self.observed = Observed()
+        self.observed.model = name(model)
         self._seen = _Usage()
 
     def event(self, data: bytes) -> None:

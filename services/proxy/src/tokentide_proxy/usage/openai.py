@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from tokentide_proxy.exchange import Observed
+from tokentide_proxy.observed import Observed
 from tokentide_proxy.usage.answer import count, decoded, name, word
 from tokentide_proxy.usage.excerpt import Wanted
 

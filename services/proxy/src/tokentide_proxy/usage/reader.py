@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Final, Protocol
 
-from tokentide_proxy.exchange import Dialect, Headers, Observed, UsageReader
+from tokentide_proxy.exchange import Dialect, Headers, UsageReader
+from tokentide_proxy.observed import Observed
 from tokentide_proxy.usage.answer import Answer
 from tokentide_proxy.usage.anthropic import AnthropicAnswer
 from tokentide_proxy.usage.gemini import GeminiAnswer
