@@ -28,13 +28,14 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "otlp": ([], []),
     "otlp_collector": ([], []),
     "queries": ([], ["--full"]),
+    "reports": ([], ["--full"]),
     "keys": ([], ["--keys", "1000000"]),
     "freshness": ([], ["--seconds", "60"]),
     "proxy": ([], ["--rounds", "4"]),
     "memory": ([], []),
     "pricing": ([], []),
 }
-TAKES_EVENTS = ("aggregator", "queries", "memory")
+TAKES_EVENTS = ("aggregator", "queries", "reports", "memory")
 
 
 def run(name: str, arguments: list[str]) -> list[report.Line]:

@@ -57,8 +57,7 @@ def test_metrics_alone_give_tokens_that_are_marked_and_no_calls(system, keys, ex
     caller = system.caller(keys)
     sent = requests("metrics", *RUNS) * 2
     random.Random(1).shuffle(sent)
-    for payload in sent:
-        exporter.send(payload)  # answered once it is stored
+    exporter.send_all(sent)  # answered once they are stored
     assert caller.summary()["calls"] == 0
     alone = asked(caller, "activity/metrics-only", by="model,kind")
     assert by_model_and_kind(alone) == measured(*RUNS) == by_model_and_kind(asked(caller, by="model,kind"))
@@ -74,29 +73,24 @@ def test_as_soon_as_calls_are_known_metrics_step_back_for_these_sessions_alone(s
     caller = system.caller(keys)
     with_calls, without = RUNS[: len(RUNS) // 2], RUNS[len(RUNS) // 2 :]
     assert WITHOUT_SESSION_ID in with_calls
-    for payload in requests("metrics", *RUNS):
-        exporter.send(payload)
+    exporter.send_all(requests("metrics", *RUNS))
     before = asked(caller, by="model,kind")
-    for payload in requests("logs", *with_calls):
-        exporter.send(payload)
+    exporter.send_all(requests("logs", *with_calls))
     alone = asked(caller, "activity/metrics-only", by="model,kind")
     assert by_model_and_kind(alone) == measured(*without)
     # What was measured is still there to look at, and is not added to the calls.
     metrics = ("client_tokens", "client_cost_usd")
-    for payload in requests("logs", *without):
-        exporter.send(payload)
+    exporter.send_all(requests("logs", *without))
     assert asked(caller, "activity/metrics-only")["rows"] == []
     after = [row for row in asked(caller, by="model,kind")["rows"] if row["metric"] in metrics]
     assert after == [row for row in before["rows"] if row["metric"] in metrics]
     total = caller.summary()["total_tokens"]
-    for payload in requests("metrics", *RUNS):
-        exporter.send(payload)
+    exporter.send_all(requests("metrics", *RUNS))
     assert caller.summary()["total_tokens"] == total > 0
 
 
 def test_prompts_are_counted_and_never_kept(system, keys, exporter):
-    for payload in payloads("02-bash-protobuf-prompts") + payloads("02-bash-protobuf-prompts"):
-        exporter.send(payload)
+    exporter.send_all(payloads("02-bash-protobuf-prompts") + payloads("02-bash-protobuf-prompts"))
     caller = system.caller(keys)
     done = {row["metric"]: row["value"] for row in asked(caller, metric=["prompts", "sessions"])["rows"]}
     assert done == {"prompts": "1", "sessions": "1"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,9 +29,7 @@ class Developer:
         assert (ended.code, ended.json["rejected"]) == (0, 0)
 
     def export(self) -> None:
-        sent = [payload for run in RUNS for payload in payloads(run)]
-        with ThreadPoolExecutor(16) as threads:
-            list(threads.map(self._exporter.send, sent))
+        self._exporter.send_all(payload for run in RUNS for payload in payloads(run))
 
     def close(self) -> None:
         self._exporter.close()

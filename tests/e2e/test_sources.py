@@ -91,8 +91,7 @@ class Developer:
 
     def export(self, *, shuffled: bool = False) -> None:
         sent = [payload for run in RUNS for payload in payloads(run)]
-        with ThreadPoolExecutor(16) as threads:
-            list(threads.map(self.exporter.send, random.sample(sent, len(sent)) if shuffled else sent))
+        self.exporter.send_all(random.sample(sent, len(sent)) if shuffled else sent)
 
     def log_first(self) -> None:
         self.push_logs()

@@ -80,11 +80,8 @@ def planted() -> Payload:
 async def test_no_content_of_any_client_stays_anywhere(own_system: Embedded, tmp_path: Path) -> None:
     own_system.start(TOKENTIDE_OTLP_TAG_ATTRIBUTES="prompt,tool_parameters,my.own.absent")
     exporter = Exporter(own_system.ready, own_system.credentials["machine_key"])
-    for client, runs in RUNS_OF.items():
-        for run in runs:
-            for payload in payloads(run, client):
-                exporter.send(payload)
-    exporter.send(planted())
+    sent = [payload for client, runs in RUNS_OF.items() for run in runs for payload in payloads(run, client)]
+    exporter.send_all([*sent, planted()])
     exporter.close()
     topics = list(await on_topics(own_system.ready["broker"]))
     assert any(b"req_planted_otlp" in content for _, content in topics)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +14,7 @@ import httpx
 from infra.manifests import RUNS_DIR
 
 DATA_DIR: Final = RUNS_DIR.parent
+_AT_ONCE: Final = 16
 _OWN_HEADERS: Final = {"authorization", "host", "content-length", "connection", "transfer-encoding"}
 
 
@@ -61,6 +64,11 @@ class Exporter:
         assert got.status_code == 200, got.text
         assert got.content in (b"", b"{}"), got.content
         assert got.headers["content-type"].partition(";")[0] == payload.headers["content-type"]
+
+    def send_all(self, sent: Iterable[Payload]) -> None:
+        """Send exports in no certain order, many at a time: embedded, each waits until it is stored."""
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            list(threads.map(self.send, sent))
 
     def close(self) -> None:
         """Hang up."""

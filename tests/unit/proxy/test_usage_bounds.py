@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.recorded_exchanges import exchanges
-from tokentide_proxy.exchange import Dialect, UsageReader
-from tokentide_proxy.usage.reader import reader_for
+from tokentide_proxy.exchange import Dialect
+from tokentide_proxy.usage.reader import AnswerReader, reader_for
 
 PATHS: list[tuple[Dialect, str]] = [
     ("anthropic", "/v1/messages"),
@@ -30,7 +30,7 @@ PIECE = b"A" * 65536
 
 def reader(
     place: tuple[Dialect, str], content_type: bytes, encoding: bytes = b"", status: int = 200
-) -> UsageReader:
+) -> AnswerReader:
     headers = [(b"content-type", content_type), (b"content-encoding", encoding)]
     found = reader_for(*place, status, headers)
     assert found is not None

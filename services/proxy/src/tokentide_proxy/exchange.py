@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
 from tokentide_common.key_directory import KeyRecord
-from tokentide_proxy.observed import Observed
 
 Dialect = Literal["anthropic", "openai", "gemini"]
 Headers = list[tuple[bytes, bytes]]
@@ -76,20 +75,6 @@ class RequestFacts(msgspec.Struct, frozen=True):
     device_id: str = ""
     account_id: str = ""
     session_id: str = ""
-
-
-class UsageReader(Protocol):
-    """Reads an answer beside the client: it is fed what has already been sent on, and can change nothing."""
-
-    @property
-    def observed(self) -> Observed:
-        """What the answer has said so far."""
-
-    def feed(self, body: bytes) -> None:
-        """Take the next bytes of the body, as they came, still content-encoded. Never raises."""
-
-    def end(self) -> None:
-        """The body is complete. Never raises."""
 
 
 class Observer(msgspec.Struct, frozen=True):

@@ -8,12 +8,12 @@ from typing import Final, Literal
 from tokentide_common.events import Status
 from tokentide_proxy.attribution import request_facts
 from tokentide_proxy.client_body import ClientBody
-from tokentide_proxy.exchange import Headers, RequestFacts, UsageReader
+from tokentide_proxy.exchange import Headers, RequestFacts
 from tokentide_proxy.observed import Observed
 from tokentide_proxy.outcome import Outcome
 from tokentide_proxy.routing import Route
 from tokentide_proxy.upstream_errors import UpstreamWord
-from tokentide_proxy.usage.reader import lookup_reader_for, reader_for
+from tokentide_proxy.usage.reader import AnswerReader, lookup_reader_for, reader_for
 from tokentide_proxy.whom import Whom
 
 BrokeOff = Literal["client_left", "proxy_stopped", "request_broken"] | UpstreamWord
@@ -71,7 +71,7 @@ class Exchange:
         """What the client was answered, 0 before."""
         self.answer_headers: Headers = []
         """The provider's."""
-        self.reader: UsageReader | None = None
+        self.reader: AnswerReader | None = None
         self.broke_off: BrokeOff | None = None
         self.complete = False
         """The provider's answer has come to its end."""
@@ -170,7 +170,7 @@ class Exchange:
             return False
         return self.method == b"POST" or (observed.has_usage and observed.finished)
 
-    def _reader(self, status: int, headers: Headers) -> UsageReader | None:
+    def _reader(self, status: int, headers: Headers) -> AnswerReader | None:
         if self.method != b"POST":
             return lookup_reader_for(self.path, status, headers) if self.method == b"GET" else None
         return reader_for(self.route.upstream.dialect, self.path, status, headers)

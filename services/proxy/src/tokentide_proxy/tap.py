@@ -75,7 +75,8 @@ class Tap:
             self._drops.count("stopped" if self._stopped else "buffer_full")
             return
         try:
-            event.tags = self._tags.kept(event.org_id, event.tags)
+            if event.tags:
+                event.tags = self._tags.kept(event.org_id, event.tags)
             value = encode_event(event)
             record = Record(event.call_id.encode(), value)
         except Exception:  # a mistake of ours is no reason to fail a client's call
@@ -84,8 +85,9 @@ class Tap:
         if len(value) > _MAX_EVENT_BYTES:
             self._drops.count("invalid")
             return
+        if not buffer:
+            self._some.set()
         buffer.append(record)
-        self._some.set()
         if len(buffer) >= self._enough:
             self._many.set()
 

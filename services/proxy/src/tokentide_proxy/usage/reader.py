@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Final, Protocol
 
-from tokentide_proxy.exchange import Dialect, Headers, UsageReader
+from tokentide_proxy.exchange import Dialect, Headers
 from tokentide_proxy.observed import Observed
 from tokentide_proxy.usage.answer import Answer
 from tokentide_proxy.usage.anthropic import AnthropicAnswer
@@ -49,7 +49,7 @@ class _EventStream:
 
 
 class AnswerReader:
-    """Reads one answer. Whatever goes wrong ends the reading, never the answer.
+    """Reads one answer beside the client, when it was sent on. Whatever goes wrong ends the reading alone.
 
     What it is fed is read when it is much, or when it is asked for: many events take the time of a few then.
     """
@@ -109,7 +109,7 @@ class AnswerReader:
             self._body = None
 
 
-def reader_for(dialect: Dialect, path: str, status: int, headers: Headers) -> UsageReader | None:
+def reader_for(dialect: Dialect, path: str, status: int, headers: Headers) -> AnswerReader | None:
     """Return a reader for the answer to a call of a model, None for any other request.
 
     The path decides: gateways speak several dialects under one address. Listing models, counting tokens and
@@ -124,7 +124,7 @@ def reader_for(dialect: Dialect, path: str, status: int, headers: Headers) -> Us
     return AnswerReader(answer, streamed, _value(headers, b"content-encoding"))
 
 
-def lookup_reader_for(path: str, status: int, headers: Headers) -> UsageReader | None:
+def lookup_reader_for(path: str, status: int, headers: Headers) -> AnswerReader | None:
     """Return a reader where a response of OpenAI's is asked for once more; None for any other request."""
     if status != 200 or _OPENAI_LOOKUP.search(path) is None:
         return None
