@@ -18,6 +18,7 @@ from tokentide_common.pricing import Prices
 from tokentide_common.pricing.rates import ALWAYS, LinearRates
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.dimensions import (
+    DAY_MS,
     DIMENSIONS,
     LEDGER,
     PROMPT_SIZES,
@@ -111,12 +112,17 @@ async def alike_in_store(
     What `split` does, in the store: for more groups than can be read.
     """
     scope = statement.scope
-    context = await _context(ask, scope, (Part(LEDGER, ((scope.start_ms, scope.end_ms),)),))
+    calls = (Part(LEDGER, ((scope.start_ms, scope.end_ms),)),)
+    around = _days_around(scope) or calls
+    context = msgspec.structs.replace(await _context(ask, scope, around), parts=calls)
     asked = Statement(scope)
     key = f"toString(({', '.join([*(f'c{i}' for i in range(len(_CONTEXT))), 'moment', 'step'])}))"
     names = [f"x.{d.column} AS c{i}" for i, d in enumerate(_CONTEXT)]
-    select = ", ".join([*names, *_rate_columns(asked, LEDGER, context)])
-    alike = over(over(asked.ledger(select), "DISTINCT *", ""), f"*, {key} AS k", "")
+    each_row = " UNION ALL ".join(
+        asked.of(part, ", ".join([*names, *_rate_columns(asked, part.table, context)]))
+        for part in (calls if context.apart else around)
+    )
+    alike = over(over(each_row, "DISTINCT *", ""), f"*, {key} AS k", "")
     found = {row["k"]: _rates(row, ask.prices, context.steps) for row in await ask.rows(asked, alike)}
     place = f"indexOf({statement.texts(list(found))}, {key}) + 1"
     # Wide enough for any number of tokens at any rate, however fine its unit.
@@ -133,6 +139,17 @@ async def alike_in_store(
     split = f"arrayMap(a -> toInt64(arrayMap(w -> w + {up}, [{floor}])[1]), [{', '.join(amounts)}]) AS told"
     kinds = over(rows, f"*, {split}", "")
     return over(kinds, "*, arrayPushBack(told, cost_nano - arraySum(told)) AS nano", "")
+
+
+def _days_around(scope: Scope) -> tuple[Part, ...]:
+    """Return the whole days that a period lies in, of a rollup; empty where the rollup does not know filters.
+
+    What calls of other hours share may be known as well, and is found there in a tenth of the time.
+    """
+    if not TEAM_DAYS.covers(frozenset((*_CONTEXT, *scope.dimensions)), latency=False):
+        return ()
+    start_ms, end_ms = scope.start_ms // DAY_MS * DAY_MS, -(-scope.end_ms // DAY_MS) * DAY_MS
+    return (Part(TEAM_DAYS, ((start_ms, end_ms),)),)
 
 
 def _question(
