@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from infra.aggregators import Aggregators, Traffic
 from infra.brokers import Broker
+from infra.databases import Databases
 from infra.stores import ClickHouseProcess
 from tokentide_common.migrate import migrate
 from tokentide_common.store import Store
@@ -44,6 +46,21 @@ def with_store(store_url: str) -> Any:
         asyncio.run(opened())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def shared_store_url(chdb_databases: Databases) -> Iterator[str]:
+    """A migrated database that the tests of a module share."""
+    with chdb_databases.migrated() as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_store(shared_store_url: str) -> AsyncIterator[Store]:
+    """A store that the tests of a module only read, once it is filled: they run in one loop."""
+    opened = Store(shared_store_url)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

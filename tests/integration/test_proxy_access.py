@@ -72,6 +72,15 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     engine.dispose()
 
 
+def use_up_a_budget(world: World) -> None:
+    made = {"budget_id": "b", "org_id": world.org_id, "name": "all", "scope": "organisation", "amount": 9}
+    made |= {"period": "monthly", "unit": "usd", "thresholds": "[]", "channels": b"", "hard_stop": True}
+    until_s = int(time.time()) + 100
+    with writing(world.engine) as connection:
+        connection.execute(sa.insert(budgets).values(created_at=datetime.now(UTC), **made))
+        connection.execute(sa.insert(budget_stops).values(budget_id="b", until_s=until_s, used=9))
+
+
 async def test_a_managed_key_is_replaced_by_the_organisations(world: World) -> None:
     for headers in ({"x_api_key": world.key}, {"authorization": f"Bearer {world.key}"}):
         assert (await world.ask(**headers)).status_code == 200
@@ -106,13 +115,21 @@ async def test_a_revoked_key_is_refused_within_five_seconds(world: World) -> Non
     await until(refused, within_s=5)
 
 
+async def test_a_budget_used_up_meanwhile_stops_a_client_that_goes_on_with_the_same_head(
+    world: World,
+) -> None:
+    assert (await world.ask(x_api_key=world.key)).status_code == 200
+    assert (await world.ask(x_api_key=world.key)).status_code == 200
+    use_up_a_budget(world)
+
+    async def refused() -> bool:
+        return (await world.ask(x_api_key=world.key)).status_code == 429
+
+    await until(refused, within_s=5)
+
+
 async def test_a_used_up_budget_is_told_in_the_words_of_each_provider_and_asks_none(world: World) -> None:
-    made = {"budget_id": "b", "org_id": world.org_id, "name": "all", "scope": "organisation", "amount": 9}
-    made |= {"period": "monthly", "unit": "usd", "thresholds": "[]", "channels": b"", "hard_stop": True}
-    until_s = int(time.time()) + 100
-    with writing(world.engine) as connection:
-        connection.execute(sa.insert(budgets).values(created_at=datetime.now(UTC), **made))
-        connection.execute(sa.insert(budget_stops).values(budget_id="b", until_s=until_s, used=9))
+    use_up_a_budget(world)
     told, sent = [], {"x-tokentide-key": world.key, "authorization": "Bearer theirs"}
     app, options = create_app(world.settings), serving_options(world.settings)
     async with serving(app, host="127.0.0.1", port=0, options=options) as port:

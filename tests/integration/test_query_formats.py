@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+import pytest_asyncio
 
 from infra import query_oracle as oracle
 from infra.query_client import query_api
@@ -26,10 +27,14 @@ PATHS = (SUMMARY, SERIES, BREAKDOWN, CALLS, SESSIONS, COVERAGE)
 ACCEPT = {"csv": "text/csv", "ndjson": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
 
 
-@pytest.fixture
-async def api(store, tmp_path):
-    await oracle.fill(store, seed=5, zone="Europe/Berlin", size=60)
-    async with query_api(store, tmp_path) as caller:
+# All of them only read.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(shared_store, tmp_path_factory):
+    await oracle.fill(shared_store, seed=5, zone="Europe/Berlin", size=60)
+    async with query_api(shared_store, tmp_path_factory.mktemp("formats")) as caller:
         yield caller
 
 

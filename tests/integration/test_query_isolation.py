@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -48,8 +49,12 @@ def own_tokens(value: int, org_id: str = "org_a", text: str = "") -> dict[str, A
     return activity("client_tokens", value, **told, org_id=org_id)
 
 
-@pytest.fixture
-async def api(store, tmp_path):
+# But for the last of them, all only read.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(shared_store, tmp_path_factory):
     texts = [name for name, d in DIMENSIONS.items() if d.kind.value == "text" and name != "status"]
     mine = [
         call(call_id=f"req_{n}", model="m", session_id="s", user_id="u", cost_nano=n) for n in range(1, 5)
@@ -60,14 +65,14 @@ async def api(store, tmp_path):
     theirs += [{**c, "call_id": f"{SECRET}-{n}"} for n, c in enumerate(theirs)]
     for c in theirs:
         c.update(token_source="cli", tags={SECRET: SECRET})
-    await insert_calls(store, [*mine, *theirs])
-    await insert_activity(store, [own_tokens(2), own_tokens(7, "org_b", SECRET)])
+    await insert_calls(shared_store, [*mine, *theirs])
+    await insert_activity(shared_store, [own_tokens(2), own_tokens(7, "org_b", SECRET)])
     mine_too = LimitFact(provider="p", kind="requests", org_id="org_a", observed_at=datetime.now(UTC))
     theirs_too = msgspec.structs.replace(
         mine_too, org_id="org_b", **dict.fromkeys(("key_id", "model", "status"), SECRET)
     )
-    await insert_limits(store, [mine_too, theirs_too])
-    async with query_api(store, tmp_path) as caller:
+    await insert_limits(shared_store, [mine_too, theirs_too])
+    async with query_api(shared_store, tmp_path_factory.mktemp("isolation")) as caller:
         yield caller
 
 
@@ -125,6 +130,7 @@ async def test_the_key_is_taken_from_either_header(api):
     assert (await api.client.get("/api/v1/usage/summary", headers=own)).json()["calls"] == 8
 
 
+@pytest.mark.asyncio(loop_scope="function")
 async def test_values_with_any_characters_are_found_as_they_are(store, tmp_path):
     awkward = [
         "a'b",

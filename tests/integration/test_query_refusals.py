@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import pytest_asyncio
 from litestar.testing import AsyncTestClient
 
 from infra import query_oracle as oracle
@@ -18,6 +19,8 @@ from tokentide_query_api.blocks import entries
 from tokentide_query_api.reports import attribution, people, typed_costs
 from tokentide_query_api.settings import QuerySettings
 
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
+
 
 @pytest.fixture
 async def api(store, tmp_path):
@@ -25,6 +28,13 @@ async def api(store, tmp_path):
         yield caller
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def empty_api(shared_store, tmp_path_factory):
+    async with query_api(shared_store, tmp_path_factory.mktemp("refusals")) as caller:
+        yield caller
+
+
+@in_one_loop
 @pytest.mark.parametrize(
     ("path", "code", "field"),
     [
@@ -62,8 +72,8 @@ async def api(store, tmp_path):
         ("/usage/summary?model=%ff", "invalid_query_string", None),
     ],
 )
-async def test_a_wrong_parameter_is_named_and_nothing_is_guessed(api, path, code, field):
-    answer = await api.get(path)
+async def test_a_wrong_parameter_is_named_and_nothing_is_guessed(empty_api, path, code, field):
+    answer = await empty_api.get(path)
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (400, code)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -71,8 +81,9 @@ async def test_a_wrong_parameter_is_named_and_nothing_is_guessed(api, path, code
     assert field is None or field in [error["field"] for error in problem["errors"]]
 
 
-async def test_an_unknown_parameter_is_answered_with_the_allowed_ones(api):
-    detail = (await api.get("/usage/breakdown?bi=model")).json()["detail"]
+@in_one_loop
+async def test_an_unknown_parameter_is_answered_with_the_allowed_ones(empty_api):
+    detail = (await empty_api.get("/usage/breakdown?bi=model")).json()["detail"]
     assert all(name in detail for name in ("by", "metric", "from", "model", "not_", "tag.<key>"))
 
 
