@@ -63,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--into", type=Path, help="a folder for a compiled copy of the package")
     parser.add_argument("--check", action="store_true", help="say what is missing for it, and do no more")
+    parser.add_argument("--unoptimized", action="store_true", help="in half the time, to see if it works")
     options = parser.parse_args()
     missing = what_is_missing()
     if missing or options.check:
@@ -78,7 +79,7 @@ def main() -> None:
         # A copy: what lies among a system's packages is none of the sources that mypy reads.
         copy = Path(scratch) / "copy"
         shutil.copytree(sources, copy / _PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-        compile_package(copy, Path(scratch))
+        compile_package(copy, Path(scratch), optimized=not options.unoptimized)
         if into is None:
             for stale in [*sources.rglob("*.so"), *sources.parent.glob(f"{_PACKAGE}__mypyc*.so")]:
                 stale.unlink()  # of an earlier version, whose modules may have been others
@@ -102,7 +103,7 @@ def what_is_missing() -> str:
     return ""
 
 
-def compile_package(root: Path, scratch: Path) -> None:
+def compile_package(root: Path, scratch: Path, *, optimized: bool = True) -> None:
     """Compile the package in the folder `root`, with whatever is made on the way in `scratch`."""
     # Here, since only whoever compiles has them.
     import setuptools  # noqa: PLC0415
@@ -113,7 +114,11 @@ def compile_package(root: Path, scratch: Path) -> None:
     # Types are judged elsewhere, with all that this needs; whoever compiles need not have it.
     options = ["--ignore-missing-imports", "--cache-dir", str(scratch / "types")]
     extensions = mypycify(
-        [*options, *modules], opt_level="3", debug_level="0", target_dir=str(scratch), group_name=_PACKAGE
+        [*options, *modules],
+        opt_level="3" if optimized else "0",
+        debug_level="0",
+        target_dir=str(scratch),
+        group_name=_PACKAGE,
     )
     folders = ["--build-temp", str(scratch / "temp"), "--build-lib", str(scratch / "lib")]
     setuptools.setup(

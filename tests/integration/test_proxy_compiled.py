@@ -24,7 +24,7 @@ MISSING = compiling().what_is_missing()
 @pytest.mark.skipif(bool(MISSING), reason=f"the compiled proxy is not tested: {MISSING}")
 @pytest.mark.timeout(600)
 def test_what_is_compiled_passes_the_tests_of_its_sources(tmp_path: Path) -> None:
-    compiling = [sys.executable, str(SCRIPT), "--into", str(tmp_path)]
+    compiling = [sys.executable, str(SCRIPT), "--unoptimized", "--into", str(tmp_path)]
     done = subprocess.run(compiling, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
