@@ -25,6 +25,7 @@ Waiting: `await until(condition)` of `infra.waiting` polls with a deadline; noth
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -56,6 +57,13 @@ def pytest_configure() -> None:
     # which some tests send.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests and all that they import stay to the end: not to look through them each time saves a
+    # twelfth of the CPU.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:
