@@ -1,6 +1,6 @@
 """Measure every performance target, one after the other, and print one table.
 
-python benchmarks/run.py                about 20 minutes on 2 cores
+python benchmarks/run.py                about 25 minutes on 2 cores
 python benchmarks/run.py --full         at the sizes of the targets: hours
 python benchmarks/run.py --only freshness,queries
 python benchmarks/run.py --json
