@@ -321,6 +321,11 @@ _TIME: Final = {
 }
 
 
+def utc_day(table: Table) -> str:
+    """Return the expression of the start, in seconds, of the UTC day that a row of a table is in."""
+    return f"intDiv({_SECONDS[table.grain_ms]}, 86400) * 86400"
+
+
 def measure(table: Table, name: str) -> str:
     """Return what a row of a table adds to a measure, as a column of that name."""
     if table is not LEDGER:

@@ -102,6 +102,11 @@ def _resets(
 
 
 def _row(account: str, block: Block, now_ms: int, text: Callable[[int], str]) -> Mapping[str, Any]:
+    told = _told(block.sums)
+    if len(block.machine_sums) == 1:  # as of most: what it used is what was used
+        machines = [{"machine_id": id_, **told} for id_ in block.machine_sums]
+    else:
+        machines = [{"machine_id": id_, **_told(own)} for id_, own in block.machine_sums.items()]
     return {
         "account": account,
         "start": text(block.start_ms),
@@ -111,10 +116,10 @@ def _row(account: str, block: Block, now_ms: int, text: Callable[[int], str]) ->
         "is_active": block.is_active(now_ms),
         "is_gap": block.is_gap,
         "pinned": block.pinned,
-        **_told(block.sums),
+        **told,
         "overlap_minutes": overlap_minutes(block.machines),
         "models": sorted({entry.model for entry in block.entries}),
-        "machines": [{"machine_id": id_, **_told(own)} for id_, own in block.machine_sums.items()],
+        "machines": machines,
         "burn_rate": burn(block),
         "projection": projection(block, now_ms),
     }
@@ -155,6 +160,6 @@ def _texts(zone: ZoneInfo) -> Callable[[int], str]:
 
     @cache
     def text(millis: int) -> str:
-        return (_EPOCH + timedelta(milliseconds=millis)).astimezone(zone).isoformat(timespec="milliseconds")
+        return datetime.fromtimestamp(millis / 1000, zone).isoformat(timespec="milliseconds")
 
     return text

@@ -11,11 +11,11 @@ import msgspec
 from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
 from tokentide_query_api.blocks.windows import HOUR_MS, Entry
-from tokentide_query_api.dimensions import ACCOUNT, DAY_MS, DIMENSIONS, MINUTE_MS
+from tokentide_query_api.dimensions import ACCOUNT, DIMENSIONS, MINUTE_MS
 from tokentide_query_api.resolution import Range, parts
 from tokentide_query_api.row_bounds import MOST_READ, few
 from tokentide_query_api.scope import AnyOf, Filter, Scope
-from tokentide_query_api.statement import Statement, measure, over
+from tokentide_query_api.statement import Statement, measure, over, utc_day
 
 _AT: Final = "toUnixTimestamp64Milli(x.occurred_at)"
 _SUMS: Final = {
@@ -151,18 +151,15 @@ async def _last_days(ask: Asking, scope: Scope) -> list[Owner]:
     """Return the last UTC day with a live call, in seconds, of each account, user and key."""
     statement = Statement(scope)
     from_parts = parts((scope.start_ms, scope.end_ms), (*_OWNERS, *scope.dimensions))
-    starts_s = range(scope.start_ms // DAY_MS * DAY_MS // 1000, scope.end_ms // 1000 + 1, DAY_MS // 1000)
     names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
     rows, negative = [], []
     for part in from_parts:
-        counted = f"{statement.start(part.table, starts_s)}, {measure(part.table, 'calls')}"
-        rows.append(statement.of(part, f"{names}, {counted}"))
-        negative.append(
-            over(statement.of(part, f"x.user_id AS user_id, {counted}"), "user_id, t", "WHERE calls < 0")
-        )
+        calls = measure(part.table, "calls")
+        rows.append(statement.of(part, f"{names}, {utc_day(part.table)} AS t, {calls}"))
+        negative.append(over(statement.of(part, f"x.user_id AS user_id, {calls}"), "user_id", "WHERE calls < 0"))
     keys = ", ".join(_OWNER)
-    # By day only where anything was taken back, as with the moments: there a day may have no live call left.
-    apart = f"if((user_id, t) IN ({' UNION ALL '.join(negative)}), t, NULL)"
+    # By day only of whom anything was taken back, as with the moments: there a day may have no live call left.
+    apart = f"if(user_id IN ({' UNION ALL '.join(negative)}), t, NULL)"
     live = over(
         " UNION ALL ".join(rows),
         f"{keys}, max(t) AS day",
@@ -222,10 +219,10 @@ def _taken_back(statement: Statement, ranges: Sequence[Range] | None = None) -> 
     """Return the moment of a row, in milliseconds, where anything was taken back; else NULL.
 
     What an upgrade took back must not set the time of what stands. All other rows stand, and need not be told
-    apart by moment, which takes most of the time.
+    apart by moment, which takes most of the time; a few do without need, whose moment is another user's too.
     """
-    found = statement.ledger("x.user_id, x.occurred_at", ranges, where="x.sign < 0")
-    return f"if((x.user_id, x.occurred_at) IN ({found}), {_AT}, NULL)"
+    found = statement.ledger("x.occurred_at", ranges, where="x.sign < 0")
+    return f"if(x.occurred_at IN ({found}), {_AT}, NULL)"
 
 
 async def windows_told(ask: Asking) -> Mapping[str, Sequence[LimitFact]]:

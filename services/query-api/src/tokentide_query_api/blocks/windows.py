@@ -145,7 +145,8 @@ def _estimated(entries: Sequence[Entry], from_ms: int = 0, ends_by_ms: int | Non
         if not current:
             start_ms = max(from_ms, entry.first_ms // HOUR_MS * HOUR_MS)
         current.append(entry)
-        last_ms = max(last_ms, entry.last_ms)
+        if entry.last_ms > last_ms:  # not by max(): there are tens of thousands
+            last_ms = entry.last_ms
     if current:
         end_ms = start_ms + WINDOW_MS
         blocks.append(_block(start_ms, end_ms if ends_by_ms is None else min(end_ms, ends_by_ms), current))
@@ -156,8 +157,9 @@ def _block(start_ms: int, end_ms: int, entries: Sequence[Entry], *, pinned: bool
     """Return a window with what its entries, which are in order, come to."""
     machines = by_machine(entries)
     used = {machine: sums_of(own) for machine, own in machines.items()}
+    sums = sums_of(used.values()) if len(used) != 1 else next(iter(used.values()))
     last_ms = max((entry.last_ms for entry in entries), default=start_ms)
-    return Block(start_ms, end_ms, tuple(entries), pinned, machines, used, sums_of(used.values()), last_ms)
+    return Block(start_ms, end_ms, tuple(entries), pinned, machines, used, sums, last_ms)
 
 
 def _gap(start_ms: int, end_ms: int) -> Block:

@@ -33,7 +33,7 @@ _ALIKE: Final = tuple(name for name in Call.__struct_fields__ if name not in ("s
 _CALL: Final = msgspec.json.Decoder(Call)
 # Where a call stands in its thread; of one moment, the one that filled the cache is first.
 _PLACE: Final = attrgetter(
-    "session_id", "agent", "is_sidechain", "at_ms", "cache_read_tokens", "model",
+    "session", "agent", "is_sidechain", "at_ms", "cache_read_tokens", "model",
     "input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
 )  # fmt: skip
 

@@ -69,18 +69,16 @@ def losses(calls: Iterable[Call]) -> Iterator[Loss]:
     A prompt that has become much shorter was summed up, and lost nothing.
     """
     before: Call | None = None
+    cached = 0  # once for each call, and without a function's call: there are tens of thousands
     for call in calls:
-        if before is not None and _thread(before) == _thread(call):
-            cached = before.cache_read_tokens + before.written
+        read, written = call.cache_read_tokens, call.cache_write_5m_tokens + call.cache_write_1h_tokens
+        if before is not None and cached >= LEAST_TOKENS and read < KEPT_SHARE * cached:
+            prompt = call.input_tokens + read + written
             # Of what was cached only that is lost which the prompt still holds.
-            held = min(cached, call.prompt)
-            if (
-                cached >= LEAST_TOKENS
-                and call.prompt >= KEPT_SHARE * cached
-                and call.cache_read_tokens < KEPT_SHARE * held
-            ):
-                yield Loss(before, call, held - call.cache_read_tokens, _cause(before, call))
-        before = call
+            held = min(cached, prompt)
+            if prompt >= KEPT_SHARE * cached and read < KEPT_SHARE * held and _thread(before) == _thread(call):
+                yield Loss(before, call, held - read, _cause(before, call))
+        before, cached = call, read + written
 
 
 def _thread(call: Call) -> tuple[str, str, bool]:

@@ -30,6 +30,23 @@ _TOKENS: Final = " + ".join(f"x.{name}" for name in TOKEN_SUMS)
 _AT_MS: Final = "toUnixTimestamp64Milli(x.occurred_at)"
 Group = tuple[str, str]
 """A user and a model."""
+_MOST_TWICE: Final = 16
+"""So many at most are looked for one by one: `sumMap` takes 0.5 µs for each minute of a list, however few."""
+
+
+def _summed(values: str) -> str:
+    """Return a list of minutes' values with those that are in `twice` added up, at its end."""
+    once = f"arrayFilter((v, m) -> NOT has(twice, m), {values}, t)"
+    return f"arrayConcat({once}, arrayMap(m -> arraySum((v, n) -> if(n = m, v, 0), {values}, t), twice))"
+
+
+_TWICE: Final = "arrayDistinct(arrayFilter((m, n) -> n > 1, t, arrayEnumerateUniq(t))) AS twice"
+# Which minutes they are is no longer asked: only what was in each.
+_ONCE: Final = (
+    "multiIf(empty(twice), (t, c, k),"
+    f" length(twice) <= {_MOST_TWICE}, (t, {_summed('c')}, {_summed('k')}),"
+    " arrayReduce('sumMap', [t], [c], [k])) AS told"
+)
 
 
 def per_minute(statement: Statement, by: Sequence[Dimension]) -> str:
@@ -44,7 +61,8 @@ def minutes_of(statement: Statement, by: Sequence[Dimension], among: Sequence[Gr
     """Return a SELECT of each group with lists: `calls` and `tokens` of its minutes that have a call.
 
     A group's minutes are put together as lists. To tell all of them apart takes four times as long: only
-    where a minute is in a list twice is it added up. `among`: of these users and models alone.
+    where a minute is in a list twice is it added up. `among`: of these users and models, and of who shares a
+    digest with them.
     """
     keys = [f"d{i}" for i in range(len(by))]
     group = f" GROUP BY {', '.join(keys)}" if keys else ""
@@ -55,9 +73,8 @@ def minutes_of(statement: Statement, by: Sequence[Dimension], among: Sequence[Gr
     ]
     gathered = ", ".join([*keys, *(f"groupArrayArray(y.{name}) AS {name}" for name in ("t", "c", "k"))])
     listed = over(" UNION ALL ".join(found), gathered, f"AS y{group}")
-    once = "if(length(arrayDistinct(t)) = length(t), (t, c, k), arrayReduce('sumMap', [t], [c], [k])) AS told"
     live = "arrayFilter(n -> n > 0, told.2) AS calls, arrayFilter((n, c) -> c > 0, told.3, told.2) AS tokens"
-    return over(over(listed, ", ".join([*keys, once]), ""), ", ".join([*keys, live]), "")
+    return over(over(listed, ", ".join([*keys, _TWICE, _ONCE]), ""), ", ".join([*keys, live]), "")
 
 
 def has_lists(statement: Statement, by: Sequence[Dimension]) -> bool:
@@ -103,8 +120,13 @@ def _named(statement: Statement, by: Sequence[Dimension]) -> list[str]:
 
 
 def _one_of(statement: Statement, groups: Sequence[Group]) -> str:
+    """Return what is true of rows of these groups; of another's that shares a digest it may be, too.
+
+    To look for a number takes a third of the time that it takes to look for two texts.
+    """
     users, models = (statement.texts(names) for names in zip(*groups, strict=True))
-    return f"(x.user_id, x.model) IN (SELECT arrayJoin(arrayZip({users}, {models})))"
+    digests = f"arrayMap((u, m) -> xxh3(u) + xxh3(m), {users}, {models})"
+    return f"xxh3(x.user_id) + xxh3(x.model) IN (SELECT arrayJoin({digests}))"
 
 
 def _each_minute(statement: Statement, part: Part, by: Sequence[Dimension]) -> str:
