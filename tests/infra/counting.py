@@ -29,7 +29,7 @@ ROLLUPS = (
     *("usage_15m", "usage_15m_model", "usage_day_model", "usage_session", "usage_day"),
     *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
     *("usage_day_minutes", "usage_day_session", "usage_hour_session"),
-    *("usage_day_digest", "usage_hour_digest"),
+    *("usage_month_digest", "usage_hour_digest"),
 )
 SUMS = (
     *(
@@ -176,8 +176,9 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
         "usage_day_session": {"calls": f"(SELECT sum(calls) FROM usage_day_session {in_org})"},
         "usage_hour_session": {"calls": f"(SELECT sum(calls) FROM usage_hour_session {in_org})"},
     }
-    for table in ("usage_day_digest", "usage_hour_digest"):  # each call three times
-        told[table] = {"calls": f"(SELECT sumIf(calls, what = 1) FROM {table} {in_org})"}
+    digests = {"usage_month_digest": "arraySum(daysMap.calls)", "usage_hour_digest": "calls"}
+    for table, calls in digests.items():  # each call three times
+        told[table] = {"calls": f"(SELECT sumIf({calls}, what = 1) FROM {table} {in_org})"}
     alike = [table for table in ROLLUPS if table not in told]
     questions = [f"SELECT '{table}' AS place, {columns} FROM {table} {in_org}" for table in alike]
     for table, own in told.items():

@@ -2,51 +2,66 @@
 
 from __future__ import annotations
 
+import pytest
+
 from infra import query_oracle as oracle
 from infra.ledger_rows import call, insert_calls
+from tokentide_common import migrate as migrating
 from tokentide_common.migrate import migrate, migrations
 from tokentide_common.store import rows
 
-_NAME = "0017_digests.sql"
-_TABLES = {"usage_day_digest": "day", "usage_hour_digest": "bucket"}
+_NAMES = ["0017_digests.sql", "0018_month_digests.sql"]
+_LIVE = "GROUP BY ALL HAVING n != 0 ORDER BY ALL"
+_DAYS = (
+    "SELECT org_id, what, toDate(d) AS day, digest, sum(c) AS n FROM usage_month_digest"
+    " ARRAY JOIN daysMap.day AS d, daysMap.calls AS c"
+)
+_HOURS = "SELECT org_id, what, bucket, digest, sum(calls) AS n FROM usage_hour_digest"
+_DAYS_OF_HOURS = (
+    "SELECT org_id, what, toDate(bucket, 'UTC') AS day, digest, sum(calls) AS n FROM usage_hour_digest"
+)
 
 
 async def told(store):
-    """Return the live rows of each table."""
-    return {
-        table: await rows(
-            store,
-            f"SELECT org_id, what, {time}, digest, sum(calls) AS n FROM {table} GROUP BY ALL HAVING n != 0"
-            " ORDER BY ALL",
-        )
-        for table, time in _TABLES.items()
-    }
+    """Return the live days and hours."""
+    return [await rows(store, f"{sql} {_LIVE}") for sql in (_DAYS, _HOURS)]
 
 
-async def forgotten(store):
-    """Take the store back to before the tables: what was counted is in the others alone."""
-    for table in _TABLES:
-        await store.command(f"TRUNCATE TABLE {table}")
-    await store.command(f"DELETE FROM schema_migrations WHERE name = '{_NAME}'")
+async def as_before(store, monkeypatch, name):
+    """Make a store as it was before a migration."""
+    earlier = [each for each in migrations() if each[0] < name]
+    with monkeypatch.context() as before:
+        before.setattr(migrating, "migrations", lambda: earlier)
+        await migrate(store)
 
 
-async def test_what_was_counted_before_is_told_as_the_views_tell_it(store):
+@pytest.mark.parametrize("first", range(len(_NAMES)))
+async def test_what_was_counted_before_is_told_as_the_views_tell_it(store, empty_store, monkeypatch, first):
     await oracle.fill(store, seed=5, zone="Europe/Berlin", size=80)
     by_views = await told(store)
-    assert {row["what"] for table in by_views.values() for row in table} == {0, 1, 2}
-    await forgotten(store)
-    assert await migrate(store) == [_NAME]
-    assert await told(store) == by_views
+    assert {row["what"] for each in by_views for row in each} == {0, 1, 2}
+    await as_before(empty_store, monkeypatch, _NAMES[first])
+    await oracle.fill(empty_store, seed=5, zone="Europe/Berlin", size=80)
+    assert await migrate(empty_store) == _NAMES[first:]
+    assert await told(empty_store) == by_views
     # Another aggregator that looked before this one had recorded it.
-    await store.command(f"DELETE FROM schema_migrations WHERE name = '{_NAME}'")
-    await migrate(store)
-    assert await told(store) == by_views
+    await empty_store.command(f"DELETE FROM schema_migrations WHERE name IN {tuple(_NAMES[first:])}")
+    await migrate(empty_store)
+    assert await told(empty_store) == by_views
+
+
+async def test_days_of_a_month_are_what_its_hours_are(store):
+    await oracle.fill(store, seed=6, zone="Asia/Kathmandu", size=80)
+    await store.command("OPTIMIZE TABLE usage_month_digest FINAL")
+    days = await rows(store, f"{_DAYS} {_LIVE}")
+    assert days == await rows(store, f"{_DAYS_OF_HOURS} {_LIVE}")
+    assert len(days) > len(await rows(store, "SELECT * FROM usage_month_digest")) > 0
 
 
 async def test_who_starts_later_adds_nothing_to_what_is_counted_by_then(store):
     await insert_calls(store, [call(user_id="u")])
     by_views = await told(store)
-    (statements,) = [statements for name, statements in migrations() if name == _NAME]
-    for statement in statements:
-        await store.command(statement)
+    for name, statements in migrations():
+        for statement in statements if name in _NAMES else ():
+            await store.command(statement)
     assert await told(store) == by_views

@@ -172,8 +172,9 @@ MODEL_QUARTERS: Final = Table("usage_15m_model", QUARTER_MS, frozenset(["client"
 SESSION_HOURS: Final = Table("usage_hour_session", HOUR_MS, frozenset(["session_key"]), False)
 # Not among all tables: it has calls and what was sent alone.
 SESSION_DAYS: Final = Table("usage_day_session", DAY_MS, frozenset(["session_key", "user_id"]), False)
-# Not among all tables: they know digests of users, machines and projects, for whoever counts these.
-DIGEST_DAYS: Final = Table("usage_day_digest", DAY_MS, frozenset(["digest"]), False)
+# Not among all tables: they know digests of users, machines and projects, for whoever counts these. A row of
+# days has those of a month as lists.
+DIGEST_DAYS: Final = Table("usage_month_digest", DAY_MS, frozenset(["digest"]), False)
 DIGEST_HOURS: Final = Table("usage_hour_digest", HOUR_MS, frozenset(["digest"]), False)
 PROMPT_SIZES: Final = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
 """The prompt sizes that `prompt_over` of `usage_day_price` tells apart: the greatest that was passed."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from tokentide_query_api.dimensions import (
     DAY_MS,
+    DIGEST_DAYS,
     HOUR_MS,
     LEDGER,
     MINUTE_DAYS,
@@ -153,10 +154,23 @@ class Statement:
             told = (
                 "x.what AS what, x.digest AS digest" if known else f"{places}, [{values}][what + 1] AS digest"
             )
-            rows.append(self.of(part, f"{told}, {measure(part.table, 'calls')}"))
+            calls = self._sign_of_days(part) if part.table is DIGEST_DAYS else measure(part.table, "calls")
+            rows.append(self.of(part, f"{told}, {calls}"))
         n, taken_back = (f"y.calls {sign} 0 AND y.digest != 0" for sign in "><")
         counts = f"uniqExactIf(y.digest, {n}) AS n, countIf({taken_back}) AS taken_back"
         return over(" UNION ALL ".join(rows), f"y.what AS what, {counts}", "AS y GROUP BY what")
+
+    def _sign_of_days(self, part: Part) -> str:
+        """Return `calls` of a month's row: above 0 if a day of a part has any, below if one has some less."""
+        inside = " OR ".join(
+            f"(d >= {self.bind(start // DAY_MS, 'UInt16')} AND d < {self.bind(end // DAY_MS, 'UInt16')})"
+            for start, end in part.ranges
+        )
+        less, more = (
+            f"arrayExists((d, c) -> c {sign} 0 AND ({inside}), x.daysMap.day, x.daysMap.calls)"
+            for sign in "<>"
+        )
+        return f"multiIf({less}, toInt64(-1), {more}, 1, 0) AS calls"
 
     def spans(self, parts: Sequence[Part], *, where: str = "") -> str:
         """Return a SELECT of the hours, or days where hours are not known, of live calls by session.
@@ -225,11 +239,13 @@ class Statement:
         return f"FROM {part.table.name} AS x WHERE {' AND '.join(where)}"
 
     def _within(self, part: Part) -> str:
-        if (
-            part.table is MINUTES
-        ):  # a row holds those of a day: who reads its lists leaves out what is outside
+        # A row holds minutes of a day, or days of a month: who reads its lists leaves out what is outside.
+        if part.table is MINUTES:
             days = tuple((a // DAY_MS * DAY_MS, -(-b // DAY_MS) * DAY_MS) for a, b in part.ranges)
             return self._within(Part(MINUTE_DAYS, days))
+        if part.table is DIGEST_DAYS:
+            days = ((_day_time(self, start), _day_time(self, end)) for start, end in part.ranges)
+            return f"({' OR '.join(f'(x.month >= toStartOfMonth({a}) AND x.month < {b})' for a, b in days)})"
         column, convert = _TIME[part.table.grain_ms]
         # Single moments of the ledger as one set: a condition for each takes longer than to read them.
         moments = [start for start, end in part.ranges if end - start == LEDGER.grain_ms]

@@ -156,9 +156,10 @@ async def _last_days(ask: Asking, scope: Scope) -> list[Owner]:
     for part in from_parts:
         calls = measure(part.table, "calls")
         rows.append(statement.of(part, f"{names}, {utc_day(part.table)} AS t, {calls}"))
-        negative.append(over(statement.of(part, f"x.user_id AS user_id, {calls}"), "user_id", "WHERE calls < 0"))
+        less = statement.of(part, f"x.user_id AS user_id, {calls}")
+        negative.append(over(less, "user_id", "WHERE calls < 0"))
     keys = ", ".join(_OWNER)
-    # By day only of whom anything was taken back, as with the moments: there a day may have no live call left.
+    # By day only of whom anything was taken back, as with the moments: there a day may have no live call.
     apart = f"if(user_id IN ({' UNION ALL '.join(negative)}), t, NULL)"
     live = over(
         " UNION ALL ".join(rows),

@@ -145,8 +145,7 @@ def _estimated(entries: Sequence[Entry], from_ms: int = 0, ends_by_ms: int | Non
         if not current:
             start_ms = max(from_ms, entry.first_ms // HOUR_MS * HOUR_MS)
         current.append(entry)
-        if entry.last_ms > last_ms:  # not by max(): there are tens of thousands
-            last_ms = entry.last_ms
+        last_ms = max(last_ms, entry.last_ms)
     if current:
         end_ms = start_ms + WINDOW_MS
         blocks.append(_block(start_ms, end_ms if ends_by_ms is None else min(end_ms, ends_by_ms), current))

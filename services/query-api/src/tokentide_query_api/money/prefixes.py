@@ -76,7 +76,8 @@ def losses(calls: Iterable[Call]) -> Iterator[Loss]:
             prompt = call.input_tokens + read + written
             # Of what was cached only that is lost which the prompt still holds.
             held = min(cached, prompt)
-            if prompt >= KEPT_SHARE * cached and read < KEPT_SHARE * held and _thread(before) == _thread(call):
+            lost = prompt >= KEPT_SHARE * cached and read < KEPT_SHARE * held
+            if lost and _thread(before) == _thread(call):
                 yield Loss(before, call, held - read, _cause(before, call))
         before, cached = call, read + written
 
