@@ -244,8 +244,11 @@ class Statement:
             days = tuple((a // DAY_MS * DAY_MS, -(-b // DAY_MS) * DAY_MS) for a, b in part.ranges)
             return self._within(Part(MINUTE_DAYS, days))
         if part.table is DIGEST_DAYS:
-            bounds = ((_day_time(self, start), _day_time(self, end)) for start, end in part.ranges)
-            return f"({' OR '.join(f'(x.month >= toStartOfMonth({a}) AND x.month < {b})' for a, b in bounds)})"
+            months = [
+                f"(x.month >= toStartOfMonth({_day_time(self, start)}) AND x.month < {_day_time(self, end)})"
+                for start, end in part.ranges
+            ]
+            return f"({' OR '.join(months)})"
         column, convert = _TIME[part.table.grain_ms]
         # Single moments of the ledger as one set: a condition for each takes longer than to read them.
         moments = [start for start, end in part.ranges if end - start == LEDGER.grain_ms]
