@@ -65,3 +65,28 @@ async def test_who_starts_later_adds_nothing_to_what_is_counted_by_then(store):
         for statement in statements if name in _NAMES else ():
             await store.command(statement)
     assert await told(store) == by_views
+
+
+async def test_a_backfill_that_comes_again_adds_nothing_though_it_finds_fewer_rows(empty_store, monkeypatch):
+    await as_before(empty_store, monkeypatch, _NAMES[1])
+    # More than the engine puts into a chunk by itself.
+    many = "SELECT 'org', 0, toDate('2026-03-01'), number + 1, 1 FROM numbers(150000)"
+    await empty_store.command(f"INSERT INTO usage_day_digest {many}")
+    await migrate(empty_store)
+    counted = "SELECT count() AS digests, sum(arraySum(daysMap.calls)) AS calls FROM usage_month_digest"
+    assert await rows(empty_store, counted) == [{"digests": 150_000, "calls": 150_000}]
+    await empty_store.command("DELETE FROM usage_day_digest WHERE digest > 20000")
+    await empty_store.command(f"DELETE FROM schema_migrations WHERE name = '{_NAMES[1]}'")
+    await migrate(empty_store)
+    assert await rows(empty_store, counted) == [{"digests": 150_000, "calls": 150_000}]
+
+
+def test_what_a_migration_puts_into_a_table_comes_as_one_chunk():
+    filled = [each for _, own in migrations() for each in own if "insert_deduplication_token" in each]
+    assert len(filled) > 8
+    for statement in filled:
+        settings = statement.rpartition("SETTINGS")[2]
+        for setting in ("max_block_size", "min_insert_block_size_rows"):
+            assert f"{setting} = 100000000" in settings, statement[:80]
+        for setting in ("max_threads", "max_insert_threads"):
+            assert f"{setting} = 1," in settings, statement[:80]

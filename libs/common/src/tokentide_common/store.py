@@ -63,6 +63,8 @@ READ: Final[Mapping[str, Setting]] = {
     # Compiling pays for itself in no question of ours, and the third of its kind would wait for it: 100 ms.
     "compile_expressions": 0,
     "compile_aggregate_expressions": 0,
+    # What one branch of a condition cannot take is not asked of it, whatever a server's profile says.
+    "short_circuit_function_evaluation": "enable",
 }
 _ESCAPED: Final = str.maketrans({character: f"\\{character}" for character in "\\'`\t\n"})
 # The block cannot be parsed, so nothing of it was written: a retry of the same bytes cannot succeed.

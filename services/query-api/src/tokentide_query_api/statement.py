@@ -300,7 +300,7 @@ def _distinct(place: int, dimension: Dimension, *, state: str) -> str:
 
 
 def _digest(column: str) -> str:
-    """Return the digest of a text, as `usage_day_digest` and `usage_hour_digest` have it."""
+    """Return the digest of a text, as `usage_month_digest` and `usage_hour_digest` have it."""
     return f"if({column} = '', 0, xxh3({column}))"
 
 

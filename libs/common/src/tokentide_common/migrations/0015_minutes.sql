@@ -82,7 +82,7 @@ FROM (
 WHERE (SELECT count() FROM schema_migrations WHERE name = '0015_minutes.sql') = 0
 GROUP BY z.org_id, z.day, z.user_id, z.model
 ORDER BY ALL
-SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0015', max_threads = 1, max_insert_threads = 1,
+SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0015', max_threads = 1, max_block_size = 100000000, max_insert_threads = 1,
     min_insert_block_size_rows = 100000000, min_insert_block_size_bytes = 0;
 
 INSERT INTO usage_day_model (org_id, day, user_id, model, calls, errors, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens,
@@ -94,7 +94,7 @@ FROM usage_day AS u
 WHERE (SELECT count() FROM schema_migrations WHERE name = '0015_minutes.sql') = 0
 GROUP BY u.org_id, u.day, u.user_id, u.model
 ORDER BY ALL
-SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0015', max_threads = 1, max_insert_threads = 1,
+SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0015', max_threads = 1, max_block_size = 100000000, max_insert_threads = 1,
     min_insert_block_size_rows = 100000000, min_insert_block_size_bytes = 0;
 
 DROP VIEW IF EXISTS usage_minute_mv;

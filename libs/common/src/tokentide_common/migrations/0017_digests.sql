@@ -62,7 +62,7 @@ WHERE (SELECT count() FROM schema_migrations WHERE name = '0017_digests.sql') = 
 GROUP BY z.org_id, z.told.1, z.day, z.told.2
 HAVING sum(z.calls) != 0
 ORDER BY ALL
-SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0017', max_threads = 1, max_insert_threads = 1,
+SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0017', max_threads = 1, max_block_size = 100000000, max_insert_threads = 1,
     min_insert_block_size_rows = 100000000, min_insert_block_size_bytes = 0;
 
 INSERT INTO usage_hour_digest (org_id, what, bucket, digest, calls)
@@ -77,5 +77,5 @@ WHERE (SELECT count() FROM schema_migrations WHERE name = '0017_digests.sql') = 
 GROUP BY z.org_id, z.told.1, z.hour, z.told.2
 HAVING sum(z.calls) != 0
 ORDER BY ALL
-SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0017', max_threads = 1, max_insert_threads = 1,
+SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0017', max_threads = 1, max_block_size = 100000000, max_insert_threads = 1,
     min_insert_block_size_rows = 100000000, min_insert_block_size_bytes = 0

@@ -1,6 +1,6 @@
 -- Users, machines and projects by the month, each with the days on which it has calls, in place of a row for each of its days:
--- most call on most days, so that few digests have to be told apart. As in 0015 not by altering a view; the old table stays
--- for whoever starts meanwhile, and what is in it goes when it is old.
+-- most call on most days, so that few digests have to be told apart. As in 0015 not by altering a view. The old table stays as
+-- it is: a query API of the version before still asks it while an upgrade lasts, and a later migration empties it.
 CREATE TABLE IF NOT EXISTS usage_month_digest (
   org_id LowCardinality(String),
   -- As in 0017.
@@ -31,7 +31,8 @@ ARRAY JOIN
 WHERE l.same_as = ''
 GROUP BY org_id, what, month, digest, `daysMap.day`;
 
--- What was counted before, from the rollup that had it. Exact if nobody inserts meanwhile: see 0010.
+-- What was counted before, from the rollup that had it. Exact if nobody inserts meanwhile: see 0010. In one chunk, as all of
+-- these: the engine knows a repeat by its token only if it has as many chunks, and another starter may find fewer rows.
 INSERT INTO usage_month_digest (org_id, what, month, digest, daysMap.day, daysMap.calls)
 SELECT z.org_id, z.what, toStartOfMonth(z.day), z.digest, groupArray(toUInt16(z.day)), groupArray(z.calls)
 FROM (
@@ -44,10 +45,7 @@ FROM (
 WHERE (SELECT count() FROM schema_migrations WHERE name = '0018_month_digests.sql') = 0
 GROUP BY z.org_id, z.what, toStartOfMonth(z.day), z.digest
 ORDER BY ALL
-SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0018', max_threads = 1, max_insert_threads = 1,
+SETTINGS insert_deduplicate = 1, insert_deduplication_token = '0018', max_threads = 1, max_block_size = 100000000, max_insert_threads = 1,
     min_insert_block_size_rows = 100000000, min_insert_block_size_bytes = 0;
 
-DROP VIEW IF EXISTS usage_day_digest_mv;
-
--- Longer than it takes to upgrade, and shorter than anybody could have asked to keep them.
-ALTER TABLE usage_day_digest MODIFY TTL day + toIntervalDay(60)
+DROP VIEW IF EXISTS usage_day_digest_mv

@@ -159,7 +159,7 @@ async def _last_days(ask: Asking, scope: Scope) -> list[Owner]:
         less = statement.of(part, f"x.user_id AS user_id, {calls}")
         negative.append(over(less, "user_id", "WHERE calls < 0"))
     keys = ", ".join(_OWNER)
-    # By day only of whom anything was taken back, as with the moments: there a day may have no live call.
+    # By day only of whom anything was taken back: there a day may have no live call left.
     apart = f"if(user_id IN ({' UNION ALL '.join(negative)}), t, NULL)"
     live = over(
         " UNION ALL ".join(rows),
