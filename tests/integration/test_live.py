@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 import httpx
@@ -103,7 +104,7 @@ async def test_a_call_is_on_the_stream_within_a_second_of_its_arrival_and_for_it
         await live.send("warm")
         assert (await anext(mine))["data"]["calls"][0]["call_id"] == "warm"
         took = []
-        for number in range(1, 5):  # the machine may be busy otherwise: a stream that is late is so each time
+        for number in range(1, 6):
             sent = time.monotonic()
             await live.send(f"req_{number}", model="claude-opus-4-5", input_tokens=7)
             change = await anext(mine)
@@ -111,7 +112,8 @@ async def test_a_call_is_on_the_stream_within_a_second_of_its_arrival_and_for_it
             assert change["event"] == "change"
             assert (change["data"]["totals"]["calls"], change["data"]["totals"]["input_tokens"]) == (1, 7)
             assert change["data"]["calls"][0]["call_id"] == f"req_{number}"
-        assert min(took) < 1
+        # Of five, not of one: beside other tests a machine may stand still, but a late stream is late mostly.
+        assert median(took) < 1
         await live.send("req_b", "org_b")
         assert [c["call_id"] for c in (await anext(theirs))["data"]["calls"]] == ["req_b"]
 

@@ -102,11 +102,6 @@ def _resets(
 
 
 def _row(account: str, block: Block, now_ms: int, text: Callable[[int], str]) -> Mapping[str, Any]:
-    told = _told(block.sums)
-    if len(block.machine_sums) == 1:  # as of most: what it used is what was used
-        machines = [{"machine_id": id_, **told} for id_ in block.machine_sums]
-    else:
-        machines = [{"machine_id": id_, **_told(own)} for id_, own in block.machine_sums.items()]
     return {
         "account": account,
         "start": text(block.start_ms),
@@ -116,10 +111,10 @@ def _row(account: str, block: Block, now_ms: int, text: Callable[[int], str]) ->
         "is_active": block.is_active(now_ms),
         "is_gap": block.is_gap,
         "pinned": block.pinned,
-        **told,
+        **_told(block.sums),
         "overlap_minutes": overlap_minutes(block.machines),
         "models": sorted({entry.model for entry in block.entries}),
-        "machines": machines,
+        "machines": [{"machine_id": id_, **_told(own)} for id_, own in block.machine_sums.items()],
         "burn_rate": burn(block),
         "projection": projection(block, now_ms),
     }

@@ -156,9 +156,8 @@ def _block(start_ms: int, end_ms: int, entries: Sequence[Entry], *, pinned: bool
     """Return a window with what its entries, which are in order, come to."""
     machines = by_machine(entries)
     used = {machine: sums_of(own) for machine, own in machines.items()}
-    sums = sums_of(used.values()) if len(used) != 1 else next(iter(used.values()))
     last_ms = max((entry.last_ms for entry in entries), default=start_ms)
-    return Block(start_ms, end_ms, tuple(entries), pinned, machines, used, sums, last_ms)
+    return Block(start_ms, end_ms, tuple(entries), pinned, machines, used, sums_of(used.values()), last_ms)
 
 
 def _gap(start_ms: int, end_ms: int) -> Block:
