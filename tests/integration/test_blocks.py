@@ -68,6 +68,19 @@ async def test_a_day_whose_calls_were_all_taken_back_is_nobodys_last(store, tmp_
     assert [account["account"] for account in both["accounts"]] == ["bob", "ann"]
 
 
+async def test_of_accounts_that_called_at_the_same_moment_the_first_by_name_are_shown(store, tmp_path):
+    users = [f"user_{n:02}" for n in range(40)]
+    # An account with more keys than rows are looked at for each, and those who called when it did.
+    keys = [call(account_id="acc", key_id=f"key_{n}", occurred_at=NOW) for n in range(40)]
+    await insert_calls(store, [*keys, *(call(user_id=user, occurred_at=NOW) for user in users)])
+    await insert_calls(store, [call(user_id="zoe", occurred_at=NOW + timedelta(seconds=1))])
+    async with query_api(store, tmp_path, now=NOW + timedelta(seconds=2)) as api:
+        answers = [await api.json(f"/blocks?from=1d&limit={most}") for most in (1, 2, 3, 50)]
+    shown = [[account["account"] for account in answer["accounts"]] for answer in answers]
+    assert shown == [["zoe"], ["zoe", "acc"], ["zoe", "acc", "user_00"], ["zoe", "acc", *users]]
+    assert answers[1]["accounts"][1]["active"]["calls"] == 40
+
+
 async def test_a_window_told_by_the_provider_pins_the_block_and_the_week(store, tmp_path):
     # A window ends where the provider says, within a minute as well.
     reset = NOW + timedelta(hours=2, minutes=20, seconds=12)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from infra import query_oracle as oracle
+from infra.earlier_store import as_before
 from infra.ledger_rows import call, insert_calls
-from tokentide_common import migrate as migrating
 from tokentide_common.migrate import migrate, migrations
 from tokentide_common.store import rows
 
@@ -27,14 +27,6 @@ async def told(store):
     return [await rows(store, f"{sql} {_LIVE}") for sql in (_DAYS, _HOURS)]
 
 
-async def as_before(store, monkeypatch, name):
-    """Make a store as it was before a migration."""
-    earlier = [each for each in migrations() if each[0] < name]
-    with monkeypatch.context() as before:
-        before.setattr(migrating, "migrations", lambda: earlier)
-        await migrate(store)
-
-
 @pytest.mark.parametrize("first", range(len(_NAMES)))
 async def test_what_was_counted_before_is_told_as_the_views_tell_it(store, empty_store, monkeypatch, first):
     await oracle.fill(store, seed=5, zone="Europe/Berlin", size=80)
@@ -42,7 +34,7 @@ async def test_what_was_counted_before_is_told_as_the_views_tell_it(store, empty
     assert {row["what"] for each in by_views for row in each} == {0, 1, 2}
     await as_before(empty_store, monkeypatch, _NAMES[first])
     await oracle.fill(empty_store, seed=5, zone="Europe/Berlin", size=80)
-    assert await migrate(empty_store) == _NAMES[first:]
+    assert [name for name in await migrate(empty_store) if name in _NAMES] == _NAMES[first:]
     assert await told(empty_store) == by_views
     # Another aggregator that looked before this one had recorded it.
     await empty_store.command(f"DELETE FROM schema_migrations WHERE name IN {tuple(_NAMES[first:])}")

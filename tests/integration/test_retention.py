@@ -73,7 +73,7 @@ async def test_sums_outlive_calls_and_whatever_comes_late_of_a_deleted_one_chang
     ]
     assert len(await live_rows(store, "org_b")) == 1
     # Nor in the copy that is ordered by person.
-    copy = "mergeTreeProjection(currentDatabase(), 'ledger', 'by_person')"
+    copy = "mergeTreeProjection(currentDatabase(), 'ledger', 'by_user')"
     sql = f"SELECT org_id, count() AS n FROM {copy} GROUP BY org_id"
     assert {each["org_id"]: each["n"] for each in await rows(store, sql)} == {"org_a": 3, "org_b": 1}
     assert (await rollup_sums(store, "org_a"))["usage_day_minutes"]["calls"] == 3

@@ -13,7 +13,7 @@ from tokentide_query_api.parameters import BY, FILTERS, Arguments
 from tokentide_query_api.pseudonyms import Pseudonyms
 from tokentide_query_api.rankings import ranking_sight
 from tokentide_query_api.scope import Scope
-from tokentide_query_api.statement import Statement
+from tokentide_query_api.statement import Statement, near_users
 from tokentide_query_api.store_wall import wall
 from tokentide_query_api.visibility import PERSONAL, require_sight_of, sight_of
 
@@ -28,12 +28,16 @@ def test_owners_and_admins_see_everything_of_their_organisation(role: str) -> No
     assert (sight.org_id, sight.own, sight.people) == ("org_a", None, True)
 
 
+OWN = f"({near_users('{p1:Array(String)}')} AND x.user_id IN {{p1:Array(String)}})"
+FOLDED = "lowerUTF8(x.user_email) IN {p%d:Array(String)}"
+
+
 @pytest.mark.parametrize(
     ("user_id", "email", "condition"),
     [
-        ("u", "", "(x.user_id IN {p1:Array(String)})"),
-        ("", "E@x", "(lowerUTF8(x.user_email) IN {p1:Array(String)})"),
-        ("u", "E@x", "(x.user_id IN {p1:Array(String)} OR lowerUTF8(x.user_email) IN {p2:Array(String)})"),
+        ("u", "", f"({OWN})"),
+        ("", "E@x", f"({FOLDED % 1})"),
+        ("u", "E@x", f"({OWN} OR {FOLDED % 2})"),
     ],
 )
 def test_members_see_their_own_calls_and_nothing_empty_ever_matches(

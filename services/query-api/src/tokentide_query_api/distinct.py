@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from typing import Final
 
 from tokentide_query_api.asking import Asking
@@ -27,33 +25,35 @@ DISTINCT: Final = {
     "machines": DIMENSIONS["machine_id"],
     "projects": DIMENSIONS["project"],
 }
+_SESSIONS: Final = ("sessions",)
 # Whose digests are in tables of their own, in the order of `what` there.
 _DIGESTS: Final = ("users", "machines", "projects")
-# There are as many sessions as all of the others have rows: asked at the same time as these, by one thread.
-# Two would each tell sessions apart, and then again what both found: half as much CPU more.
-_AT_ONCE: Final[Mapping[tuple[str, ...], int]] = {("sessions",): 1, _DIGESTS: 2}
-
-
+# Two would each tell digests apart, and then again what both found: half as much CPU more.
+_ONE_THREAD: Final = {"max_threads": 1}
 _OF_DIGESTS: Final = (DIGEST_DAYS, DIGEST_HOURS, QUARTERS, LEDGER)
 _NONE: Final = {"n": 0, "taken_back": 0}
 
 
-async def distinct(ask: Asking, scope: Scope) -> dict[str, int]:
-    """Count who has a live call: an upgrade may have taken a user's only call to somebody else."""
-    found: dict[str, int] = {}
-    for counts in await asyncio.gather(*(_counts(ask, scope, *each) for each in _AT_ONCE.items())):
-        found |= counts
-    return {name: found[name] for name in DISTINCT}
+async def sessions(ask: Asking, scope: Scope) -> dict[str, int]:
+    """Count sessions that have a live call: an upgrade may have taken a session's only call to another."""
+    return await _counts(ask, scope, _SESSIONS)
 
 
-async def _counts(ask: Asking, scope: Scope, names: tuple[str, ...], threads: int) -> dict[str, int]:
+async def users_machines_projects(ask: Asking, scope: Scope) -> dict[str, int]:
+    """Count users, machines and projects likewise."""
+    return await _counts(ask, scope, _DIGESTS)
+
+
+async def _counts(ask: Asking, scope: Scope, names: tuple[str, ...]) -> dict[str, int]:
     statement = Statement(scope)
-    if names == _DIGESTS and not scope.dimensions:
+    by_digest = names == _DIGESTS and not scope.dimensions
+    if by_digest:
         from_parts = parts((scope.start_ms, scope.end_ms), (), tables=_OF_DIGESTS)
         sql = statement.digests(from_parts, [DISTINCT[name] for name in names])
     else:
         sql = statement.distinct({DISTINCT[name]: _parts(scope, name) for name in names})
-    told = {row["what"]: row for row in await ask.rows(statement, sql, {"max_threads": threads})}
+    threads = _ONE_THREAD if by_digest or names == _SESSIONS else None
+    told = {row["what"]: row for row in await ask.rows(statement, sql, threads)}
     found: dict[str, int] = {}
     for place, name in enumerate(names):
         row = told.get(place, _NONE)

@@ -53,6 +53,7 @@ class SessionPage(msgspec.Struct, frozen=True):
     """The sessions of a page in order, and the stretches of the period in which they have calls."""
 
     ids: list[str]
+    digests: list[int]
     ranges: tuple[Range, ...]
     next_cursor: str | None
 
@@ -91,9 +92,10 @@ async def session_page(ask: Asking) -> SessionPage:
     page = ask.page()
     order = sorted(await _newest(ask, page), reverse=True)
     listed = order[: page.limit]
-    ranges = await _ranges(ask, page, [last.digest for last in listed])
+    digests = [last.digest for last in listed]
+    ranges = await _ranges(ask, page, digests)
     cursor = page.next_cursor(listed[-1].at_ms, listed[-1].session) if len(order) > page.limit else None
-    return SessionPage([last.session for last in listed], ranges, cursor)
+    return SessionPage([last.session for last in listed], digests, ranges, cursor)
 
 
 async def _newest(ask: Asking, page: Page) -> list[_Last]:
@@ -173,7 +175,8 @@ async def _facts(ask: Asking, page: SessionPage) -> dict[str, Mapping[str, Any]]
     moments = statement.ledger(
         f"x.session_id AS d0, x.occurred_at AS at, ({who}) AS who, sumForEach([{sums}]) AS sums",
         page.ranges,
-        where=f"x.session_id IN {statement.texts(page.ids)}",
+        # Of another session with the same digest nothing is asked below.
+        where=f"x.{SESSION_KEY.column} IN {statement.bind(page.digests, 'Array(UInt64)')}",
     )
     live = f"{moments} GROUP BY d0, at, who HAVING sum(toInt64(x.sign)) > 0"
     times = "min(y.at) AS first, max(y.at) AS last"

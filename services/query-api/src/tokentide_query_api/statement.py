@@ -232,8 +232,8 @@ class Statement:
         if (own := self.scope.sight.own) is not None:
             if not {d.column for d in own.dimensions} <= part.table.columns:
                 raise ValueError(f"{part.table.name} cannot tell whose calls they are")
-            where.append(self._condition(own))
-        where += map(self._condition, conditions)
+            where.append(self._condition(own, part.table))
+        where += [self._condition(condition, part.table) for condition in conditions]
         if part.table is LEDGER and not every_id:
             where.append("x.same_as = ''")  # what is counted under another id is no call of its own
         return f"FROM {part.table.name} AS x WHERE {' AND '.join(where)}"
@@ -262,16 +262,27 @@ class Statement:
             ranges.append(f"{column} IN (SELECT fromUnixTimestamp64Milli({each}, 'UTC'))")
         return f"({' OR '.join(ranges)})"
 
-    def _condition(self, condition: Condition) -> str:
+    def _condition(self, condition: Condition, table: Table) -> str:
         if not isinstance(condition, Filter):
-            return f"({' OR '.join(map(self._condition, condition.filters)) or '1 = 0'})"
+            either = [self._condition(each, table) for each in condition.filters]
+            return f"({' OR '.join(either) or '1 = 0'})"
         operator = "NOT IN" if condition.exclude else "IN"
         column = self.column(condition.dimension)
         folded = f"lowerUTF8({column})" if condition.fold else column
         values = self.texts(condition.values)
         if condition.dimension.digest:
             values = f"(SELECT sipHash64(arrayJoin({values})))"
-        return f"{folded} {operator} {values}"
+        told = f"{folded} {operator} {values}"
+        by_user = table is LEDGER and column == "x.user_id" and not condition.exclude and not condition.fold
+        return f"({near_users(values)} AND {told})" if by_user else told
+
+
+def near_users(users: str) -> str:
+    """Return a condition of the ledger that all calls of users in a list pass, and of few others.
+
+    The copy by person is in the order of these digests, and finds them in half the time that ids take.
+    """
+    return f"x.user_key IN (SELECT toUInt32(sipHash64(arrayJoin({users}))))"
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int, int]]:

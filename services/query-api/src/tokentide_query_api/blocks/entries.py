@@ -82,6 +82,8 @@ class OwnedEntry(Entry, frozen=True, gc=False, array_like=True):
     key_id: str
 
 
+# An account may have more users and keys than one; where it has more than these, all are told.
+_ROWS_OF_EACH: Final = 8
 _DAYS: Final = msgspec.json.Decoder(Owner)
 _MOMENTS: Final = msgspec.json.Decoder(Caller)
 _ENTRIES: Final = msgspec.json.Decoder(OwnedEntry)
@@ -126,12 +128,7 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> Latest:
         name = accounts.account_of(owner)
         owners[name].append(owner)
         last_day[name] = max(last_day.get(name, 0), owner.last_day)
-    # By the day first: only where the last days of so many accounts lie is looked at the moments themselves.
-    since_s = min(sorted(last_day.values(), reverse=True)[:most], default=0)
-    last: dict[str, str] = {}
-    for row in await _last_moments(ask, scope, since_s) if found else ():
-        name = accounts.account_of(row)
-        last[name] = max(last.get(name, ""), row.last)
+    last = await _last_calls(ask, scope, accounts, last_day, most)
     chosen = sorted(sorted(last), key=last.__getitem__, reverse=True)[:most]
     theirs = [owner for name in chosen for owner in owners[name]]
     users = sorted({owner.user_id for owner in theirs} - {""})
@@ -148,38 +145,70 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> Latest:
 
 
 async def _last_days(ask: Asking, scope: Scope) -> list[Owner]:
-    """Return the last UTC day with a live call, in seconds, of each account, user and key."""
+    """Return the last UTC day with a call, in seconds, of each account, user and key that has live calls.
+
+    A day whose calls were all taken back may be told, until the store has put its rows together.
+    """
     statement = Statement(scope)
     from_parts = parts((scope.start_ms, scope.end_ms), (*_OWNERS, *scope.dimensions))
     names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
-    rows, negative = [], []
-    for part in from_parts:
-        calls = measure(part.table, "calls")
-        rows.append(statement.of(part, f"{names}, {utc_day(part.table)} AS t, {calls}"))
-        less = statement.of(part, f"x.user_id AS user_id, {calls}")
-        negative.append(over(less, "user_id", "WHERE calls < 0"))
+    rows = [
+        statement.of(part, f"{names}, {utc_day(part.table)} AS t, {measure(part.table, 'calls')}")
+        for part in from_parts
+    ]
     keys = ", ".join(_OWNER)
-    # By day only of whom anything was taken back: there a day may have no live call left.
-    apart = f"if(user_id IN ({' UNION ALL '.join(negative)}), t, NULL)"
-    live = over(
-        " UNION ALL ".join(rows),
-        f"{keys}, max(t) AS day",
-        f"WHERE calls != 0 GROUP BY {keys}, {apart} HAVING sum(calls) > 0",
-    )
-    sql = over(live, f"{keys}, max(day) AS last_day", f"GROUP BY {keys}")
+    days = f"{keys}, maxIf(t, calls > 0) AS last_day"
+    sql = over(" UNION ALL ".join(rows), days, f"GROUP BY {keys} HAVING sum(calls) > 0")
     return few(await ask.read(statement, f"{sql} LIMIT {MOST_READ + 1}", _DAYS), MOST_READ)
 
 
-async def _last_moments(ask: Asking, scope: Scope, since_s: int) -> list[Caller]:
-    """Return when each account, user and key made its last live call, of those who made any since then."""
+async def _last_calls(
+    ask: Asking, scope: Scope, accounts: Accounts, last_day: Mapping[str, int], most: int
+) -> dict[str, str]:
+    """Return when accounts made their last live call: of all there are, or at least of the `most` newest.
+
+    By the day first: only where the last days of so many accounts lie is looked at the moments themselves. If
+    a day was told whose calls were taken back, these are too few, and all of the time is looked at.
+    """
+    wanted = min(most, len(last_day))
+    since_ms = 1000 * min(sorted(last_day.values(), reverse=True)[:most], default=0)
+    last: dict[str, str] = {}
+    for start_ms, limit in ((since_ms, _ROWS_OF_EACH * most), (since_ms, None), (scope.start_ms, None)):
+        if len(last) >= wanted:
+            break
+        last = await _newest(ask, scope, accounts, start_ms, limit)
+    return last
+
+
+async def _newest(
+    ask: Asking, scope: Scope, accounts: Accounts, start_ms: int, limit: int | None
+) -> dict[str, str]:
+    """Return when accounts made their last live call since then, as far as so many rows tell it."""
+    rows = await _last_moments(ask, scope, start_ms, limit)
+    last: dict[str, str] = {}
+    for row in rows:
+        name = accounts.account_of(row)
+        last[name] = max(last.get(name, ""), row.last)
+    if limit is None or len(rows) < limit:
+        return last
+    # Who is not among them may have called at the same moment as the last of them, but not later.
+    return {name: at for name, at in last.items() if at > rows[-1].last}
+
+
+async def _last_moments(ask: Asking, scope: Scope, start_ms: int, limit: int | None) -> list[Caller]:
+    """Return when each account, user and key made its last live call, of those who made any since then.
+
+    With a limit so many of them, the newest first: all may be ten thousand.
+    """
     statement = Statement(scope)
-    ranges = ((max(scope.start_ms, since_s * 1000), scope.end_ms),)
+    ranges = ((max(scope.start_ms, start_ms), scope.end_ms),)
     names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
     keys = ", ".join(_OWNER)
     moment = _taken_back(statement, ranges)
     live = statement.ledger(f"{names}, {moment} AS moment, max(x.occurred_at) AS at", ranges)
     moments = f"{live} GROUP BY {keys}, moment HAVING sum(toInt64(x.sign)) > 0"
-    sql = over(moments, f"{keys}, max(at) AS last", f"GROUP BY {keys}")
+    newest = "" if limit is None else f" ORDER BY last DESC LIMIT {limit}"
+    sql = over(moments, f"{keys}, max(at) AS last", f"GROUP BY {keys}{newest}")
     return await ask.read(statement, sql, _MOMENTS)
 
 

@@ -16,12 +16,11 @@ from tokentide_query_api.formats import Column, Kind, columns
 from tokentide_query_api.measures import cache_hit_ratio, usd
 from tokentide_query_api.money.prefixes import Call, Loss, losses
 from tokentide_query_api.periods import Period
-from tokentide_query_api.reports.grouped import narrowed
 from tokentide_query_api.reports.report import TOP, Report, Row
 from tokentide_query_api.reports.typed_costs import round_half_even
 from tokentide_query_api.resolution import Part, parts
 from tokentide_query_api.scope import Scope
-from tokentide_query_api.statement import Statement, over
+from tokentide_query_api.statement import Statement, near_users, over
 
 MOST_SESSIONS: Final = 200
 MOST_CALLS: Final = 50_000
@@ -86,8 +85,9 @@ async def _calls(ask: Asking, scope: Scope, sent: Mapping[int, Mapping[str, Any]
     The store is told whose they are: it has the calls of each person together. Rows that are alike but for
     their sign take each other back.
     """
-    statement = Statement(narrowed(scope, _USER, await _whose(ask, scope, sent.keys())))
-    where = f"x.status = 'ok' AND x.session_key IN {statement.bind(list(sent), 'Array(UInt64)')}"
+    statement = Statement(scope)
+    near = near_users(statement.texts(await _whose(ask, scope, sent.keys())))
+    where = f"{near} AND x.status = 'ok' AND x.session_key IN {statement.bind(list(sent), 'Array(UInt64)')}"
     named = ", ".join(f"x.{name} AS {name}" for name in _ALIKE)
     columns = f"toUnixTimestamp64Milli(x.occurred_at) AS at_ms, {named}, sum(toInt64(x.sign)) AS calls"
     keys = ", ".join(("at_ms", *_ALIKE))
