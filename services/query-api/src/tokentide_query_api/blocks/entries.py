@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -74,6 +75,12 @@ class Caller(msgspec.Struct, frozen=True, gc=False, array_like=True):
     last: str
 
 
+class SignedCaller(Caller, frozen=True, gc=False, array_like=True):
+    """A row of a call: 1 where it was made, -1 where that was taken back."""
+
+    sign: int
+
+
 class OwnedEntry(Entry, frozen=True, gc=False, array_like=True):
     """An entry that says whose it is."""
 
@@ -82,8 +89,9 @@ class OwnedEntry(Entry, frozen=True, gc=False, array_like=True):
     key_id: str
 
 
-# An account may have more users and keys than one; where it has more than these, all are told.
+# So many of the newest rows mostly have as many accounts as are asked for.
 _ROWS_OF_EACH: Final = 8
+_SIGNED: Final = msgspec.json.Decoder(SignedCaller)
 _DAYS: Final = msgspec.json.Decoder(Owner)
 _MOMENTS: Final = msgspec.json.Decoder(Caller)
 _ENTRIES: Final = msgspec.json.Decoder(OwnedEntry)
@@ -116,7 +124,9 @@ class Latest(msgspec.Struct, frozen=True):
 
 async def latest_accounts(ask: Asking, scope: Scope, most: int) -> Latest:
     """Return which calls are whose, and the accounts that called last."""
-    found = await _last_days(ask, scope)
+    found, newest = await asyncio.gather(
+        _last_days(ask, scope), _newest_callers(ask, scope, _ROWS_OF_EACH * most)
+    )
     told: dict[str, set[str]] = defaultdict(set)
     for owner in found:
         if owner.account_id and owner.user_id:
@@ -128,8 +138,11 @@ async def latest_accounts(ask: Asking, scope: Scope, most: int) -> Latest:
         name = accounts.account_of(owner)
         owners[name].append(owner)
         last_day[name] = max(last_day.get(name, 0), owner.last_day)
-    last = await _last_calls(ask, scope, accounts, last_day, most)
-    chosen = sorted(sorted(last), key=last.__getitem__, reverse=True)[:most]
+    last = _by_account(accounts, newest)
+    if len(last.keys() & owners) < min(most, len(last_day)):
+        last = await _last_calls(ask, scope, accounts, last_day, most)
+    # Without those who came between the questions: nothing else is known of them yet.
+    chosen = sorted(sorted(last.keys() & owners), key=last.__getitem__, reverse=True)[:most]
     theirs = [owner for name in chosen for owner in owners[name]]
     users = sorted({owner.user_id for owner in theirs} - {""})
     keys = sorted({owner.key_id for owner in theirs if not owner.user_id})
@@ -173,42 +186,47 @@ async def _last_calls(
     wanted = min(most, len(last_day))
     since_ms = 1000 * min(sorted(last_day.values(), reverse=True)[:most], default=0)
     last: dict[str, str] = {}
-    for start_ms, limit in ((since_ms, _ROWS_OF_EACH * most), (since_ms, None), (scope.start_ms, None)):
-        if len(last) >= wanted:
-            break
-        last = await _newest(ask, scope, accounts, start_ms, limit)
+    for start_ms in (max(scope.start_ms, since_ms), scope.start_ms):
+        if len(last) < wanted:
+            last = _by_account(accounts, await _last_moments(ask, scope, start_ms))
     return last
 
 
-async def _newest(
-    ask: Asking, scope: Scope, accounts: Accounts, start_ms: int, limit: int | None
-) -> dict[str, str]:
-    """Return when accounts made their last live call since then, as far as so many rows tell it."""
-    rows = await _last_moments(ask, scope, start_ms, limit)
+def _by_account(accounts: Accounts, callers: Iterable[Caller]) -> dict[str, str]:
     last: dict[str, str] = {}
-    for row in rows:
-        name = accounts.account_of(row)
-        last[name] = max(last.get(name, ""), row.last)
-    if limit is None or len(rows) < limit:
-        return last
-    # Who is not among them may have called at the same moment as the last of them, but not later.
-    return {name: at for name, at in last.items() if at > rows[-1].last}
+    for caller in callers:
+        name = accounts.account_of(caller)
+        last[name] = max(last.get(name, ""), caller.last)
+    return last
 
 
-async def _last_moments(ask: Asking, scope: Scope, start_ms: int, limit: int | None) -> list[Caller]:
-    """Return when each account, user and key made its last live call, of those who made any since then.
+async def _newest_callers(ask: Asking, scope: Scope, rows: int) -> list[Caller]:
+    """Return who made live calls, and when, as far as so many of the newest rows tell it.
 
-    With a limit so many of them, the newest first: all may be ten thousand.
+    Nobody else made a call since the first of these. A call that was taken back is so by a row of its moment.
     """
     statement = Statement(scope)
-    ranges = ((max(scope.start_ms, start_ms), scope.end_ms),)
+    names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
+    newest = statement.ledger(f"{names}, x.occurred_at AS last, x.sign AS sign")
+    signed = await ask.read(statement, f"{newest} ORDER BY x.occurred_at DESC LIMIT {rows}", _SIGNED)
+    # There may be more rows of the same moment as the last of them.
+    until = signed[-1].last if len(signed) == rows else ""
+    calls = Counter[Caller]()
+    for row in signed:
+        calls[Caller(row.account_id, row.user_id, row.key_id, row.last)] += row.sign
+    return [caller for caller, left in calls.items() if left > 0 and caller.last > until]
+
+
+async def _last_moments(ask: Asking, scope: Scope, start_ms: int) -> list[Caller]:
+    """Return when each account, user and key made its last live call, of those who made any since then."""
+    statement = Statement(scope)
+    ranges = ((start_ms, scope.end_ms),)
     names = ", ".join(f"x.{name} AS {name}" for name in _OWNER)
     keys = ", ".join(_OWNER)
     moment = _taken_back(statement, ranges)
     live = statement.ledger(f"{names}, {moment} AS moment, max(x.occurred_at) AS at", ranges)
     moments = f"{live} GROUP BY {keys}, moment HAVING sum(toInt64(x.sign)) > 0"
-    newest = "" if limit is None else f" ORDER BY last DESC LIMIT {limit}"
-    sql = over(moments, f"{keys}, max(at) AS last", f"GROUP BY {keys}{newest}")
+    sql = over(moments, f"{keys}, max(at) AS last", f"GROUP BY {keys}")
     return await ask.read(statement, sql, _MOMENTS)
 
 
