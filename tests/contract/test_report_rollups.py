@@ -15,7 +15,7 @@ from tokentide_common.store import Store, rows
 _WHO = "user_id, account_id, key_id, user_email, cost_center, identity_provider, team, department"
 _NEW = ("usage_minute_model", "usage_day_person", "usage_day_price")
 _LATER = (
-    *("usage_day_minutes", "usage_day_model", "usage_day_session"),
+    *("usage_day_minutes", "usage_day_model", "usage_session_hour"),
     *("usage_month_digest", "usage_hour_digest"),
 )
 _PRICED = "team, department, client, provider, model, service_tier, speed, inference_geo"

@@ -28,7 +28,7 @@ from tokentide_common.store import Store, rows
 ROLLUPS = (
     *("usage_15m", "usage_15m_model", "usage_day_model", "usage_session", "usage_day"),
     *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
-    *("usage_day_minutes", "usage_day_session", "usage_hour_session"),
+    *("usage_day_minutes", "usage_session_hour"),
     *("usage_month_digest", "usage_hour_digest"),
 )
 SUMS = (
@@ -173,8 +173,6 @@ async def rollup_sums(store: Store, org_id: str) -> dict[str, dict[str, int]]:
             "calls": f"{minutes}.1",
             "output_tokens": f"{minutes}.2 - sum(d.input_tokens + {' + '.join(_CACHED)})",
         },
-        "usage_day_session": {"calls": f"(SELECT sum(calls) FROM usage_day_session {in_org})"},
-        "usage_hour_session": {"calls": f"(SELECT sum(calls) FROM usage_hour_session {in_org})"},
     }
     digests = {"usage_month_digest": "arraySum(daysMap.calls)", "usage_hour_digest": "calls"}
     for table, calls in digests.items():  # each call three times

@@ -9,14 +9,12 @@ from tokentide_common.store import Store, rows
 ROLLUPS = (
     *("usage_15m", "usage_15m_model", "usage_day_model", "usage_session", "usage_day"),
     *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
-    *("usage_day_minutes", "usage_day_session", "usage_hour_session"),
+    *("usage_day_minutes", "usage_session_hour"),
     *("usage_month_digest", "usage_hour_digest"),
 )
 # They count calls, and nothing else that others sum.
 _OF_CALLS = {
     "usage_day_minutes": "sum(arraySum(minutesMap.calls))",
-    "usage_day_session": "sum(calls)",
-    "usage_hour_session": "sum(calls)",
     "usage_month_digest": "sumIf(arraySum(daysMap.calls), what = 0)",
     "usage_hour_digest": "sumIf(calls, what = 0)",
 }

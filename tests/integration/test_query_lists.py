@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 import pytest
@@ -218,6 +218,49 @@ async def test_sessions_count_only_what_is_inside_the_period_and_passes_the_filt
     start, end = (quote((base + timedelta(hours=h)).isoformat()) for h in (-1, 1))
     (item,) = (await api.json(f"/sessions?from={start}&to={end}&model=a"))["items"]
     assert (item["session_id"], item["calls"], item["models"]) == ("s", 1, ["a"])
+
+
+_NAMED = {
+    "users": "user_id",
+    "machines": "machine_id",
+    "projects": "project",
+    "clients": "client",
+    "models": "model",
+}
+
+
+@pytest.mark.parametrize("narrowed", [{}, {"user_id": ["u1", "u'3"]}, {"machine_id": ["m1"]}])
+async def test_sessions_of_any_period_are_what_their_calls_there_tell(api, store, narrowed):
+    live = await oracle.fill(store, seed=9, zone="Europe/Berlin", size=80)
+    moments = sorted(c["occurred_at"] for c in live)
+    # From within one hour to within another; and with a call exactly at both ends.
+    for start, end in [
+        (moments[3] + timedelta(milliseconds=1), moments[-3] - timedelta(minutes=7)),
+        (moments[10], moments[60]),
+        (moments[40], moments[40] + timedelta(minutes=30)),
+    ]:
+        query = urlencode({"from": start.isoformat(), "to": end.isoformat(), **narrowed}, doseq=True)
+        calls = oracle.within(live, "org_a", start, end, **narrowed)
+        sessions = oracle.grouped([c for c in calls if c["session_id"]], lambda c: c["session_id"])
+        items = (await api.json(f"/sessions?{query}"))["items"]
+        assert {item["session_id"] for item in items} == sessions.keys()
+        for item in items:
+            own = sessions[item["session_id"]]
+            assert oracle.answered(item) == oracle.measures(own)
+            times = [c["occurred_at"].isoformat(timespec="milliseconds")[:23] + "Z" for c in own]
+            assert (item["first_call_at"], item["last_call_at"]) == (min(times), max(times))
+            for name, column in _NAMED.items():
+                assert item[name] == sorted({c[column] for c in own} - {""})
+            assert item["sources"] == sorted({source for c in own for source in c["sources"]})
+
+
+async def test_partakers_of_a_session_have_any_name(api, store):
+    names = ['"', "\\", "a+b", "[]", "\n\t", "käse 🧀", "x','y", "/p/ü"]
+    await insert_calls(
+        store, [call(session_id="s", machine_id=name, sources=["cli", "api"]) for name in names]
+    )
+    (item,) = (await api.json("/sessions?from=7d"))["items"]
+    assert (item["machines"], item["sources"]) == (sorted(names), ["api", "cli"])
 
 
 async def test_coverage_says_which_sources_saw_how_many_calls_and_names_possible_doubles(api, store):

@@ -12,7 +12,8 @@ from tokentide_query_api.asking import Asking
 from tokentide_query_api.coverage_sessions import Held, held
 from tokentide_query_api.coverage_statement import SOURCES, CoverageStatement
 from tokentide_query_api.formats import Answer, Kind, columns
-from tokentide_query_api.sessions import SessionPage, session_page
+from tokentide_query_api.resolution import Range
+from tokentide_query_api.session_pages import session_page, stretches_of
 
 _UNKNOWN: Final = Held(None, [])
 COLUMNS: Final = (
@@ -28,30 +29,32 @@ async def coverage(ask: Asking) -> Answer:
     page = await session_page(ask)
     if not page.ids:
         return Answer({"items": [], "next_cursor": None}, COLUMNS, [])
-    counts, doubles = await asyncio.gather(_counts(ask, page), _doubles(ask, page))
+    ranges = await stretches_of(ask, page)
+    span = (ranges[0][0], ranges[-1][1])
+    counts, doubles = await asyncio.gather(_counts(ask, page.ids, span), _doubles(ask, page.ids, span))
     whole = await held(ask, page.ids, {session: len(found) for session, found in doubles.items()})
     items = [_item(s, counts[s], doubles.get(s, []), whole.get(s, _UNKNOWN)) for s in page.ids if s in counts]
     table = [{**item, **{f"seen_by_{s}": n for s, n in item["seen_by"].items()}} for item in items]
     return Answer({"items": items, "next_cursor": page.next_cursor}, COLUMNS, table, page.next_cursor)
 
 
-async def _counts(ask: Asking, page: SessionPage) -> dict[str, dict[str, int]]:
+async def _counts(ask: Asking, sessions: Sequence[str], span: Range) -> dict[str, dict[str, int]]:
     """Return the number of live calls per session and set of sources, like `cli+otlp`."""
-    statement = CoverageStatement(ask.scope(page.start_ms, page.end_ms))
+    statement = CoverageStatement(ask.scope(*span))
     found: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in await ask.rows(statement, statement.by_sources(page.ids)):
+    for row in await ask.rows(statement, statement.by_sources(sessions)):
         found[row["d0"]][row["sources_text"]] = row["calls"]
     return found
 
 
-async def _doubles(ask: Asking, page: SessionPage) -> dict[str, list[dict[str, Any]]]:
+async def _doubles(ask: Asking, sessions: Sequence[str], span: Range) -> dict[str, list[dict[str, Any]]]:
     """Return calls of one session with the same model and tokens that no common source told apart.
 
     Such calls may be one call known under two ids that no observation links. They are named, never merged.
     """
-    statement = CoverageStatement(ask.scope(page.start_ms, page.end_ms))
+    statement = CoverageStatement(ask.scope(*span))
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in await ask.rows(statement, statement.same_calls(page.ids)):
+    for row in await ask.rows(statement, statement.same_calls(sessions)):
         ids = unlinked([tuple(one) for one in row["candidates"]])
         if ids:
             found[row["d0"]].append(

@@ -169,9 +169,9 @@ TEAM_DAYS: Final = Table(
 )
 USER_MODEL_DAYS: Final = Table("usage_day_model", DAY_MS, frozenset(["user_id", "model"]), False)
 MODEL_QUARTERS: Final = Table("usage_15m_model", QUARTER_MS, frozenset(["client", "provider", "model"]), True)
-SESSION_HOURS: Final = Table("usage_hour_session", HOUR_MS, frozenset(["session_key"]), False)
-# Not among all tables: it has calls and what was sent alone.
-SESSION_DAYS: Final = Table("usage_day_session", DAY_MS, frozenset(["session_key", "user_id"]), False)
+SESSION_HOURS: Final = Table(
+    "usage_session_hour", HOUR_MS, frozenset(["session_id", "session_key", "user_id"]), False
+)
 # Not among all tables: they know digests of users, machines and projects, for whoever counts these. A row of
 # days has those of a month as lists.
 DIGEST_DAYS: Final = Table("usage_month_digest", DAY_MS, frozenset(["digest"]), False)

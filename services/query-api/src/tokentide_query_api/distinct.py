@@ -11,9 +11,7 @@ from tokentide_query_api.dimensions import (
     DIMENSIONS,
     LEDGER,
     QUARTERS,
-    SESSION_DAYS,
     SESSION_KEY,
-    TABLES,
 )
 from tokentide_query_api.resolution import Part, parts
 from tokentide_query_api.scope import Scope
@@ -71,5 +69,4 @@ async def _net(ask: Asking, scope: Scope, name: str) -> int:
 
 
 def _parts(scope: Scope, name: str) -> tuple[Part, ...]:
-    tables = (SESSION_DAYS, *TABLES) if name == "sessions" else TABLES
-    return parts((scope.start_ms, scope.end_ms), (DISTINCT[name], *scope.dimensions), tables=tables)
+    return parts((scope.start_ms, scope.end_ms), (DISTINCT[name], *scope.dimensions))

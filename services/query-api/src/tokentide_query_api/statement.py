@@ -17,7 +17,6 @@ from tokentide_query_api.dimensions import (
     LEDGER,
     MINUTE_DAYS,
     MINUTES,
-    SESSION_HOURS,
     SUMS,
     Dimension,
     Kind,
@@ -173,20 +172,18 @@ class Statement:
         return f"multiIf({less}, toInt64(-1), {more}, 1, 0) AS calls"
 
     def spans(self, parts: Sequence[Part], *, where: str = "") -> str:
-        """Return a SELECT of the hours, or days where hours are not known, of live calls by session.
+        """Return a SELECT of the hours, or days where hours are not known, in which sessions have live calls.
 
-        Columns: `t`, the start in seconds, `length` in seconds, `calls`, and `into_ms`: how far into the hour
-        a single call is; 0: not known.
+        Columns: `t`, the start in seconds, and `length` in seconds.
         """
         rows = []
         for part in parts:
             length = max(part.table.grain_ms, HOUR_MS) // 1000
             time = f"intDiv({_SECONDS[part.table.grain_ms]}, {length}) * {length} AS t, {length} AS length"
-            into = "x.into_ms" if part.table is SESSION_HOURS else "toInt64(0)"
-            counted = f"x.session_key AS d0, {measure(part.table, 'calls')}, {into} AS into_ms"
+            counted = f"x.session_key AS d0, {measure(part.table, 'calls')}"
             rows.append(self.of(part, f"{time}, {counted}", where=where))
-        sums = "t, length, sum(y.calls) AS calls, sum(y.into_ms) AS into_ms"
-        return over(" UNION ALL ".join(rows), sums, "AS y GROUP BY d0, t, length HAVING sum(y.calls) > 0")
+        live = "AS y GROUP BY d0, t, length HAVING sum(y.calls) > 0"
+        return over(" UNION ALL ".join(rows), "t, length", live)
 
     def column(self, dimension: Dimension) -> str:
         """Return the expression of a dimension, as text; a tag's key is a value and bound like one."""
@@ -250,16 +247,10 @@ class Statement:
             ]
             return f"({' OR '.join(months)})"
         column, convert = _TIME[part.table.grain_ms]
-        # Single moments of the ledger as one set: a condition for each takes longer than to read them.
-        moments = [start for start, end in part.ranges if end - start == LEDGER.grain_ms]
         ranges = [
             f"({column} >= {convert(self, start)} AND {column} < {convert(self, end)})"
             for start, end in part.ranges
-            if end - start > LEDGER.grain_ms or start == end
         ]
-        if moments:
-            each = f"arrayJoin({self.bind(moments, 'Array(Int64)')})"
-            ranges.append(f"{column} IN (SELECT fromUnixTimestamp64Milli({each}, 'UTC'))")
         return f"({' OR '.join(ranges)})"
 
     def _condition(self, condition: Condition, table: Table) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tokentide_query_api.asking import Asking
-from tokentide_query_api.dimensions import DAY_MS, DIMENSIONS, LEDGER, SESSION_DAYS, SESSION_KEY, SESSIONS
+from tokentide_query_api.dimensions import DIMENSIONS, HOUR_MS, LEDGER, SESSION_HOURS, SESSION_KEY, SESSIONS
 from tokentide_query_api.formats import Column, Kind, columns
 from tokentide_query_api.measures import cache_hit_ratio, usd
 from tokentide_query_api.money.prefixes import Call, Loss, losses
@@ -63,10 +63,10 @@ async def _who_sent_most(ask: Asking, scope: Scope) -> dict[int, dict[str, Any]]
 async def _whose(ask: Asking, scope: Scope, sessions: Collection[int]) -> list[str]:
     """Return whose these sessions are; of whom they are no more, or not yet, may be among them."""
     statement = Statement(scope)
-    days = (scope.start_ms // DAY_MS * DAY_MS, -(-scope.end_ms // DAY_MS) * DAY_MS)
-    known = SESSION_DAYS.covers(frozenset(scope.dimensions), latency=False)
+    hours = (scope.start_ms // HOUR_MS * HOUR_MS, -(-scope.end_ms // HOUR_MS) * HOUR_MS)
+    known = SESSION_HOURS.covers(frozenset(scope.dimensions), latency=False)
     where = f"x.session_key IN {statement.bind(list(sessions), 'Array(UInt64)')}"
-    from_parts = (Part(SESSION_DAYS, (days,)),) if known else _parts(scope)
+    from_parts = (Part(SESSION_HOURS, (hours,)),) if known else _parts(scope)
     # Grouped as plain texts: distinct ones of a column of ten thousand numbered ones take half as long again.
     each = [statement.of(part, "toString(x.user_id) AS user_id", where=where) for part in from_parts]
     by_user = "GROUP BY user_id ORDER BY user_id"
@@ -75,7 +75,7 @@ async def _whose(ask: Asking, scope: Scope, sessions: Collection[int]) -> list[s
 
 
 def _parts(scope: Scope) -> tuple[Part, ...]:
-    tables = (SESSION_DAYS, SESSIONS, LEDGER)
+    tables = (SESSION_HOURS, SESSIONS, LEDGER)
     return parts((scope.start_ms, scope.end_ms), (SESSION_KEY, _USER, *scope.dimensions), tables=tables)
 
 
