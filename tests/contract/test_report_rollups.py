@@ -16,7 +16,7 @@ _WHO = "user_id, account_id, key_id, user_email, cost_center, identity_provider,
 _NEW = ("usage_minute_model", "usage_day_person", "usage_day_price")
 _LATER = (
     *("usage_day_minutes", "usage_day_model", "usage_session_hour"),
-    *("usage_month_digest", "usage_hour_digest"),
+    *("usage_month_digest", "usage_hour_digest", "usage_hour_person"),
 )
 _PRICED = "team, department, client, provider, model, service_tier, speed, inference_geo"
 

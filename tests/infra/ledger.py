@@ -10,7 +10,7 @@ ROLLUPS = (
     *("usage_15m", "usage_15m_model", "usage_day_model", "usage_session", "usage_day"),
     *("usage_day_person", "usage_day_machine", "usage_day_project", "usage_day_price", "usage_minute_model"),
     *("usage_day_minutes", "usage_session_hour"),
-    *("usage_month_digest", "usage_hour_digest"),
+    *("usage_month_digest", "usage_hour_digest", "usage_hour_person"),
 )
 # They count calls, and nothing else that others sum.
 _OF_CALLS = {

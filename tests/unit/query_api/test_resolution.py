@@ -19,6 +19,7 @@ from tokentide_query_api.dimensions import (
     SESSION_HOURS,
     SESSION_KEY,
     SESSIONS,
+    USER_HOURS,
     dimension,
 )
 from tokentide_query_api.resolution import parts, stretches
@@ -114,8 +115,10 @@ def test_what_only_the_ledger_knows_is_read_from_the_ledger():
         assert part.table is LEDGER, name
     (part,) = parts((0, DAY_MS), [dimension("session_id"), dimension("model")])
     assert part.table is SESSIONS
-    (part,) = parts((0, DAY_MS), [dimension("key_id"), dimension("model")])
+    (part,) = parts((0, DAY_MS), [dimension("key_id"), dimension("agent")])
     assert part.table is QUARTERS
+    (part,) = parts((0, DAY_MS), [dimension("key_id"), dimension("model")])
+    assert part.table is USER_HOURS
 
 
 def test_an_empty_period_is_an_empty_range_and_not_a_missing_part():

@@ -138,23 +138,20 @@ DAYS: Final = Table(
     frozenset(["user_id", "project", "machine_id", "team", "department", "client", "provider", "model"]),
     True,
 )
-USER_DAYS: Final = Table(
-    "usage_day_person",
-    DAY_MS,
-    frozenset(
-        [
-            "user_id",
-            "account_id",
-            "key_id",
-            "user_email",
-            "cost_center",
-            "identity_provider",
-            "team",
-            "department",
-        ]
-    ),
-    False,
+_OF_PEOPLE: Final = frozenset(
+    [
+        "user_id",
+        "account_id",
+        "key_id",
+        "user_email",
+        "cost_center",
+        "identity_provider",
+        "team",
+        "department",
+    ]
 )
+USER_DAYS: Final = Table("usage_day_person", DAY_MS, _OF_PEOPLE, False)
+USER_HOURS: Final = Table("usage_hour_person", HOUR_MS, _OF_PEOPLE | {"model"}, False)
 MACHINE_DAYS: Final = Table("usage_day_machine", DAY_MS, frozenset(["machine_id"]), False)
 PROJECT_DAYS: Final = Table(
     "usage_day_project", DAY_MS, frozenset(["project", "client", "provider", "model"]), False
@@ -196,6 +193,7 @@ TABLES: Final = (
     DAYS,
     SESSION_HOURS,
     SESSIONS,
+    USER_HOURS,
     QUARTERS,
     LEDGER,
 )

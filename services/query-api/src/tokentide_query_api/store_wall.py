@@ -18,7 +18,8 @@ WALLED: Final = (
     *("activity", "activity_15m", "activity_session", "ledger", "limits", "message_calls", "rankings"),
     *("session_links", "usage_15m", "usage_15m_model", "usage_day", "usage_day_machine", "usage_day_project"),
     *("usage_day_minutes", "usage_day_model", "usage_day_person", "usage_day_price"),
-    *("usage_month_digest", "usage_hour_digest", "usage_minute_model", "usage_session", "usage_session_hour"),
+    *("usage_month_digest", "usage_hour_digest", "usage_hour_person", "usage_minute_model"),
+    *("usage_session", "usage_session_hour"),
     # These hold what was, and are not read.
     *("usage_day_digest", "usage_day_session", "usage_day_team", "usage_day_user", "usage_hour_session"),
     "usage_minute",
