@@ -160,16 +160,16 @@ class Statement:
         return over(" UNION ALL ".join(rows), f"y.what AS what, {counts}", "AS y GROUP BY what")
 
     def _sign_of_days(self, part: Part) -> str:
-        """Return `calls` of a month's row: above 0 if a day of a part has any, below if one has some less."""
+        """Return `calls` of a month's row: above 0 if a day of a part has any, below if a day has some less.
+
+        That may be a day outside of the part: who counts then sums up, and finds out.
+        """
         inside = " OR ".join(
             f"(d >= {self.bind(start // DAY_MS, 'UInt16')} AND d < {self.bind(end // DAY_MS, 'UInt16')})"
             for start, end in part.ranges
         )
-        less, more = (
-            f"arrayExists((d, c) -> c {sign} 0 AND ({inside}), x.daysMap.day, x.daysMap.calls)"
-            for sign in "<>"
-        )
-        return f"multiIf({less}, toInt64(-1), {more}, 1, 0) AS calls"
+        more = f"arrayExists((d, c) -> c > 0 AND ({inside}), x.daysMap.day, x.daysMap.calls)"
+        return f"multiIf(arrayMin(x.daysMap.calls) < 0, toInt64(-1), {more}, 1, 0) AS calls"
 
     def spans(self, parts: Sequence[Part], *, where: str = "") -> str:
         """Return a SELECT of the hours, or days where hours are not known, in which sessions have live calls.
