@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS usage_session_hour (
   unpriced_calls      Int64 CODEC(T64, LZ4),
   -- By their names the engine sums up what is of the same partakers and of the same moment, and drops what has nothing left. Partakers
   -- are a list of texts as JSON: user, machine, project, client, model, and sources with `+` between them. Of no session there are none.
-  `whoMap.who`   Array(String) CODEC(ZSTD(1)),
+  `whoMap.who`   Array(String) CODEC(LZ4),
   `whoMap.calls` Array(Int64) CODEC(T64, LZ4),
   -- How far into the hour.
   `momentsMap.into_ms` Array(UInt32) CODEC(T64, LZ4),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from tokentide_common.limit_facts import LimitFact
 from tokentide_query_api.asking import Asking
@@ -23,6 +21,7 @@ from tokentide_query_api.blocks.windows import (
     overlap_minutes,
     sums_of,
 )
+from tokentide_query_api.blocks.zone_texts import texts_in
 from tokentide_query_api.formats import Answer, Kind, columns
 from tokentide_query_api.measures import usd
 from tokentide_query_api.reports.report import TOP
@@ -52,7 +51,7 @@ async def blocks(ask: Asking) -> Answer:
         latest_accounts(ask, scope, ask.arguments.number(TOP)), windows_told(ask)
     )
     calls = await calls_by_account(ask, latest, _cuts(told, latest.key_ids), (now_ms - WEEK_MS, now_ms + 1))
-    text = _texts(period.zone)
+    text = texts_in(period.zone)
     items, table = [], []
     for name, key_ids in latest.key_ids.items():
         entries = calls.get(name, ())
@@ -102,6 +101,7 @@ def _resets(
 
 
 def _row(account: str, block: Block, now_ms: int, text: Callable[[int], str]) -> Mapping[str, Any]:
+    told = _told(block.sums)
     return {
         "account": account,
         "start": text(block.start_ms),
@@ -111,10 +111,13 @@ def _row(account: str, block: Block, now_ms: int, text: Callable[[int], str]) ->
         "is_active": block.is_active(now_ms),
         "is_gap": block.is_gap,
         "pinned": block.pinned,
-        **_told(block.sums),
+        **told,
         "overlap_minutes": overlap_minutes(block.machines),
         "models": sorted({entry.model for entry in block.entries}),
-        "machines": [{"machine_id": id_, **_told(own)} for id_, own in block.machine_sums.items()],
+        "machines": [
+            {"machine_id": id_, **(told if own is block.sums else _told(own))}
+            for id_, own in block.machine_sums.items()
+        ],
         "burn_rate": burn(block),
         "projection": projection(block, now_ms),
     }
@@ -148,13 +151,3 @@ def _told(used: Sums) -> dict[str, Any]:
 
 def _millis(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def _texts(zone: ZoneInfo) -> Callable[[int], str]:
-    """Return what writes milliseconds as a time in a zone: each once, for accounts share full hours."""
-
-    @cache
-    def text(millis: int) -> str:
-        return datetime.fromtimestamp(millis / 1000, zone).isoformat(timespec="milliseconds")
-
-    return text

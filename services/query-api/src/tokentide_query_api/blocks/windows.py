@@ -157,7 +157,9 @@ def _block(start_ms: int, end_ms: int, entries: Sequence[Entry], *, pinned: bool
     machines = by_machine(entries)
     used = {machine: sums_of(own) for machine, own in machines.items()}
     last_ms = max((entry.last_ms for entry in entries), default=start_ms)
-    return Block(start_ms, end_ms, tuple(entries), pinned, machines, used, sums_of(used.values()), last_ms)
+    # Most windows have one machine, whose sums are those of all.
+    sums = next(iter(used.values())) if len(used) == 1 else sums_of(used.values())
+    return Block(start_ms, end_ms, tuple(entries), pinned, machines, used, sums, last_ms)
 
 
 def _gap(start_ms: int, end_ms: int) -> Block:
