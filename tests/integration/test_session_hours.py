@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from infra import query_oracle as oracle
 from infra.counting import SUMS
 from infra.earlier_store import as_before
-from infra.ledger_rows import call, insert_calls, upgrade
+from infra.ledger_rows import call, insert_calls, insert_rows, taken_back, upgrade
 from tokentide_common.migrate import migrate, migrations
 from tokentide_common.store import rows
 
@@ -77,6 +77,21 @@ async def test_an_upgrade_moves_its_session_to_another_hour_and_other_partakers(
     assert (now["bucket"], now["who"], now["moments"]) == (
         "2026-11-20T09:00:00Z", [[who], [1]], [[300_000], [1]],
     )  # fmt: skip
+
+
+async def test_a_change_of_partakers_alone_waits_for_its_call(store):
+    """All its sums are none: the engine may merge it with others before it merges it with the call."""
+    old = call(session_id="s", user_id="u", model="m", occurred_at=_AT, output_tokens=7)
+    new = {**old, "sources": ["cli", "otlp"], "version": 2}
+    await insert_rows(store, [taken_back(old), new])
+    await insert_calls(store, [call(session_id="other", occurred_at=_AT)])
+    await store.command("OPTIMIZE TABLE usage_session_hour FINAL")
+    await insert_rows(store, [old])
+    for _ in range(2):
+        (now,) = [row for row in await told(store) if row["session_id"] == "s"]
+        assert (now["s_calls"], now["s_output_tokens"]) == (1, 7)
+        assert now["who"] == [['["u","","","","m","cli+otlp"]'], [1]]
+        await store.command("OPTIMIZE TABLE usage_session_hour FINAL")
 
 
 async def test_calls_without_a_session_are_counted_and_not_listed(store):
